@@ -1,0 +1,161 @@
+"""A YAML file as plain values that remember where they stand.
+
+YAML 1.2: ``1e-3`` is a float, ``no`` is a string, a duplicate key is an error. Aliases, tags,
+deep nesting and huge files are refused before they are expanded: a grid file never needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionStartEvent, NodeEvent
+
+from sweeper.errors import ConfigError
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+MAX_NODES = 200_000
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed file.
+
+    Attributes:
+        source: The file's name, or what else to call it in messages.
+        value: Plain dicts, lists and scalars.
+        places: Path of a node to "file:line:column" of its value, from 1.
+        keys: Path of a node to that of its key.
+    """
+
+    source: str
+    value: Any
+    places: dict[Path_, str] = field(default_factory=dict)
+    keys: dict[Path_, str] = field(default_factory=dict)
+
+    def place(self, *path: str | int, key: bool = False) -> str:
+        """Return "file:line:column" of the node at `path`, or of the nearest one above it."""
+        for end in range(len(path), -1, -1):
+            tables = (self.keys, self.places) if key else (self.places, self.keys)
+            for table in tables:
+                if path[:end] in table:
+                    return table[path[:end]]
+        return self.source
+
+
+def read(path: Path) -> Document:
+    """Return the document in the file at `path`.
+
+    Raises:
+        ConfigError: No such file, or no usable YAML; with line and column.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise ConfigError(f"{path}: {size} bytes. A grid file has at most {MAX_BYTES}.")
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file. Grids live in grids/*.yaml.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: a folder. Name one of the grid files in it.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror}.") from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Document:
+    """Return the document in `text`; errors call it `source`."""
+    try:
+        for problem in _unsafe(text, source):
+            raise ConfigError(problem)
+        loaded = _yaml().load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        raise ConfigError(f"{where}: {_reason(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested too deeply. At most {MAX_DEPTH} levels.") from None
+    except (YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{source}:1:1: not YAML: {reason}. Check its syntax.") from None
+    document = Document(source, None)
+    value = _plain(loaded, (), document)
+    return Document(source, value, document.places, document.keys)
+
+
+def parse_value(text: str, source: str) -> Any:
+    """Return the plain value of a piece of YAML such as the right side of an override."""
+    return parse(text, source).value
+
+
+def _yaml() -> YAML:
+    yaml = YAML(typ="rt", pure=True)
+    yaml.allow_duplicate_keys = False
+    return yaml
+
+
+def _reason(error: MarkedYAMLError) -> str:
+    problem = " ".join((error.problem or "not YAML").split())
+    if problem.startswith("found duplicate key"):
+        key = problem.split('"')[1] if '"' in problem else "?"
+        return f"key {key!r} stands here a second time. Keep one."
+    return f"not YAML: {problem}. Check brackets, quotes and indentation here."
+
+
+def _unsafe(text: str, source: str) -> Iterator[str]:
+    """Yield the first thing in the file's events that a grid file may not hold."""
+    depth = nodes = 0
+    for event in _yaml().parse(text):
+        mark = event.start_mark
+        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        if isinstance(event, AliasEvent):
+            yield f"{where}: alias *{event.anchor}. Aliases aren't allowed: write the value out."
+        if isinstance(event, NodeEvent):
+            nodes += 1
+            if nodes > MAX_NODES:
+                yield f"{where}: more than {MAX_NODES} values. Use linspace, logspace or range."
+            if getattr(event, "tag", None):
+                yield f"{where}: tag {event.tag}. Tags aren't allowed: write the plain value."
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                yield f"{where}: nested too deeply. At most {MAX_DEPTH} levels."
+        elif type(event).__name__.endswith("EndEvent") and depth:
+            depth -= 1
+
+
+def _plain(node: Any, path: Path_, document: Document) -> Any:
+    """Return `node` as plain Python values, noting every place on the way."""
+    if isinstance(node, CommentedMap):
+        document.places.setdefault(path, _at(document, (node.lc.line, node.lc.col)))
+        for key in node:
+            inner = (*path, str(key))
+            document.keys[inner] = _at(document, node.lc.key(key))
+            document.places[inner] = _at(document, node.lc.value(key))
+        return {str(key): _plain(node[key], (*path, str(key)), document) for key in node}
+    if isinstance(node, CommentedSeq):
+        document.places.setdefault(path, _at(document, (node.lc.line, node.lc.col)))
+        for index in range(len(node)):
+            document.places[(*path, index)] = _at(document, node.lc.item(index))
+        return [_plain(item, (*path, i), document) for i, item in enumerate(node)]
+    if isinstance(node, bool) or node is None:
+        return node
+    if isinstance(node, int):
+        return int(node)
+    if isinstance(node, float):
+        return float(node)
+    return str(node)  # YAML 1.2 has no dates: what looks like one is text
+
+
+def _at(document: Document, place: tuple[int, int]) -> str:
+    return f"{document.source}:{place[0] + 1}:{place[1] + 1}"

@@ -1,0 +1,74 @@
+"""Every error a user can cause, with its exit code.
+
+An error says where, what with its value, and what would be right. Anything that isn't a
+`SweeperError` is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+class SweeperError(Exception):
+    """An error with a remedy, shown without a traceback; `exit_code` as in the contract."""
+
+    exit_code = 2
+
+
+class ConfigError(SweeperError):
+    """One or more mistakes in a grid file or in overrides, all reported together.
+
+    Attributes:
+        problems: One line a mistake, each with its place.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class UsageError(SweeperError):
+    """A command was asked for something that makes no sense."""
+
+
+class StoreError(SweeperError):
+    """The store is missing, damaged, newer than this program, or refuses to be written."""
+
+
+class StoreFullError(StoreError):
+    """The store can't take another byte. What was committed before is whole."""
+
+    exit_code = 4
+
+
+class BusyError(SweeperError):
+    """Another driver is at work on the same sweep."""
+
+
+class ClusterError(SweeperError):
+    """The cluster is unreachable or refused us."""
+
+    exit_code = 5
+
+
+class PackTooLargeError(Exception):
+    """A pack didn't fit into memory: the engine runs its halves instead."""
+
+
+class SupersededError(Exception):
+    """A newer attempt has claimed this pack: this worker must stop and write nothing."""
+
+
+class DrainedError(Exception):
+    """The sweep was asked to stop: the pack saved a checkpoint and ends here."""
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return a remedy: the nearest of `known`, or all of them if none is near."""
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    if not known:
+        return "There is none."
+    return "Known: " + ", ".join(known) + "."

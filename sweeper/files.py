@@ -1,0 +1,133 @@
+"""The one door to object storage: a folder of whole files, on a disk or in a bucket.
+
+A file appears whole or not at all, and `create` is put-if-absent. Nothing is ever changed in
+place; nothing else is asked of the storage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, from_url
+
+from sweeper.errors import StoreError, StoreFullError
+
+_FULL = ("os error 28", "os error 27", "os error 122", "No space left")  # ENOSPC, EFBIG, EDQUOT
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """A folder of files.
+
+    Attributes:
+        uri: The folder: a local path, or a URL such as ``s3://bucket/prefix``.
+        backend: The library's handle on it.
+    """
+
+    uri: str
+    backend: Any
+
+    @classmethod
+    def at(cls, uri: str, *, create: bool = False) -> Files:
+        """Return the folder at `uri`.
+
+        Raises:
+            StoreError: It doesn't exist (a local one that wasn't to be created), or the URL
+                isn't usable.
+        """
+        if "://" in uri and not uri.startswith("file://"):
+            try:
+                return cls(uri.rstrip("/"), from_url(uri))
+            except (BaseError, ValueError) as error:
+                raise StoreError(f"store {uri!r}: {_first_line(error)}") from None
+        root = Path(uri.removeprefix("file://")).absolute()
+        if create:
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise StoreError(f"store {root}: can't be created: {error.strerror}.") from None
+        elif not root.is_dir():
+            raise StoreError(f"store {root}: no such folder.")
+        return cls(str(root), LocalStore(root))
+
+    @property
+    def root(self) -> Path | None:
+        """The folder on this machine's disk; None for a bucket."""
+        return None if "://" in self.uri else Path(self.uri)
+
+    def location(self, path: str) -> str:
+        """Return what to call `path` in a message, and what to open it by on a disk."""
+        return f"{self.uri}/{path}"
+
+    def read(self, path: str) -> bytes | None:
+        """Return the content of `path`, or None if there is no such file."""
+        try:
+            return bytes(obstore.get(self.backend, path).bytes())
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write `path`, replacing what was there.
+
+        Raises:
+            StoreFullError: No space is left.
+        """
+        self._put(path, content, "overwrite")
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write `path` if there is no such file; return whether it was us who did.
+
+        Raises:
+            StoreFullError: No space is left.
+        """
+        return self._put(path, content, "create")
+
+    def _put(self, path: str, content: bytes, mode: Any) -> bool:
+        try:
+            obstore.put(self.backend, path, content, mode=mode, use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            if any(sign in str(error) for sign in _FULL):
+                raise StoreFullError(
+                    f"{self.location(path)}: no space left. What was committed is whole: "
+                    "free some space and launch again."
+                ) from None
+            raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
+        return True
+
+    def size(self, path: str) -> int | None:
+        """Return the size of `path` in bytes, or None if there is no such file."""
+        try:
+            return int(obstore.head(self.backend, path)["size"])
+        except FileNotFoundError:
+            return None
+
+    def list(self, prefix: str, *, after: str | None = None) -> list[str]:
+        """Return the paths below `prefix`, sorted; with `after`, those behind it."""
+        try:
+            found = obstore.list(self.backend, prefix, offset=after).collect()
+        except FileNotFoundError:
+            return []
+        return sorted(item["path"] for item in found)
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly inside."""
+        return sorted(obstore.list_with_delimiter(self.backend)["common_prefixes"])
+
+    def delete(self, path: str) -> None:
+        """Remove `path`; it may be gone already."""
+        try:
+            obstore.delete(self.backend, path)
+        except FileNotFoundError:
+            return
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

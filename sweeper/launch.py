@@ -1,0 +1,276 @@
+"""What a worker does with a pack, and the launcher that does it in this process.
+
+The launcher on Ray (`sweeper.launch_ray`) calls the same `run_pack`, elsewhere. All that comes
+back goes through the store, so a driver may die at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweeper import parts, trainable
+from sweeper.checkpoint import Checkpoints
+from sweeper.config import Config, chosen_leaves
+from sweeper.criterion import Criterion
+from sweeper.errors import (
+    DrainedError,
+    StoreError,
+    SupersededError,
+)
+from sweeper.files import Files
+from sweeper.ledger import Ledger, Record, State
+from sweeper.packing import Pack, Run, pack_id
+from sweeper.schema import ENDS, empty
+from sweeper.sink import Claim, Sink
+from sweeper.trial import Trial
+
+ERROR_LINES = 20
+"""Lines of a traceback that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackTask:
+    """One pack to train: everything else stands in the store.
+
+    Attributes:
+        sweep: URI of the sweep's folder.
+        launch_id: The launch that wants it.
+        pack_id: The pack.
+        device: Torch's name of the device.
+        threads: Threads on a CPU.
+    """
+
+    sweep: str
+    launch_id: str
+    pack_id: str
+    device: str = "cpu"
+    threads: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for the way to a worker."""
+        return asdict(self)
+
+
+Launcher = Callable[[Sequence[PackTask]], None]
+"""Runs every task once and returns; what became of them stands in the store."""
+
+
+def run_inline(tasks: Sequence[PackTask]) -> None:
+    """Run the packs one after the other in this process."""
+    for task in tasks:
+        run_pack(task)
+
+
+def run_pack(task: PackTask) -> None:
+    """Train one pack until all its trials have ended, or until it is drained or superseded.
+
+    A trial that raises is `failed` and its traceback is kept; its pack-mates are trained in
+    smaller packs.
+
+    Raises:
+        StoreError: The store can't be read or written.
+    """
+    ledger = Ledger.open(Files.at(task.sweep))
+    queue = [task.pack_id]
+    while queue:
+        queue = _attempt(ledger, task, queue.pop(0)) + queue
+
+
+def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
+    """Train one attempt; return the smaller packs that take over, if any."""
+    launch = ledger.state.launches[task.launch_id]
+    about = {
+        "host": socket.gethostname(), "pid": os.getpid(), "device": task.device,
+        "pack_size": ledger.state.packs[pack_id_].size,
+    }  # fmt: skip
+    try:
+        claim = Claim.take(ledger, pack_id_, task.launch_id, about)
+        if claim.stop_requested():
+            return []
+        module = trainable.load(launch["trainable"])
+        rows = pack_rows(ledger, [pack_id_])
+        pack = _pack(ledger, launch, module.Config, rows, task, pack_id_)
+        if pack is None:  # the grid shrank: nothing of it is wanted any more
+            claim.commit({"kind": "rows", "done": True})
+            return []
+        with Sink(claim) as sink:
+            checkpoints = Checkpoints(
+                sink,
+                every_s=launch["checkpoint"]["every_s"],
+                keep=launch["checkpoint"]["keep"],
+                resume=ledger.state.packs[pack_id_].checkpoint,
+                starts=_starts(ledger, rows, pack.trial_ids),
+                trial_ids=pack.trial_ids,
+            )
+            return _train(module, pack, sink, checkpoints)
+    except (SupersededError, DrainedError):
+        return []
+
+
+def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> list[str]:
+    try:
+        module.train(pack, sink, checkpoints)
+        left = [i for i in pack.trial_ids if i not in sink.ended]
+        if left:
+            raise RuntimeError(f"{module.__name__}.train returned before {len(left)} trials ended")
+        if not sink.claim.ledger.state.packs[sink.claim.pack_id].done:
+            sink.flush(done=True)
+    except (SupersededError, DrainedError, StoreError):
+        raise
+    except Exception as error:
+        if len(pack.trials) > 1:
+            return _split(sink, pack)
+        lines = traceback.format_exception(error)
+        text = "".join(lines).strip().split("\n")
+        steps = max(sink.last_step, 0)
+        sink.end(pack.trial_ids, "failed", last_step=sink.last_step, steps=steps,
+                 error="\n".join(text[-ERROR_LINES:]))  # fmt: skip
+        sink.flush(done=True)
+    return []
+
+
+def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
+    """Replace the pack by its halves, which go on from its last checkpoint."""
+    claim = sink.claim
+    saved = claim.ledger.state.packs[claim.pack_id].checkpoint
+    split_at = saved["step"] if saved else -1
+    alive = [i for i in pack.trial_ids if sink.ended_at.get(i, split_at + 1) > split_at]
+    half = -(-len(alive) // 2)
+    halves = [alive[:half], alive[half:]]
+    ids = [pack_id(h, salt=claim.pack_id) for h in halves if h]
+    table = pa.concat_tables(
+        listing(i, h, [saved["path"] if saved else None] * len(h))
+        for i, h in zip(ids, [h for h in halves if h], strict=True)
+    )
+    path = f"packs/{claim.pack_id}-{claim.attempt}.parquet"
+    entry = parts.write(claim.ledger.files, path, table, steps=None)
+    packs = [
+        {"id": i, "size": len(h), "parents": [claim.pack_id]}
+        for i, h in zip(ids, [h for h in halves if h], strict=True)
+    ]
+    claim.commit({"kind": "split", "split_at": split_at,
+                  "packs": packs, "path": path, "sha256": entry["sha256"]})  # fmt: skip
+    return ids
+
+
+def listing(pack: str, trial_ids: Sequence[str], starts: Sequence[str | None]) -> pa.Table:
+    """Return the rows that list one pack in a packs file.
+
+    Args:
+        pack: Its id.
+        trial_ids: Its trials in order.
+        starts: For each the checkpoint of another pack that it goes on from, or None.
+    """
+    return pa.table(
+        {
+            "pack_id": pa.array([pack] * len(trial_ids), pa.string()),
+            "position": pa.array(range(len(trial_ids)), pa.int64()),
+            "trial_id": pa.array(trial_ids, pa.string()),
+            "start": pa.array(starts, pa.string()),
+        }
+    )
+
+
+def pack_rows(ledger: Ledger, pack_ids: Sequence[str]) -> pa.Table:
+    """Return the listed trials of packs: pack_id, position, trial_id, start; in order."""
+    wanted = pa.array(pack_ids, pa.string())
+    paths = sorted({ledger.state.packs[i].path for i in pack_ids})
+    tables = []
+    for path in paths:
+        entry = {"path": path, "sha256": ledger.state.files[path]}
+        table = parts.read(ledger.files, entry)
+        tables.append(table.filter(pc.is_in(table["pack_id"], wanted)))
+    if not tables:
+        return listing("", [], [])
+    return pa.concat_tables(tables).sort_by([("pack_id", "ascending"), ("position", "ascending")])
+
+
+def ended_trials(ledger: Ledger, pack_ids: Sequence[str] | None = None) -> pa.Table:
+    """Return the ends that count: the columns of `ENDS`, and pack_id and attempt.
+
+    A trial that was carried on has one row for each time that it ended.
+    """
+    tables = []
+    for pack, attempt, part, cutoff in ledger.state.ends():
+        if pack_ids is not None and pack not in pack_ids:
+            continue
+        table = parts.read(ledger.files, part)
+        if cutoff is not None:
+            table = table.filter(pc.less_equal(table["last_step"], cutoff))
+        n = table.num_rows
+        table = table.append_column("pack_id", pa.array([pack] * n, pa.string()))
+        tables.append(table.append_column("attempt", pa.array([attempt] * n, pa.int64())))
+    if not tables:
+        return empty({**ENDS, "pack_id": pa.string(), "attempt": pa.int64()})
+    return pa.concat_tables(tables)
+
+
+def run_of(launch: Record, points_per_decade: int, device: str, threads: int) -> Run:
+    """Return the run settings that a launch recorded."""
+    return Run(
+        steps=launch["steps"],
+        points_per_decade=points_per_decade,
+        criteria={t: Criterion(**c) for t, c in launch["criteria"].items()},
+        after_generalization=launch["stop"]["after_generalization"],
+        diverged=launch["stop"]["diverged"],
+        device=device,
+        threads=threads,
+    )
+
+
+def _pack(
+    ledger: Ledger, launch: Record, config: type[Config], rows: pa.Table, task: PackTask, id_: str
+) -> Pack[Any] | None:
+    """Return the pack of the listed trials that are in the launch's grid and haven't ended."""
+    done = set(ended_trials(ledger, [id_])["trial_id"].to_pylist())
+    wanted = [i for i in rows["trial_id"].to_pylist() if i not in done]
+    plan = parts.read(ledger.files, launch["plan"], filters=[("trial_id", "in", wanted)])
+    by_id = {t.id: t for t in trials_of(config, plan)}
+    trials = tuple(by_id[i] for i in wanted if i in by_id)
+    if not trials:
+        return None
+    run = run_of(launch, ledger.meta["points_per_decade"], task.device, task.threads)
+    return Pack(id_, trials, config, run)
+
+
+def trials_of(config: type[Config], plan: pa.Table) -> list[Trial]:
+    """Return the trials of rows of a plan, each with exactly the fields that apply to it."""
+    trials = []
+    for row in plan.to_pylist():
+        names = {f"{part}.name": row[f"{part}.name"] for part in config.parts}
+        paths = [*names, *chosen_leaves(config, names)]
+        values = {p: tuple(v) if isinstance(v := row[p], list) else v for p in paths}
+        trials.append(Trial(row["trial_id"], row["cell_id"], row["seed"], values))
+    return trials
+
+
+def _starts(
+    ledger: Ledger, rows: pa.Table, trial_ids: Sequence[str]
+) -> dict[str, tuple[Record, list[str]]]:
+    checkpoints = {
+        p.checkpoint["path"]: p.checkpoint for p in ledger.state.packs.values() if p.checkpoint
+    }
+    wanted = set(trial_ids)
+    found: dict[str, tuple[Record, list[str]]] = {}
+    for row in rows.select(["trial_id", "start"]).to_pylist():
+        if row["start"] is not None and row["trial_id"] in wanted:
+            entry = checkpoints.get(row["start"])
+            if entry is None:
+                raise StoreError(
+                    f"{ledger.files.location(row['start'])}: the checkpoint to go on from is gone."
+                )
+            found.setdefault(row["start"], (entry, []))[1].append(row["trial_id"])
+    return found
+
+
+def open_packs(state: State) -> list[str]:
+    """Return the packs that have work left, in the order of the ledger."""
+    return [p.id for p in state.packs.values() if p.open]

@@ -1,0 +1,77 @@
+"""Parquet files of the store: written whole, listed with size and checksum."""
+
+from __future__ import annotations
+
+import io
+from hashlib import sha256
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from sweeper.errors import StoreError
+from sweeper.files import Files
+from sweeper.ledger import Part, Record
+
+ROW_GROUP = 1_000_000
+
+
+def write(files: Files, path: str, table: pa.Table, *, steps: str | None = "step") -> Record:
+    """Write `table` to `path` and return the entry that a record lists it by.
+
+    Args:
+        files: The sweep's folder.
+        path: Below it.
+        table: What to write.
+        steps: The column whose range the entry tells; None for a table without steps.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(
+        table, buffer, compression="zstd", row_group_size=ROW_GROUP,
+        write_statistics=True, store_schema=True,
+    )  # fmt: skip
+    content = buffer.getvalue()
+    files.write(path, content)
+    entry: Record = {
+        "path": path, "size": len(content), "sha256": sha256(content).hexdigest(),
+        "rows": table.num_rows, "min_step": 0, "max_step": 0,
+    }  # fmt: skip
+    if steps is not None and table.num_rows:
+        extent = pa.compute.min_max(table[steps]).as_py()
+        entry |= {"min_step": extent["min"], "max_step": extent["max"]}
+    return entry
+
+
+def read(files: Files, part: Part | Record, **options: Any) -> pa.Table:
+    """Return the table of a listed file, its checksum proven.
+
+    Raises:
+        StoreError: The file is missing or isn't what the ledger lists.
+    """
+    entry = part if isinstance(part, dict) else {"path": part.path, "sha256": part.sha256}
+    return pq.read_table(io.BytesIO(content(files, entry)), **options)
+
+
+def content(files: Files, entry: Record) -> bytes:
+    """Return the bytes of a listed file, its checksum proven."""
+    raw = files.read(entry["path"])
+    location = files.location(entry["path"])
+    if raw is None:
+        raise StoreError(f"{location}: missing, though the ledger lists it. {REMEDY}")
+    if sha256(raw).hexdigest() != entry["sha256"]:
+        raise StoreError(f"{location}: damaged: its checksum isn't the ledger's. {REMEDY}")
+    return raw
+
+
+REMEDY = "`sweeper launch` trains its trials again; all others are untouched."
+
+
+def damaged(files: Files, part: Part) -> str | None:
+    """Return what is wrong with a listed file by its size alone; None if nothing is."""
+    size = files.size(part.path)
+    if size is None:
+        return f"{files.location(part.path)}: missing, though the ledger lists it."
+    if size != part.size:
+        return f"{files.location(part.path)}: {size} bytes, the ledger says {part.size}: torn."
+    return None

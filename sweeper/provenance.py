@@ -1,0 +1,53 @@
+"""Where numbers come from: code, versions, machine. Recorded once per launch."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+import sys
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("sweeper", "torch", "ray", "optuna", "duckdb", "pyarrow", "numpy", "scipy")
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *words], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that can change a number."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def provenance() -> dict[str, Any]:
+    """Return commit, dirtiness, versions, host and command of this process.
+
+    `git_commit` is null outside of a repository; `dirty` is a hash of the uncommitted changes,
+    null where there are none.
+    """
+    changes = _git("status", "--porcelain")
+    diff = _git("diff", "HEAD") if changes else None
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "dirty": sha256(f"{changes}\n{diff}".encode()).hexdigest()[:16] if changes else None,
+        "versions": versions(),
+        "host": socket.gethostname(),
+        "command": " ".join(sys.argv),
+    }

@@ -1,0 +1,84 @@
+"""What stands in a store: its format version, its logged steps, its column types.
+
+All of it is append-only: a column, once named, keeps its type; a new format needs a new
+version and a migration.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+FORMAT = 1
+"""Version of the store's layout; a store of a newer one is refused, not guessed at."""
+
+METRICS: dict[str, pa.DataType] = {
+    "trial_id": pa.string(),
+    "step": pa.int64(),
+    "train_loss": pa.float64(),
+    "test_loss": pa.float64(),
+    "train_acc": pa.float64(),
+    "test_acc": pa.float64(),
+    "train_error": pa.float64(),
+    "test_error": pa.float64(),
+    "l1": pa.float64(),
+    "l2": pa.float64(),
+    "nuclear": pa.float64(),
+}
+"""Columns every metrics part has; a task may add float64 columns behind them."""
+
+ENDS: dict[str, pa.DataType] = {
+    "trial_id": pa.string(),
+    "status": pa.string(),
+    "last_step": pa.int64(),
+    "steps": pa.int64(),
+    "error": pa.string(),
+    "wall_s": pa.float64(),
+}
+"""One row a trial that ended: how (`ENDED`), at which logged step, trained for how many
+steps; seconds from its pack's claim to its end."""
+
+ENDED = ("generalized", "censored", "diverged", "failed")
+"""How a trial can end; values are only ever added."""
+
+LOG_VERSION = 1
+"""Version of `logged_steps`."""
+
+
+@cache
+def logged_steps(points_per_decade: int, horizon: int) -> tuple[int, ...]:
+    """Return the steps up to `horizon` at which metrics are logged, ascending, from 0.
+
+    Step 0 and round(10^(k / points_per_decade)) for k = 0, 1, ...: a function of the step
+    alone, so that a longer horizon only adds rows behind.
+    """
+    steps = {0}
+    k = 0
+    while (step := round(10 ** (k / points_per_decade))) <= horizon:
+        steps.add(step)
+        k += 1
+    return tuple(sorted(steps))
+
+
+KINDS: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+    "vector": pa.list_(pa.float64()),
+}
+"""Column type of a config field by its kind."""
+
+
+def empty(columns: dict[str, pa.DataType]) -> pa.Table:
+    """Return a table of `columns` without rows."""
+    return pa.schema(list(columns.items())).empty_table()
+
+
+def finite_or_null(values: Any) -> pa.Array:
+    """Return `values` as float64 with everything that isn't finite as null."""
+    array = pa.array(values, type=pa.float64(), from_pandas=True)
+    return pa.compute.if_else(pa.compute.is_finite(array), array, pa.scalar(None, pa.float64()))

@@ -1,0 +1,117 @@
+"""Slabs: products of axes over constant values, in which every cell has the same names.
+
+In a slab the same fields apply to every cell, so a column is an index into its axis, and the
+identity texts of all cells are one `itertools.product` of rendered lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sweeper.config import Config, Scalar
+from sweeper.trial import SEED, identity_lines, line
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a slab, or several that move together.
+
+    Attributes:
+        paths: The fields it sets.
+        rows: One tuple a point of the axis: the values of `paths`.
+    """
+
+    paths: tuple[str, ...]
+    rows: tuple[tuple[Scalar, ...], ...]
+
+    def column(self, path: str) -> list[Scalar]:
+        """Return the values of one of the fields, a point each."""
+        index = self.paths.index(path)
+        return [row[index] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Slab:
+    """A product of axes over constant values; all its cells have the same names.
+
+    Attributes:
+        constants: Resolved values of every field that isn't on an axis.
+        axes: Sorted by their first path; the last one varies fastest.
+        dropped: Axis paths of the file that don't apply to the names here.
+        written: Cells the file asks for here, before such axes were dropped.
+    """
+
+    constants: Mapping[str, Scalar]
+    axes: tuple[Axis, ...]
+    dropped: tuple[str, ...] = ()
+    written: int = 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of points of each axis."""
+        return tuple(len(axis.rows) for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """The number of cells."""
+        return prod(self.shape)
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no two cells can mean the same: no axis has a value twice."""
+        return all(len(set(axis.rows)) == len(axis.rows) for axis in self.axes)
+
+    @property
+    def first(self) -> dict[str, Scalar]:
+        """The resolved values of the first cell."""
+        return self.values(0)
+
+    def values(self, index: int) -> dict[str, Scalar]:
+        """Return the resolved values of the cell at flat `index`."""
+        values = dict(self.constants)
+        for axis, i in zip(self.axes, np.unravel_index(index, self.shape or (1,)), strict=False):
+            values |= zip(axis.paths, axis.rows[int(i)], strict=True)
+        return values
+
+    def column(self, path: str, cells: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+        """Return the values at `path` of the cells at flat indices `cells`."""
+        for position, axis in enumerate(self.axes):
+            if path in axis.paths:
+                points = np.unravel_index(cells, self.shape)[position]
+                return pa.array(axis.column(path), type=kind).take(pa.array(points))
+        if path not in self.constants:
+            return pa.nulls(len(cells), type=kind)
+        return pa.repeat(pa.scalar(self.constants[path], type=kind), len(cells))
+
+    def texts(self, config: type[Config], head: str, seed: int | None = None) -> Iterator[str]:
+        """Yield the identity text of every cell, in order; with `seed`, those of its trials."""
+        fixed = identity_lines(config, self.first)
+        on_axis = {path for axis in self.axes for path in axis.paths}
+        pieces: list[tuple[str, int, list[str]]] = [
+            (path, -1, [text]) for path, text in fixed.items() if path not in on_axis
+        ]
+        if seed is not None:
+            pieces.append((SEED, -1, [line(SEED, seed)]))
+        for position, axis in enumerate(self.axes):
+            for path in axis.paths:
+                lines = [self._line(config, path, value) for value in axis.column(path)]
+                pieces.append((path, position, lines))
+        pieces.sort(key=lambda piece: piece[0])
+        if all(len(axis.paths) == 1 for axis in self.axes):
+            # the axes are in the order of their paths: the product is in the order of the text
+            return map("".join, product([head], *(lines for _, _, lines in pieces)))
+        return (
+            head + "".join(lines[0 if at < 0 else cell[at]] for _, at, lines in pieces)
+            for cell in product(*(range(n) for n in self.shape))
+        )
+
+    def _line(self, config: type[Config], path: str, value: Scalar) -> str:
+        lines = identity_lines(config, {**self.first, path: value})
+        return lines.get(path, "")

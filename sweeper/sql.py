@@ -1,0 +1,131 @@
+"""The one door to DuckDB: in-memory connections that read what they are given, and no more.
+
+In DuckDB 2.0 the type of a statement is no sandbox (a CTE may hold a COPY), and allowed paths
+may be written as well as read. So a user's statement must parse as pure queries all the way
+down, and the connection is locked before it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sweeper.errors import UsageError
+
+Connection = duckdb.DuckDBPyConnection
+
+_WRITES = re.compile(r"^(COPY|INSERT|UPDATE|DELETE|MERGE|CREATE|DROP|ALTER)")
+
+
+class QueryError(UsageError):
+    """DuckDB refused a query: a syntax error, an unknown column, a write."""
+
+
+def connect(*, threads: int | None = None) -> Connection:
+    """Return a connection to an empty database in memory."""
+    settings: dict[str, Any] = {"python_enable_replacements": "false"}
+    if threads is not None:
+        settings["threads"] = str(threads)
+    connection = duckdb.connect(":memory:", config=settings)
+    connection.execute("set enable_progress_bar = false")
+    return connection
+
+
+def lock(connection: Connection, readable: Sequence[str]) -> None:
+    """From now on `connection` reads no file but `readable`, and its settings stay."""
+    paths = ", ".join(literal(path) for path in readable)
+    connection.execute(f"set allowed_paths = [{paths}]")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
+
+
+def literal(text: str) -> str:
+    """Return `text` as a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Return `name` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def check_read_only(query: str) -> None:
+    """Check that `query` is one statement that only reads.
+
+    Raises:
+        QueryError: It isn't, or it doesn't parse.
+    """
+    with duckdb.connect(":memory:") as parser:
+        try:
+            statements = parser.extract_statements(query)
+        except duckdb.Error as error:
+            raise QueryError(explain(error)) from None
+        if len(statements) != 1:
+            raise QueryError(f"{len(statements)} statements. Write exactly one.")
+        kind = statements[0].type
+        if kind == duckdb.StatementType.EXPLAIN:
+            query = re.sub(r"(?is)^\s*explain(\s+analyze)?\s", "", query, count=1)
+        (text,) = parser.execute("select json_serialize_sql(?)", [query]).fetchone() or ("{}",)
+    tree = json.loads(text)
+    if tree.get("error"):
+        raise QueryError("only queries are allowed: select, from, with, describe, summarize.")
+    for node in _nodes(tree):
+        if _WRITES.match(str(node.get("type", ""))):
+            raise QueryError(
+                "the store is read-only here: the query contains a statement that writes."
+            )
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(node.values())
+        elif isinstance(node, list):
+            stack.extend(node)
+
+
+def explain(error: Exception) -> str:
+    """Return the part of DuckDB's message that a user can act on, on one line."""
+    head = str(error).split("\n\nLINE ")[0].split("\n\nStack Trace")[0]
+    return " ".join(head.split())
+
+
+def query(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    """Return the result of `text` as an Arrow table.
+
+    Raises:
+        QueryError: DuckDB's message, on one line.
+    """
+    try:
+        if parameters:
+            return connection.execute(text, list(parameters)).to_arrow_table()
+        return connection.sql(text).to_arrow_table()
+    except duckdb.Error as error:
+        raise QueryError(explain(error)) from None
+
+
+def mask(expression: str, cells: pa.Table) -> NDArray[np.bool_]:
+    """Return for each row of `cells` whether the boolean SQL `expression` holds; null is no.
+
+    Raises:
+        QueryError: The expression names an unknown column or isn't boolean.
+    """
+    text = f"select coalesce(({expression}), false) as holds from cells"
+    check_read_only(text)
+    with connect(threads=1) as connection:
+        connection.register("cells", cells)
+        lock(connection, [])
+        table = query(connection, text)
+    if not pa.types.is_boolean(table.schema.field(0).type):
+        raise QueryError("the expression isn't true or false. Compare something.")
+    return np.asarray(table["holds"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)

@@ -1,0 +1,65 @@
+"""What the engine asks of the module that `trainable:` names."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Protocol, cast
+
+from sweeper.checkpoint import Checkpoints
+from sweeper.config import Config
+from sweeper.errors import UsageError
+from sweeper.packing import Pack
+from sweeper.sink import Sink
+
+
+class Trainable(Protocol):
+    """A module that trains packs.
+
+    Attributes:
+        Config: What a trial means; importing the module must not import torch.
+    """
+
+    Config: type[Config]
+
+    def memory_bytes(self, config: Config) -> int:
+        """Return the bytes that one trial of `config` adds to a pack."""
+
+    def useful_size(self, config: Config) -> int:
+        """Return the pack size beyond which packs of `config` train no faster per trial."""
+
+    def probe(self, pack: Pack[Any]) -> float:
+        """Return the measured seconds of one optimizer step of `pack`."""
+
+    def train(self, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
+        """Train every trial of `pack` to its end.
+
+        Starts from ``checkpoints.start()``, writes the metrics of every logged step after
+        that to `sink`, ends every trial with ``sink.end``, and saves when
+        ``checkpoints.due()``.
+
+        Raises:
+            PackTooLargeError: The pack doesn't fit into memory; the engine runs its halves.
+        """
+
+
+def load(name: str) -> Trainable:
+    """Return the trainable module `name`.
+
+    Raises:
+        UsageError: It can't be imported, or isn't a trainable.
+    """
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"trainable {name!r} can't be imported: {error}. Install it, or add its folder to "
+            "PYTHONPATH."
+        ) from error
+    missing = [
+        n
+        for n in ("Config", "memory_bytes", "useful_size", "probe", "train")
+        if not hasattr(module, n)
+    ]
+    if missing:
+        raise UsageError(f"trainable {name!r} lacks {', '.join(missing)}: see sweeper.trainable.")
+    return cast("Trainable", module)

@@ -1,0 +1,1 @@
+"""What a sweep trains. The engine loads these modules by name and never imports them."""
