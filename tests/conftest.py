@@ -1,0 +1,30 @@
+"""What all tests share: one thread each, no settings from outside, a Ray that stays by itself."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before any test module imports NumPy, torch or Ray: they read these once.
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "MPLBACKEND": "Agg",
+    "RAY_AUTH_MODE": "token",  # as in production, but with a token that never touches a home
+    "RAY_AUTH_TOKEN": secrets.token_hex(16),
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+for name in ("SWEEPER_STORE", "SWEEPER_ADDRESS", "RAY_ADDRESS", "OPTUNA_STORAGE"):
+    os.environ.pop(name, None)
+
+settings.register_profile("sweeper", deadline=None)  # a busy machine is no failure
+settings.load_profile("sweeper")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> str:
+    """The URI of a store that doesn't exist yet."""
+    return str(tmp_path / "sweeps")

@@ -1,0 +1,110 @@
+"""The rules of the house that import-linter and ruff can't state. See ARCHITECTURE.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("sweeper", "trainables", "analysis")
+SHIPPED = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+WRITTEN = sorted([*SHIPPED, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+MOST_LINES = 400
+VAGUE = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
+HEAVY = {"torch", "ray"}
+LAZY = {
+    "sweeper/__init__.py": r"__getattr__",
+    "sweeper/cli.py": r".*",
+    "trainables/grokking.py": r"__getattr__",
+}
+"""File to the functions whose bodies may import: what keeps `sweeper --help` fast."""
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layers() -> set[str]:
+    """The modules that the contract `layers` of pyproject.toml gives a place."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    lines = next(c["layers"] for c in settings["contracts"] if c["id"] == "layers")
+    return {name.strip(" ()") for line in lines for name in re.split(r"[|:]", line)}
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after `code`."""
+    ending = "import sys; print('\\n', *{m.partition('.')[0] for m in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{ending}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_every_module_has_its_layer() -> None:
+    listed = layers()
+    homeless = [
+        m for m in map(module, SHIPPED)
+        if m not in ROOMS and not any(m == a or m.startswith(f"{a}.") for a in listed)
+    ]  # fmt: skip
+    assert not homeless, "give them a place in [tool.importlinter] of pyproject.toml"
+
+
+def test_help_loads_neither_torch_nor_ray() -> None:
+    code = """
+import sys
+sys.argv = ["sweeper", "--help"]
+try:
+    from sweeper.cli import main
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    assert not HEAVY & loaded(code)
+
+
+def test_the_engine_and_the_analysis_load_neither_torch_nor_ray() -> None:
+    light = [
+        m for m in map(module, SHIPPED)
+        if not m.startswith("trainables.") and not m.endswith((".launch_ray", ".__main__"))
+    ]  # fmt: skip
+    assert not HEAVY & loaded("\n".join(f"import {m}" for m in light))
+
+
+def test_configs_of_trainables_load_no_torch() -> None:
+    assert not HEAVY & loaded("from trainables import grokking; grokking.Config")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(ROOT)))
+def test_functions_import_nothing(path: Path) -> None:
+    allowed = LAZY.get(path.relative_to(ROOT).as_posix())
+    found = [
+        f"{path.name}:{statement.lineno} in {function.name}"
+        for function in functions(ast.parse(path.read_text()))
+        if allowed is None or not re.fullmatch(allowed, function.name)
+        for statement in ast.walk(function)
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+    ]
+    assert not found
+
+
+def test_a_module_is_named_after_its_noun() -> None:
+    assert not [m for m in map(module, SHIPPED) if VAGUE & set(m.split("."))]
+
+
+def test_no_file_outgrows_its_noun() -> None:
+    lengths = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for p in WRITTEN}
+    assert not {name: n for name, n in lengths.items() if n > MOST_LINES}
