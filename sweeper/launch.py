@@ -10,7 +10,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -87,6 +87,8 @@ def run_pack(task: PackTask) -> None:
 def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
     """Train one attempt; return the smaller packs that take over, if any."""
     launch = ledger.state.launches[task.launch_id]
+    module = trainable.load(launch["trainable"])
+    task = replace(task, device=module.device(task.device))
     about = {
         "host": socket.gethostname(), "pid": os.getpid(), "device": task.device,
         "pack_size": ledger.state.packs[pack_id_].size,
@@ -95,7 +97,6 @@ def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
         claim = Claim.take(ledger, pack_id_, task.launch_id, about)
         if claim.stop_requested():
             return []
-        module = trainable.load(launch["trainable"])
         rows = pack_rows(ledger, [pack_id_])
         pack = _pack(ledger, launch, module.Config, rows, task, pack_id_)
         if pack is None:  # the grid shrank: nothing of it is wanted any more

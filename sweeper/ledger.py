@@ -84,6 +84,7 @@ class PackState:
         ends: (attempt number, file of ends, with the same fields as a part).
         checkpoint: The last one: path, size, sha256, step, attempt.
         done: Every trial of the last attempt ended.
+        failed: Trials that failed.
         split_at: Step at which smaller packs took over; None if they didn't.
         void: Nothing of it counts.
     """
@@ -97,6 +98,7 @@ class PackState:
     ends: list[tuple[int, Part]] = field(default_factory=list)
     checkpoint: Record | None = None
     done: bool = False
+    failed: int = 0
     split_at: int | None = None
     void: bool = False
 
@@ -167,6 +169,7 @@ class State:
             for name, kept in (("part", pack.parts), ("ends", pack.ends)):
                 if record.get(name):
                     kept.append((record["attempt"], _part(record[name])))
+            pack.failed += (record.get("ends") or {}).get("failed", 0)
             if record.get("checkpoint"):
                 pack.checkpoint = record["checkpoint"]
             pack.done = pack.done or bool(record.get("done"))

@@ -359,7 +359,8 @@ class Launched:
         ledger.refresh()
         mine = {task.pack_id for task in self.tasks}
         packs = [p for p in ledger.state.packs.values() if p.id in mine or set(p.parents) & mine]
-        ended = failed = 0
+        ended = 0
+        failed = sum(pack.failed for pack in packs if not pack.void)
         for pack in packs:
             for attempt, part in pack.ends:
                 if pack.attempts[attempt - 1].record["launch_id"] == self.launch_id:

@@ -27,6 +27,9 @@ class Trainable(Protocol):
     def useful_size(self, config: Config) -> int:
         """Return the pack size beyond which packs of `config` train no faster per trial."""
 
+    def device(self, asked: str) -> str:
+        """Return the device to train on where `asked` is wanted, e.g. cpu for an absent cuda."""
+
     def probe(self, pack: Pack[Any]) -> float:
         """Return the measured seconds of one optimizer step of `pack`."""
 
@@ -57,7 +60,7 @@ def load(name: str) -> Trainable:
         ) from error
     missing = [
         n
-        for n in ("Config", "memory_bytes", "useful_size", "probe", "train")
+        for n in ("Config", "memory_bytes", "useful_size", "device", "probe", "train")
         if not hasattr(module, n)
     ]
     if missing:

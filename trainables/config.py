@@ -79,7 +79,7 @@ class ModularArithmetic(Section):
 
     name: Literal["modular_arithmetic"] = "modular_arithmetic"
     p: Annotated[int, Field(ge=3, le=997)] = 23
-    operation: Annotated[Literal[OPERATIONS], DRAWN] = "add"  # type: ignore[valid-type]
+    operation: Literal[OPERATIONS] = "add"  # type: ignore[valid-type]
     data_seed: Annotated[Annotated[int, Field(ge=0, lt=2**32)] | None, DRAWN] = None
 
 
@@ -185,7 +185,7 @@ class Uniform(Section):
     """Measurements are Gaussian; of a table, `fraction` of the pairs is drawn for training."""
 
     name: Literal["uniform"] = "uniform"
-    fraction: Annotated[Annotated[float, Field(gt=0, lt=1)] | None, DRAWN] = None
+    fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
 class Coherent(Section):
@@ -202,10 +202,10 @@ class Coherent(Section):
 
 
 class Square(Section):
-    """The pairs with both operands below k are held out of training ([G25] Table 1).
+    """The pairs with both operands at most k are held out of training ([G25] Table 1).
 
     Attributes:
-        k: Side of the square.
+        k: Largest operand of the square, counted from 0.
         fraction: Train share of the whole table, drawn from the rest.
     """
 
@@ -213,17 +213,22 @@ class Square(Section):
 
     name: Literal["square"] = "square"
     k: Annotated[Count, DRAWN]
-    fraction: Annotated[Annotated[float, Field(gt=0, lt=1)], DRAWN] = 0.6
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
 
 
 class Strip(Section):
-    """The pairs with the first operand below k are held out of training ([G25] Table 1)."""
+    """The pairs with the first operand at most k are held out of training ([G25] Table 1).
+
+    Attributes:
+        k: Largest first operand of the strip, counted from 0.
+        fraction: Train share of the whole table, drawn from the rest.
+    """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
 
     name: Literal["strip"] = "strip"
     k: Annotated[Count, DRAWN]
-    fraction: Annotated[Annotated[float, Field(gt=0, lt=1)], DRAWN] = 0.6
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
 
 
 class GradientDescent(Section):
@@ -314,8 +319,8 @@ class GrokkingConfig(Config):
         Constraint(("task.name", "selection.name", "selection.fraction"),
                    lambda task, name, f: task != "sparse_recovery" or name != "uniform" or f is None,
                    "fraction applies to tasks with a table. Remove it, or sweep task.N."),
-        Constraint(("task.p", "selection.k"), lambda p, k: k < p,
-                   "the hold-out leaves nothing to train on. Choose selection.k below task.p."),
+        Constraint(("task.p", "selection.k"), lambda p, k: k < p - 1,
+                   "the hold-out leaves nothing to train on. Choose selection.k below task.p - 1."),
         Constraint(("model.depth", "model.sign_free", "optimizer.name"),
                    lambda depth, free, name: _linear_solver(name, depth, free),
                    "ista and projected need a linear model. "

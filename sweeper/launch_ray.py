@@ -1,0 +1,175 @@
+"""The one door to Ray: one Tune trial a pack, actors reused, nothing of Ray's on the screen.
+
+Ray Tune executes and remembers nothing that we need: a worker reads its pack from the store and
+writes everything there, so Tune's own state is scratch. Workers that die are retried; a trial
+that raises never reaches Tune (`sweeper.launch`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+
+import ray
+from ray import tune
+from ray.exceptions import RayError
+
+from sweeper.errors import ClusterError, StoreError, StoreFullError
+from sweeper.launch import PackTask, run_pack
+
+WAVE = 500
+"""Most Tune trials of one `Tuner`: its state grows with them and is rewritten whole."""
+
+RETRIES = 3
+"""How often a pack is tried again after its worker or node died."""
+
+OBJECT_STORE = 80 << 20
+"""Bytes of the local object store: nothing of ours goes through it."""
+
+
+def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
+    run_pack(PackTask(**config["task"]))
+    return {"done": True}
+
+
+class Cluster:
+    """A connection to Ray; use it as a context manager.
+
+    Args:
+        address: ``local``: start Ray on this machine, and end it afterwards. ``auto`` or
+            ``host:port``: join a running cluster, and leave it as it was.
+    """
+
+    def __init__(self, address: str = "local") -> None:
+        self.address = address
+        self._ours = False
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def _connect(self) -> None:
+        if ray.is_initialized():
+            return
+        local = self.address == "local"
+        options: dict[str, Any] = (
+            {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE,
+             "num_cpus": len(os.sched_getaffinity(0))}
+            if local else {"address": self.address}
+        )  # fmt: skip
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, RayError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ClusterError(
+                f"Ray at {self.address!r}: {reason} "
+                "Check the address, that the cluster is up, and RAY_AUTH_MODE and its token."
+            ) from None
+        self._ours = True
+        _protect_token()
+
+    def room(self, cpu: float, gpu: float) -> int:
+        """Return how many packs with these resources run at the same time, at least 1.
+
+        Raises:
+            ClusterError: The cluster can't be reached, or no node has room for one pack.
+        """
+        if self.address == "local" and not ray.is_initialized() and not gpu:
+            fits = int(len(os.sched_getaffinity(0)) // cpu)
+            where = "this machine"
+        else:
+            self._connect()
+            fits = 0
+            for node in ray.nodes():
+                if node["Alive"]:
+                    have = node["Resources"]
+                    by = [int(have.get("CPU", 0) // cpu)]
+                    by += [int(have.get("GPU", 0) / gpu + 1e-9)] if gpu else []
+                    fits += min(by)
+            where = "a node of the cluster"
+        if fits < 1:
+            raise ClusterError(
+                f"resources: cpu {cpu:g}, gpu {gpu:g}: {where} has no room for one pack. "
+                "Lower resources.cpu or resources.gpu."
+            )
+        return fits
+
+    def run(
+        self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int
+    ) -> None:
+        """Run every task once, in waves; what became of them stands in the store.
+
+        Raises:
+            ClusterError: Ray couldn't be reached.
+            StoreError: A worker couldn't write the store.
+        """
+        self._connect()
+        scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
+        try:
+            for start in range(0, len(tasks), WAVE):
+                self._wave(tasks[start : start + WAVE], scratch, cpu, gpu, max_concurrent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    @staticmethod
+    def _wave(
+        tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float, max_concurrent: int
+    ) -> None:
+        tuner = tune.Tuner(
+            tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
+            param_space={"task": tune.grid_search([task.as_dict() for task in tasks])},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent),
+            run_config=tune.RunConfig(
+                name=f"wave-{tasks[0].pack_id}", storage_path=scratch, verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                results = tuner.fit()
+            except RayError as error:
+                raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
+        for error in results.errors:
+            cause: BaseException | None = getattr(error, "cause", None) or error
+            text = str(error)
+            if isinstance(cause, StoreFullError) or "StoreFullError" in text:
+                raise StoreFullError(_last_line(text))
+            if isinstance(cause, StoreError) or "StoreError" in text:
+                raise StoreError(_last_line(text))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._ours:
+            ray.shutdown()
+
+
+def _last_line(text: str) -> str:
+    return text.strip().split("\n")[-1].split("Error: ", 1)[-1]
+
+
+def _protect_token() -> None:
+    """Make the token that Ray writes for its users readable by its owner alone."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if token.exists() and token.stat().st_uid == os.getuid():
+        token.chmod(0o600)

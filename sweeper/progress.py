@@ -1,0 +1,165 @@
+"""What a launch shows while it runs: one line of progress, or one JSON object a line.
+
+Everything shown is read from the ledger, so it is true whoever trains the packs and wherever.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from sweeper.errors import SweeperError
+from sweeper.ledger import Ledger
+from sweeper.sweep import Launched, Progress
+
+POLL_S = 0.5
+"""Seconds between two looks at the ledger."""
+
+PLAIN_S = 10.0
+"""Seconds between two plain lines where nobody watches a terminal."""
+
+
+def emit(**event: object) -> None:
+    """Print one JSON object on a line of its own."""
+    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+class Monitor:
+    """Follows a launch in a thread of its own; use it as a context manager.
+
+    Args:
+        show: Called with where the launch stands, every `POLL_S` seconds and once at the end.
+        max_failures: Ask the launch to stop once this many trials failed; None for never.
+        stop: Called to ask for that.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Progress], None],
+        *,
+        max_failures: int | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._show = show
+        self._max_failures = max_failures
+        self._stop = stop
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, launched: Launched) -> None:
+        """Begin to follow `launched`."""
+        self._thread = threading.Thread(target=self._run, args=(launched,), daemon=True)
+        self._thread.start()
+
+    def _run(self, launched: Launched) -> None:
+        ledger = Ledger.open(launched.ledger.files)
+        asked = False
+        while True:
+            over = self._over.wait(POLL_S)
+            try:
+                progress = launched.progress(ledger)
+            except SweeperError:
+                progress = None
+            if progress is not None:
+                self._show(progress)
+                limit = self._max_failures
+                if limit is not None and progress.failed >= limit and not asked:
+                    asked = True
+                    self._stop()
+            if over:
+                return
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
+@contextmanager
+def display(
+    console: Console, *, as_json: bool, quiet: bool
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield the function that shows progress: a bar, plain lines, JSON, or nothing."""
+    if quiet:
+        yield lambda _: None
+    elif as_json:
+        yield _Lines(lambda p: emit(event="progress", **_fields(p)))
+    elif not console.is_terminal:
+        yield _Lines(lambda p: console.print(_sentence(p), highlight=False))
+    else:
+        columns = (
+            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
+            TextColumn("{task.fields[rate]}"), TextColumn("[red]{task.fields[failures]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Bar(*columns, console=console, transient=True) as bar:
+            yield _Live(bar)
+
+
+def _fields(p: Progress) -> dict[str, int]:
+    return {"trials": p.trials, "ended": p.ended, "failed": p.failed, "running_packs": p.running}
+
+
+def _sentence(p: Progress) -> str:
+    failed = f", {p.failed} failed" if p.failed else ""
+    return f"{p.ended}/{p.trials} trials ended{failed}, {p.running} packs running"
+
+
+class _Lines:
+    """Prints a line when something changed, every `PLAIN_S` seconds at the most."""
+
+    def __init__(self, write: Callable[[Progress], None]) -> None:
+        self._write = write
+        self._last: tuple[float, Progress | None] = (0.0, None)
+
+    def __call__(self, progress: Progress) -> None:
+        at, before = self._last
+        over = progress.ended == progress.trials
+        if progress != before and (over or time.monotonic() - at >= PLAIN_S):
+            self._last = (time.monotonic(), progress)
+            self._write(progress)
+
+
+class _Live:
+    """Moves a bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._begun = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        rate = progress.ended / max(1e-9, time.monotonic() - self._begun)
+        fields = {
+            "rate": f"{rate:.1f}/s",
+            "failures": f"{progress.failed} failed" if progress.failed else "",
+        }
+        if self._task is None:
+            self._task = self._bar.add_task("", total=progress.trials, **fields)  # type: ignore[arg-type]
+        self._bar.update(self._task, completed=progress.ended, **fields)  # type: ignore[arg-type]

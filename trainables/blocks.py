@@ -1,0 +1,120 @@
+"""Blocks: trials trained side by side, and the weights they are made of.
+
+A block's tensors have leading trial dimensions and never mix trials: what a trial computes
+doesn't depend on its neighbours. Rows that only pad a block are inert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+ALIGN = 64
+"""Flat buffers are padded to a multiple of this many elements: no scalar tail in any pass."""
+
+
+@dataclass(slots=True)
+class Weight:
+    """One weight tensor of all trials of a block.
+
+    Attributes:
+        value: ``[*lead, ...]``: leading trial dimensions, then the tensor of one trial.
+        grad: As `value`.
+        m: As `value`: Adam's first moment.
+        v: As `value`: Adam's second moment.
+        update: As `value`: scratch.
+        lead: The leading trial dimensions.
+    """
+
+    value: Tensor
+    grad: Tensor
+    m: Tensor
+    v: Tensor
+    update: Tensor
+    lead: tuple[int, ...]
+
+    def per_trial(self, numbers: Tensor) -> Tensor:
+        """Return one number a trial, ``[*lead]``, in a shape that broadcasts over `value`."""
+        return numbers.reshape(*self.lead, *[1] * (self.value.dim() - len(self.lead)))
+
+    def norm(self) -> Tensor:
+        """Return the Euclidean norm of each trial's tensor, broadcastable."""
+        axes = tuple(range(len(self.lead), self.value.dim()))
+        return torch.linalg.vector_norm(self.value, dim=axes, keepdim=True)
+
+
+class Weights:
+    """All weights of a block; each buffer is one flat tensor, so that what doesn't depend on
+    the trial is one pass over memory.
+
+    Args:
+        lead: The leading trial dimensions.
+        shapes: Shape of each weight tensor of one trial.
+        moments: Whether Adam's moments are needed.
+    """
+
+    def __init__(
+        self,
+        lead: tuple[int, ...],
+        shapes: Sequence[tuple[int, ...]],
+        *,
+        dtype: torch.dtype,
+        device: str,
+        moments: bool,
+    ) -> None:
+        sizes = [prod(lead) * prod(shape) for shape in shapes]
+        total = sum(sizes) + (-sum(sizes)) % ALIGN
+        self.value, self.grad = (torch.zeros(total, dtype=dtype, device=device) for _ in range(2))
+        n = total if moments else 0
+        self.m, self.v, self.update = (torch.zeros(n, dtype=dtype, device=device) for _ in range(3))
+        self.lead = lead
+        self.each: list[Weight] = []
+        start = 0
+        for shape, size in zip(shapes, sizes, strict=True):
+            views = [
+                b[start : start + size].view(*lead, *shape) if b.numel() else b
+                for b in (self.value, self.grad, self.m, self.v, self.update)
+            ]
+            self.each.append(Weight(*views, lead))
+            start += size
+
+    def _states(self) -> dict[str, Tensor]:
+        kinds = ("value", "m", "v") if self.m.numel() else ("value",)
+        rows = prod(self.lead)
+        return {
+            f"{kind}.{i}": getattr(w, kind).reshape(rows, *w.value.shape[len(self.lead) :])
+            for i, w in enumerate(self.each)
+            for kind in kinds
+        }
+
+    def state(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return copies of the values (and moments) of some rows: name to ``[len(rows), ...]``."""
+        return {name: tensor[rows].cpu() for name, tensor in self._states().items()}
+
+    def load(self, rows: Tensor, state: dict[str, Tensor]) -> None:
+        """Set the values (and moments) of some rows; the opposite of `state`."""
+        for name, tensor in self._states().items():
+            tensor[rows] = state[name].to(tensor)
+
+
+class Block(Protocol):
+    """Trials of a pack that are trained in the same tensors.
+
+    Attributes:
+        positions: For each row the position of its trial in the pack; -1 for an inert row.
+        weights: What is trained.
+    """
+
+    positions: list[int]
+    weights: Weights
+
+    def step(self, taken: int) -> None:
+        """Take one optimizer step; `taken` is the number of steps before it."""
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Return the metrics now: column name to ``[rows]``; what isn't finite is unknown."""

@@ -1,0 +1,267 @@
+"""The fused loop: trains every trial of a pack, logs, stops, saves, compacts.
+
+The only place where a pack is opened. Trials end one by one: an ended trial's state is set
+aside, and when half of the trials have ended the survivors move to smaller tensors. That
+depends on steps alone, never on time, so that a pack killed and resumed ends bit-equal.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweeper.checkpoint import Checkpoints, Saved
+from sweeper.errors import PackTooLargeError
+from sweeper.packing import Pack
+from sweeper.sink import Sink
+from trainables import modular_arithmetic, sparse_recovery
+from trainables.blocks import Block
+from trainables.config import GrokkingConfig
+
+BLOCKS: dict[str, Callable[[Pack[GrokkingConfig], Sequence[int]], list[Block]]] = {
+    "sparse_recovery": sparse_recovery.blocks,
+    "modular_arithmetic": modular_arithmetic.blocks,
+}
+"""Task to the function that puts trials of a pack into tensors."""
+
+PAYLOAD_VERSION = 1
+
+
+def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
+    """Train every trial of `pack` to its end; see `sweeper.trainable.Trainable.train`."""
+    torch.set_num_threads(pack.run.threads)
+    try:
+        with torch.no_grad():
+            _Loop(pack, sink, checkpoints).run()
+    except torch.OutOfMemoryError as error:
+        raise PackTooLargeError(str(error)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            raise PackTooLargeError(str(error)) from error
+        raise
+
+
+def device(asked: str) -> str:
+    """Return `asked`, or cpu where it asks for a cuda that this machine doesn't have."""
+    return "cpu" if asked.startswith("cuda") and not torch.cuda.is_available() else asked
+
+
+def probe(pack: Pack[GrokkingConfig]) -> float:
+    """Return the measured seconds of one optimizer step of `pack`, by a run of some 0.2 s."""
+    torch.set_num_threads(pack.run.threads)
+    with torch.no_grad():
+        blocks = _blocks(pack, range(len(pack.trials)))
+        count, taken, begun = 1, 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - begun) < 0.2:
+            if taken >= 3 and elapsed > 0.1:
+                break
+            for _ in range(count):
+                for block in blocks:
+                    block.step(taken)
+                taken += 1
+            count *= 2
+        return (time.perf_counter() - begun) / taken
+
+
+def _blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
+    return BLOCKS[str(pack.trials[0].values["task.name"])](pack, positions)
+
+
+class _Loop:
+    """The state of one pack in training.
+
+    Attributes (beside the obvious):
+        alive: Positions of the trials that haven't ended.
+        best: For train and test the best value of the criterion's metric so far, ``[trials]``.
+        aside: Position of an ended trial to its final state.
+    """
+
+    def __init__(self, pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
+        self.pack, self.sink, self.checkpoints = pack, sink, checkpoints
+        self.criterion = pack.criterion
+        self.ids = np.array(pack.trial_ids, dtype=object)
+        self.alive = np.arange(len(self.ids))
+        worst = -np.inf if self.criterion.rising else np.inf
+        self.best = {side: np.full(len(self.ids), worst) for side in ("train", "test")}
+        self.aside: dict[int, dict[str, Tensor]] = {}
+        self.step = 0
+        self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Put the trials that are alive into tensors of their own."""
+        self.blocks = _blocks(self.pack, self.alive.tolist())
+
+    def _rows(self, block: Block) -> tuple[Tensor, list[int]]:
+        """Return the rows of `block` that hold a trial, and those trials' positions."""
+        pairs = [(row, p) for row, p in enumerate(block.positions) if p >= 0]
+        device = block.weights.value.device
+        return torch.tensor([row for row, _ in pairs], device=device), [p for _, p in pairs]
+
+    def run(self) -> None:
+        """Train to the end."""
+        resumed = self._restore()
+        run = self.pack.run
+        for target in run.logged_steps():
+            if target < self.step or (resumed and target == self.step):
+                continue
+            self._advance(target)
+            if not len(self.alive):
+                break
+            self._log()
+            if not len(self.alive):
+                break
+            self._compact()
+        if len(self.alive):
+            self._advance(run.steps)
+            self._finish_horizon()
+        kept = [i for i in range(len(self.ids)) if self.checkpoints.keeps(self.ids[i])]
+        self.checkpoints.finish(self.step, self._payload(kept) if kept else None)
+
+    def _advance(self, target: int) -> None:
+        """Take optimizer steps up to `target`, saving whenever it is time."""
+        blocks, due = self.blocks, self.checkpoints.due
+        while self.step < target:
+            if due():
+                self._save()
+            for block in blocks:
+                block.step(self.step)
+            self.step += 1
+
+    def _metrics(self) -> dict[str, NDArray[np.float64]]:
+        """Return the metrics of the trials that are alive, in their order."""
+        order: list[int] = []
+        columns: dict[str, list[Tensor]] = {}
+        for block in self.blocks:
+            rows, positions = self._rows(block)
+            order += positions
+            for name, column in block.metrics().items():
+                columns.setdefault(name, []).append(column[rows].double().cpu())
+        place = {position: i for i, position in enumerate(order)}
+        index = [place[int(p)] for p in self.alive]
+        return {name: torch.cat(parts).numpy()[index] for name, parts in columns.items()}
+
+    def _log(self) -> None:
+        """Measure, write one row a trial, and end the trials that are at their end."""
+        metrics = self._metrics()
+        self.sink.write(self.step, self.ids[self.alive].tolist(), **metrics)
+        best = np.fmax if self.criterion.rising else np.fmin
+        for side, values in self.best.items():
+            column = metrics[f"{side}_{self.criterion.metric}"]
+            values[self.alive] = best(values[self.alive], column)
+        run = self.pack.run
+        broken = ~(np.isfinite(metrics["train_loss"]) & np.isfinite(metrics["test_loss"]))
+        self.diverged = broken
+        ended = np.zeros(len(self.alive), dtype=bool)
+        if run.diverged:
+            self._end(broken, "diverged")
+            ended |= broken
+        if run.after_generalization:
+            generalized = self._generalized() & ~broken
+            self._end(generalized, "generalized")
+            ended |= generalized
+        self.alive, self.diverged = self.alive[~ended], broken[~ended]
+
+    def _generalized(self) -> NDArray[np.bool_]:
+        """Return which of the trials that are alive have both memorized and generalized."""
+        train = self.criterion.train_holds(self.best["train"][self.alive])
+        return train & self.criterion.test_holds(self.best["test"][self.alive])
+
+    def _end(self, which: NDArray[np.bool_], status: str) -> None:
+        positions = self.alive[which]
+        if len(positions):
+            self.aside |= self._states(positions.tolist())
+            last = max(s for s in self.pack.run.logged_steps() if s <= self.step)
+            self.sink.end(self.ids[positions].tolist(), status, last_step=last, steps=self.step)
+
+    def _finish_horizon(self) -> None:
+        """End the trials that are left: they have reached the horizon."""
+        generalized = self._generalized()
+        self._end(self.diverged, "diverged")
+        self._end(generalized & ~self.diverged, "generalized")
+        self._end(~generalized & ~self.diverged, "censored")
+        self.alive = self.alive[:0]
+
+    def _compact(self) -> None:
+        """Move the trials to smaller tensors once half of the ones there have ended."""
+        held = sum(p >= 0 for block in self.blocks for p in block.positions)
+        if 2 * len(self.alive) <= held:
+            states = self._states(self.alive.tolist())
+            self._rebuild()
+            self._load(states)
+
+    def _states(self, positions: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+        """Return the state of each trial at `positions`, as in their block's weights."""
+        wanted = set(positions)
+        found: dict[int, dict[str, Tensor]] = {p: self.aside[p] for p in wanted if p in self.aside}
+        for block in self.blocks:
+            rows, at = self._rows(block)
+            chosen = [i for i, p in enumerate(at) if p in wanted and p not in found]
+            if chosen:
+                state = block.weights.state(rows[chosen])
+                for i, index in enumerate(chosen):
+                    found[at[index]] = {name: tensor[i] for name, tensor in state.items()}
+        return found
+
+    def _load(self, states: dict[int, dict[str, Tensor]]) -> None:
+        """Set the state of each trial in the tensors; the opposite of `_states`."""
+        for block in self.blocks:
+            rows, at = self._rows(block)
+            chosen = [i for i, p in enumerate(at) if p in states]
+            if chosen:
+                names = states[at[chosen[0]]]
+                stacked = {n: torch.stack([states[at[i]][n] for i in chosen]) for n in names}
+                block.weights.load(rows[chosen], stacked)
+
+    def _payload(self, positions: Sequence[int]) -> bytes:
+        """Return the state of the trials at `positions` as bytes; loading runs no code."""
+        states = self._states(positions)
+        names = states[positions[0]]
+        content = {
+            "version": PAYLOAD_VERSION,
+            "step": self.step,
+            "metric": self.criterion.metric,
+            "trial_ids": [str(self.ids[p]) for p in positions],
+            "best": {k: torch.from_numpy(v[list(positions)]) for k, v in self.best.items()},
+            "state": {name: torch.stack([states[p][name] for p in positions]) for name in names},
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        return buffer.getvalue()
+
+    def _save(self) -> None:
+        self.checkpoints.save(self.step, self._payload(range(len(self.ids))))
+
+    def _restore(self) -> bool:
+        """Take up the saved states; return whether there were any."""
+        saved = self.checkpoints.start()
+        if not saved:
+            return False
+        place = {str(trial_id): p for p, trial_id in enumerate(self.ids)}
+        states: dict[int, dict[str, Tensor]] = {}
+        for one in saved:
+            content = _content(one)
+            self.step = content["step"]
+            index = {trial_id: i for i, trial_id in enumerate(content["trial_ids"])}
+            for trial_id in one.trial_ids:
+                i, position = index[trial_id], place[trial_id]
+                states[position] = {name: t[i] for name, t in content["state"].items()}
+                if content["metric"] == self.criterion.metric:
+                    for side, values in self.best.items():
+                        values[position] = float(content["best"][side][i])
+        self.diverged = np.zeros(len(self.alive), dtype=bool)
+        self._load(states)
+        return True
+
+
+def _content(saved: Saved) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(io.BytesIO(saved.payload), weights_only=True)
+    if content["version"] > PAYLOAD_VERSION:
+        raise ValueError(f"checkpoint version {content['version']} is of a newer program: upgrade")
+    return content
