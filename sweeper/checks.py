@@ -20,6 +20,7 @@ from sweeper.schema import metric_names
 from sweeper.slab import Slab
 from sweeper.spacing import AXIS_KINDS
 from sweeper.sql import QueryError
+from sweeper.words import show
 
 
 def spaced(value: Any) -> bool:
@@ -34,7 +35,8 @@ def rules(report: Report, slabs: Sequence[Slab]) -> list[Rule] | None:
     """
     types = column_types(report.config)
     swept = _swept(report, slabs)
-    names = ", ".join(sorted(swept)) or "none"
+    names = ", ".join(sorted(swept & types.keys())) or "none"
+    misspelt = report.blind or not swept <= types.keys()  # then the rules may name what is meant
     found: list[Rule] = []
     complete = True
     for index, text in enumerate(report.file.excludes):
@@ -44,16 +46,16 @@ def rules(report: Report, slabs: Sequence[Slab]) -> list[Rule] | None:
             continue
         try:
             rule = parse(text, types)
-            if swept.isdisjoint(rule.paths):
+            if swept.isdisjoint(rule.paths) and not misspelt:
                 raise QueryError("the rule names no axis.")
             if not report.problems:
                 rule.removed(slabs, types)  # some mistakes show only on values
         except QueryError as error:
             complete = False
-            report.add(
-                report.document.place(*path),
-                f"exclude {text!r}: {error} Write a condition over the axes: {names}.",
-            )
+            reason = str(error).split("Error: ", 1)[-1]
+            reason += "" if reason.endswith((".", "?")) else "."
+            remedy = f"Write a condition over the axes: {names}."
+            report.add(report.document.place(*path), f"exclude {show(text)}: {reason} {remedy}")
         else:
             found.append(rule)
     return found if complete else None
@@ -77,18 +79,23 @@ def constraints(report: Report, slabs: Sequence[Slab], rules: Sequence[Rule]) ->
     for i, slab in enumerate(slabs):
         masks = [mask[i] for mask in removed]
         for constraint in report.config.constraints:
-            _constraint(report, slab, report.slab_places[i], constraint, masks)
+            _constraint(report, i, slab, constraint, masks)
 
 
 def _constraint(
     report: Report,
+    index: int,
     slab: Slab,
-    places: dict[str, str],
     constraint: Constraint,
     masks: Sequence[NDArray[np.bool_]],
 ) -> None:
-    read = [i for i, axis in enumerate(slab.axes) if not set(axis.paths).isdisjoint(constraint.paths)]
-    on_axis = {p: (k, slab.axes[i].paths.index(p)) for k, i in enumerate(read) for p in slab.axes[i].paths}
+    reads = set(constraint.paths)
+    read = [i for i, axis in enumerate(slab.axes) if not reads.isdisjoint(axis.paths)]
+    on_axis = {
+        path: (k, column)
+        for k, i in enumerate(read)
+        for column, path in enumerate(slab.axes[i].paths)
+    }
     if not all(path in slab.constants or path in on_axis for path in constraint.paths):
         return
     kept = _kept(slab, read, masks)
@@ -103,11 +110,19 @@ def _constraint(
             else:
                 values.append(slab.constants[path])
         if not constraint.holds(*values):
-            known = [p for p in reversed(constraint.paths) if p in places]
-            named = [p for p in known if not p.endswith(".name")]
-            place = places[(named or known or [""])[0]]
-            report.add(place, breach(constraint, values))
+            report.add(_place(report, index, constraint, values), breach(constraint, values))
             return
+
+
+def _place(report: Report, index: int, constraint: Constraint, values: Sequence[Scalar]) -> str:
+    """Return the place of the last of the `values` that the file gives; names come last."""
+    origin = report.origins[index]
+    read = list(zip(constraint.paths, values, strict=True))[::-1]
+    for path, value in sorted(read, key=lambda item: item[0].endswith(".name")):
+        place = origin.place(path, value)
+        if place is not None:
+            return place
+    return origin.block
 
 
 def _kept(

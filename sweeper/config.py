@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from sweeper.errors import did_you_mean
+from sweeper.words import reason, show
 
 Scalar = bool | int | float | str | tuple[float, ...] | None
 """What a leaf of a config can hold; tuples are fixed-length vectors such as Adam's betas."""
@@ -41,6 +41,9 @@ class Batched:
 
     draws: bool = False
 
+
+LARGEST = 2**63
+"""Whole numbers are stored in 64 bits."""
 
 BATCHED = Batched()
 DRAWN = Batched(draws=True)
@@ -95,32 +98,32 @@ class Leaf:
     mark: Batched | None
     annotation: Any
 
+    @property
+    def kind(self) -> str:
+        """The kind of its column, as `arrow_kind`."""
+        return arrow_kind(self.annotation)
+
     def check(self, value: object) -> tuple[Scalar, str | None]:
-        """Return the value as the field's type, or the reason why it can't be."""
+        """Return the value as the field's type, or the reason why it can't be.
+
+        A whole number may be spelled as a float (``1e3``), a float as a whole number.
+
+        Returns:
+            (value, None), or (None, reason), where the reason completes "lr = -1.0 ...".
+        """
         if isinstance(value, list):
             value = tuple(value)
+        elif self.kind == "int" and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
+            return None, "is too large: numbers stay below 2^63."
         try:
             checked = self.adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            return None, error.errors()[0]["msg"].removeprefix("Input ").rstrip(".")
-        if isinstance(checked, float):
-            checked += 0.0  # -0.0 and 0.0 mean the same
-        return typing.cast("Scalar", checked), None
-
-
-@dataclass(slots=True)
-class Resolved:
-    """A flat config with every default filled in.
-
-    Attributes:
-        values: Path to value, every field that applies.
-        dropped: Given paths that don't apply to the chosen names.
-        problems: (path, message) of what is wrong; `values` is complete only without them.
-    """
-
-    values: dict[str, Scalar] = field(default_factory=dict)
-    dropped: list[str] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+            found = error.errors()[0]
+            where = "".join(f"item {i + 1} " for i in found["loc"][:1] if isinstance(i, int))
+            return None, f"{where and where + '= ' + show(found['input']) + ' '}{reason(found)}"
+        return typing.cast("Scalar", _normal(checked)), None
 
 
 class Config(BaseModel):
@@ -132,6 +135,8 @@ class Config(BaseModel):
         names: Part to its default name, where the first part's choice doesn't say.
         constraints: Conditions between fields.
         criteria: Name of the first part's choice to the fields of its default criterion.
+        metrics: Metrics that tasks add to those of `sweeper.schema`: `M` stands for the columns
+            ``train_M`` and ``test_M``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -139,6 +144,14 @@ class Config(BaseModel):
     names: ClassVar[Mapping[str, str]] = {}
     constraints: ClassVar[tuple[Constraint, ...]] = ()
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    metrics: ClassVar[tuple[str, ...]] = ()
+
+
+def _normal(value: Any) -> Any:
+    """Return `value` with -0.0, which means the same, as 0.0."""
+    if isinstance(value, tuple):
+        return tuple(_normal(v) for v in value)
+    return value + 0.0 if isinstance(value, float) else value
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Leaf]:
@@ -191,9 +204,10 @@ def known_paths(config: type[Config]) -> list[str]:
     return [*all_leaves(config), *(f"{part}.name" for part in config.parts)]
 
 
-def marks(config: type[Config]) -> dict[str, Batched | None]:
+@cache
+def marks(config: type[Config]) -> Mapping[str, Batched | None]:
     """Return how each path enters a pack: a mark, or None where it is static."""
-    return {path: leaf.mark for path, leaf in all_leaves(config).items()}
+    return types.MappingProxyType({p: leaf.mark for p, leaf in all_leaves(config).items()})
 
 
 def arrow_kind(annotation: Any) -> str:
@@ -219,145 +233,12 @@ def arrow_kind(annotation: Any) -> str:
     raise TypeError(f"a config field can't be stored as a column: {annotation!r}")
 
 
-def resolve(config: type[Config], given: Mapping[str, object]) -> Resolved:
-    """Choose the names, fill in the defaults, check every value.
-
-    Args:
-        config: The trainable's config.
-        given: Path to raw value, as the grid file has them.
-
-    Returns:
-        The flat config. A part whose name isn't given has its default name, or, where the
-        given fields don't fit that, the only name that they do fit.
-    """
-    out = Resolved()
-    task_defaults: Mapping[str, Scalar] = {}
-    chosen: dict[str, str] = {}
-    known = {part: {} for part in config.parts} | {"": scalars(config)}
-    for position, (part, choices) in enumerate(config.parts.items()):
-        name = _choose(config, part, given, chosen, task_defaults, out)
-        if name is None:
-            continue
-        chosen[part] = name
-        if position == 0:
-            task_defaults = choices[name].defaults
-        out.values[f"{part}.name"] = name
-        known[part] = leaves(choices[name], f"{part}.")
-    applicable = {path: leaf for group in known.values() for path, leaf in group.items()}
-    _fill(config, given, applicable, task_defaults, chosen, out)
-    return out
-
-
-def _fill(
-    config: type[Config],
-    given: Mapping[str, object],
-    applicable: Mapping[str, Leaf],
-    task_defaults: Mapping[str, Scalar],
-    chosen: Mapping[str, str],
-    out: Resolved,
-) -> None:
-    for path, leaf in applicable.items():
-        if path in given:
-            value, problem = leaf.check(given[path])
-            if problem is not None:
-                out.problems.append((path, f"{path} = {given[path]!r}: {problem.lower()}."))
-            out.values[path] = value
-        elif path in task_defaults:
-            out.values[path] = task_defaults[path]
-        elif leaf.required:
-            part = path.split(".")[0]
-            out.problems.append(
-                (path, f"{path} is missing: {chosen.get(part, part)!r} needs it. Add it.")
-            )
-        else:
-            out.values[path] = leaf.default
-    everything = known_paths(config)
-    for path in given:
-        if path in out.values or path in applicable or path.endswith(".name"):
-            continue
-        if path in everything:
-            out.dropped.append(path)
-        else:
-            out.problems.append((path, unknown_path(config, path)))
-
-
-def unknown_path(config: type[Config], path: str) -> str:
-    """Return the message for a path that no choice has."""
-    part, _, name = path.partition(".")
-    if name and part in config.parts:
-        prefix = f"{part}."
-        names = [p.removeprefix(prefix) for p in known_paths(config) if p.startswith(prefix)]
-        return f"{part} has no field {name!r}. {did_you_mean(name, names)}"
-    roots = [*config.parts, *scalars(config)]
-    return f"unknown key {path!r}. {did_you_mean(part, roots)}"
-
-
-def _choose(
-    config: type[Config],
-    part: str,
-    given: Mapping[str, object],
-    chosen: Mapping[str, str],
-    task_defaults: Mapping[str, Scalar],
-    out: Resolved,
-) -> str | None:
-    choices = config.parts[part]
-    path = f"{part}.name"
-    fitting = [n for n, section in choices.items() if _fits(section, chosen)]
-    if path in given:
-        name = given[path]
-        if name not in choices:
-            remedy = did_you_mean(str(name), fitting)
-            out.problems.append((path, f"{path} = {name!r} is unknown. {remedy}"))
-            return None
-        if name not in fitting:
-            lead = next(iter(chosen.values()))
-            out.problems.append(
-                (
-                    path,
-                    f"{path} = {name!r} doesn't go with {lead!r}. {part} can be: "
-                    + ", ".join(fitting)
-                    + ".",
-                )
-            )
-            return None
-        return str(name)
-    default = task_defaults.get(path, config.names.get(part))
-    wanted = {p for p in given if p.startswith(f"{part}.")}
-    if default is not None and wanted <= set(leaves(choices[str(default)], f"{part}.")):
-        return str(default)
-    candidates = [n for n in fitting if wanted <= set(leaves(choices[n], f"{part}."))]
-    if len(candidates) == 1:
-        return candidates[0]
-    if not candidates:  # each field is judged on its own, by the default choice
-        return str(default) if default is not None else _missing(path, fitting, out)
-    return _missing(path, candidates, out)
-
-
-def _missing(path: str, candidates: Sequence[str], out: Resolved) -> None:
-    out.problems.append((path, f"{path} is missing. Choose one of: {', '.join(candidates)}."))
-
-
-def _fits(section: type[Section], chosen: Mapping[str, str]) -> bool:
-    return all(chosen.get(part) in names for part, names in section.fits.items() if part in chosen)
-
-
-def broken(config: type[Config], values: Values) -> Iterator[tuple[Constraint, str]]:
-    """Yield each constraint that `values` breaks, with its message."""
-    for constraint in config.constraints:
-        if all(path in values for path in constraint.paths):
-            read = [values[path] for path in constraint.paths]
-            if not constraint.holds(*read):
-                shown = ", ".join(
-                    f"{p} = {v!r}" for p, v in zip(constraint.paths, read, strict=True)
-                )
-                yield constraint, f"{shown}: {constraint.remedy}"
-
-
 def chosen_leaves(config: type[Config], values: Values) -> dict[str, Leaf]:
     """Return the fields of the choices that resolved `values` made, by path."""
     found = scalars(config)
     for part, choices in config.parts.items():
-        found |= leaves(choices[str(values[f"{part}.name"])], f"{part}.")
+        if f"{part}.name" in values:
+            found |= leaves(choices[str(values[f"{part}.name"])], f"{part}.")
     return found
 
 

@@ -6,7 +6,7 @@ deep nesting and huge files are refused before they are expanded: a grid file ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,22 @@ class Document:
                 if path[:end] in table:
                     return table[path[:end]]
         return self.source
+
+
+def arrange(problems: Iterable[tuple[str, str]]) -> list[str]:
+    """Return (place, message) pairs as lines in the order of the file, each once.
+
+    Places that are no line of a file, such as overrides, come last, in their own order.
+    """
+
+    def key(problem: tuple[str, str]) -> tuple[int, int, int]:
+        *_, line, column = ["", *problem[0].rsplit(":", 2)]
+        if line.isdecimal() and column.isdecimal():
+            return 0, int(line), int(column)
+        return 1, 0, 0
+
+    ordered = sorted(dict.fromkeys(problems), key=key)
+    return [f"{place}: {message}" for place, message in ordered]
 
 
 def read(path: Path) -> Document:
@@ -124,8 +140,9 @@ def _unsafe(text: str, source: str) -> Iterator[str]:
             nodes += 1
             if nodes > MAX_NODES:
                 yield f"{where}: more than {MAX_NODES} values. Use linspace, logspace or range."
-            if getattr(event, "tag", None):
-                yield f"{where}: tag {event.tag}. Tags aren't allowed: write the plain value."
+            tag = getattr(event, "tag", None)
+            if tag:
+                yield f"{where}: tag {tag}. Tags aren't allowed: write the plain value."
         if isinstance(event, CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

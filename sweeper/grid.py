@@ -7,24 +7,26 @@ collapse. An id costs one hash: 10^6 cells take seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, islice
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sweeper import sql
-from sweeper.config import Config, all_leaves, arrow_kind
+from sweeper.collapse import collapse
+from sweeper.config import Config, Values, all_leaves, arrow_kind, marks
 from sweeper.criterion import Criterion
+from sweeper.exclusion import Rule, spread
 from sweeper.gridfile import GridFile
 from sweeper.schema import KINDS
 from sweeper.slab import Slab
 from sweeper.trial import Trial, digest, header
 
-CHUNK = 1 << 17
-"""Cells whose exclusion rules are evaluated at once: bounds the memory."""
+CHUNK = 1 << 16
+"""Trials of a table that are made at once: bounds the memory."""
 
 
 def column_types(config: type[Config]) -> dict[str, pa.DataType]:
@@ -32,6 +34,19 @@ def column_types(config: type[Config]) -> dict[str, pa.DataType]:
     types = {p: KINDS[arrow_kind(leaf.annotation)] for p, leaf in all_leaves(config).items()}
     types |= {f"{part}.name": pa.string() for part in config.parts}
     return dict(sorted(types.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class StaticGroup:
+    """Trials with equal static fields: those that can share packs.
+
+    Attributes:
+        values: The resolved values of one of them.
+        trials: How many there are.
+    """
+
+    values: Values
+    trials: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +59,7 @@ class Grid:
         steps: Horizon in optimizer steps.
         slabs: The cells.
         text: The file's text and the overrides, for the provenance.
+        rules: The exclusion rules.
     """
 
     file: GridFile
@@ -51,6 +67,7 @@ class Grid:
     steps: int
     slabs: tuple[Slab, ...]
     text: str = ""
+    rules: tuple[Rule, ...] = ()
 
     @property
     def name(self) -> str:
@@ -59,8 +76,8 @@ class Grid:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds of every cell, in the order of the file, each once."""
-        return list(dict.fromkeys(self.file.seed_list))
+        """The seeds of every cell, in the order of the file."""
+        return self.file.seed_list
 
     @property
     def n_written(self) -> int:
@@ -90,62 +107,87 @@ class Grid:
     @cached_property
     def _kept(self) -> tuple[tuple[NDArray[np.int64], ...], int]:
         """For each slab the flat indices of its cells; and the number of excluded ones."""
-        found: list[NDArray[np.int64]] = []
-        seen: set[str] = set()
-        excluded = 0
-        for slab in self.slabs:
-            keep = np.ones(slab.size, dtype=bool)
-            for expression in self.file.excludes:
-                keep &= ~self._matches(slab, expression)
-            excluded += int((~keep).sum()) * (slab.written // slab.size)
-            if len(self.slabs) > 1 or not slab.distinct:
-                for index, text in enumerate(self._texts(slab)):
-                    if keep[index]:
-                        cell = digest(text)
-                        keep[index] = cell not in seen
-                        seen.add(cell)
-            found.append(np.flatnonzero(keep))
-        return tuple(found), excluded
+        keep = [np.ones(slab.size, dtype=bool) for slab in self.slabs]
+        types = column_types(self.config)
+        for rule in self.rules:
+            for mine, slab, removed in zip(
+                keep, self.slabs, rule.removed(self.slabs, types), strict=True
+            ):
+                mine &= ~spread(removed, slab)
+        excluded = sum(
+            int((~mine).sum()) * (slab.written // slab.size)
+            for mine, slab in zip(keep, self.slabs, strict=True)
+        )
+        collapse(self.slabs, keep)
+        return tuple(np.flatnonzero(mine) for mine in keep), excluded
 
-    def _texts(self, slab: Slab, seed: int | None = None) -> Iterator[str]:
-        return slab.texts(self.config, header(self.file.trainable), seed)
+    def static_counts(self) -> list[StaticGroup]:
+        """Return the groups of trials that can share packs, in the order of the grid.
 
-    def _matches(self, slab: Slab, expression: str) -> NDArray[np.bool_]:
-        spans = [np.arange(a, min(a + CHUNK, slab.size)) for a in range(0, slab.size, CHUNK)]
-        return np.concatenate([sql.mask(expression, self.structs(slab, span)) for span in spans])
-
-    def structs(self, slab: Slab, cells: NDArray[np.int64]) -> pa.Table:
-        """Return the configs of `cells`, each part a struct: what SQL calls ``model.depth``."""
-        return nest({p: slab.column(p, cells, t) for p, t in column_types(self.config).items()})
+        Costs neither ids nor tables: time and memory are those of counting the cells.
+        """
+        found: dict[Hashable, StaticGroup] = {}
+        mark = marks(self.config)
+        for slab, cells in zip(self.slabs, self._kept[0], strict=True):
+            static = [any(mark.get(p) is None for p in axis.paths) for axis in slab.axes]
+            shape = [n if s else 1 for n, s in zip(slab.shape, static, strict=True)]
+            points = np.unravel_index(cells, slab.shape or (1,))
+            group = np.zeros(len(cells), dtype=np.int64)
+            for n, s, point in zip(shape, static, points, strict=False):
+                if s:
+                    group = group * n + point
+            _, first, counts = np.unique(group, return_index=True, return_counts=True)
+            for i in np.argsort(first):
+                values = slab.values(int(cells[first[i]]))
+                key = tuple(sorted((p, v) for p, v in values.items() if mark.get(p) is None))
+                before = found.get(key)
+                trials = int(counts[i]) * len(self.seeds) + (before.trials if before else 0)
+                found[key] = StaticGroup(before.values if before else values, trials)
+        return list(found.values())
 
     def table(self) -> pa.Table:
-        """Return one row a trial: trial_id, cell_id, seed and the flat config, null where a
-        field doesn't apply. Rows of a cell stand together, in the order of the seeds.
+        """Return one row a trial: trial_id, cell_id, seed and the flat config.
+
+        A field that doesn't apply is null. Rows of a cell stand together, in the order of the
+        seeds.
         """
-        tables = [
-            self._slab_table(slab, cells)
-            for slab, cells in zip(self.slabs, self._kept[0], strict=True)
-        ]
-        return pa.concat_tables(tables).combine_chunks()
+        return pa.Table.from_batches(self.batches(), self.schema)
 
-    def _slab_table(self, slab: Slab, cells: NDArray[np.int64]) -> pa.Table:
-        n_seeds = len(self.seeds)
-        keep = np.zeros(slab.size, dtype=bool)
-        keep[cells] = True
-        by_seed = [self._ids(slab, keep, seed) for seed in self.seeds]
-        trial_ids = [trial_id for row in zip(*by_seed, strict=True) for trial_id in row]
-        rows = np.repeat(cells, n_seeds)
-        cell_ids = np.repeat(np.array(self._ids(slab, keep, None), dtype=object), n_seeds)
-        columns = {
-            "trial_id": pa.array(trial_ids, pa.string()),
-            "cell_id": pa.array(cell_ids, pa.string()),
-            "seed": pa.array(np.tile(np.array(self.seeds, dtype=np.int64), len(cells))),
-        }
-        types = column_types(self.config)
-        return pa.table(columns | {p: slab.column(p, rows, t) for p, t in types.items()})
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of `table`."""
+        ids = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
+        return pa.schema(list((ids | column_types(self.config)).items()))
 
-    def _ids(self, slab: Slab, keep: NDArray[np.bool_], seed: int | None) -> list[str]:
-        return [digest(t) for t, k in zip(self._texts(slab, seed), keep, strict=True) if k]
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of `table` in pieces of about `CHUNK` trials."""
+        seeds = np.array(self.seeds, dtype=np.int64)
+        step = max(1, CHUNK // len(seeds))
+        for slab, cells in zip(self.slabs, self._kept[0], strict=True):
+            keep = np.zeros(slab.size, dtype=bool)
+            keep[cells] = True
+            streams = [self._ids(slab, keep, seed) for seed in (None, *self.seeds)]
+            for start in range(0, len(cells), step):
+                chunk = cells[start : start + step]
+                cell_ids, *by_seed = (list(islice(ids, len(chunk))) for ids in streams)
+                trial_ids = [i for row in zip(*by_seed, strict=True) for i in row]
+                rows = np.repeat(chunk, len(seeds))
+                yield pa.record_batch(
+                    [
+                        pa.array(trial_ids, pa.string()),
+                        pa.array(cell_ids, pa.string()).take(
+                            pa.array(np.repeat(np.arange(len(chunk)), len(seeds)))
+                        ),
+                        pa.array(np.tile(seeds, len(chunk))),
+                        *(slab.column(f.name, rows, f.type) for f in list(self.schema)[3:]),
+                    ],
+                    schema=self.schema,
+                )
+
+    def _ids(self, slab: Slab, keep: NDArray[np.bool_], seed: int | None) -> Iterator[str]:
+        """Yield the ids of the kept cells, or of their trials with `seed`."""
+        texts = slab.texts(self.config, header(self.file.trainable), seed)
+        return map(digest, compress(texts, keep))
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; the convenient form of `table`, one object a trial."""
@@ -170,23 +212,3 @@ class Grid:
             else:
                 found[task] = Criterion(**self.config.criteria[task])
         return found
-
-
-def nest(columns: dict[str, pa.Array]) -> pa.Table:
-    """Return flat ``part.field`` columns as a table with one struct column a part."""
-    return pa.table(_fields(columns))
-
-
-def _fields(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    tree: dict[str, dict[str, pa.Array]] = {}
-    flat: dict[str, pa.Array] = {}
-    for path, column in columns.items():
-        head, _, rest = path.partition(".")
-        if rest:
-            tree.setdefault(head, {})[rest] = column
-        else:
-            flat[path] = column
-    for head, inner in tree.items():
-        nested = _fields(inner)
-        flat[head] = pa.StructArray.from_arrays(list(nested.values()), names=list(nested))
-    return flat

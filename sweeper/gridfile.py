@@ -1,156 +1,69 @@
 """The shape of a grid file: which keys it has and what each may hold.
 
-Only the shape: what the config fields mean is checked in `sweeper.grid`, against the
-trainable. Nothing in a file is ever evaluated as Python.
+Only the shape: what the config fields mean is checked in `sweeper.compile`, against
+the trainable. Nothing in a file is ever evaluated as Python.
 """
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError
+from pydantic_core import ErrorDetails
 
 from sweeper.criterion import Criterion
-from sweeper.document import Document
+from sweeper.document import Document, Path_, arrange
 from sweeper.errors import ConfigError, did_you_mean
+from sweeper.spacing import AXIS_KINDS, MAX_AXIS, Axis, Strict
+from sweeper.words import reason, show
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-MAX_AXIS = 1_000_000
-
-Plain = bool | int | float | str | None
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-Ends = Annotated[list[float], Field(min_length=3, max_length=3)]
-
-
-class LogSpace(_Strict):
-    """Values spaced evenly in logarithm, both end points included: [first, last, count]."""
-
-    logspace: Ends
-
-    def values(self) -> list[float]:
-        """Return the values; the end points are those of the file."""
-        first, last, count = _ends(self.logspace)
-        if first <= 0 or last <= 0:
-            raise ValueError("logspace needs end points above 0. Use linspace")
-        return _pinned(np.geomspace(first, last, count), first, last)
-
-
-class LinSpace(_Strict):
-    """Evenly spaced values, both end points included: [first, last, count]."""
-
-    linspace: Ends
-
-    def values(self) -> list[float]:
-        """Return the values; the end points are those of the file."""
-        first, last, count = _ends(self.linspace)
-        return _pinned(np.linspace(first, last, count), first, last)
-
-
-class Range(_Strict):
-    """Half-open range as Python's: [start, stop] or [start, stop, step]."""
-
-    range: Annotated[list[float], Field(min_length=2, max_length=3)]
-
-    def values(self) -> list[float]:
-        """Return the values; integers where all of the file's numbers are."""
-        start, stop, step = (*self.range, 1)[:3]
-        if step == 0:
-            raise ValueError("range needs a step other than 0")
-        count = max(0, int(np.ceil((stop - start) / step)))
-        if count > MAX_AXIS:
-            raise ValueError(f"{count} values. An axis has at most {MAX_AXIS}")
-        return _integral([start + i * step for i in range(count)], self.range)
-
-
-def _ends(given: list[float]) -> tuple[float, float, int]:
-    first, last, count = given
-    if count != int(count) or count < 1:
-        raise ValueError(f"the count is {count}; it must be a whole number from 1")
-    if count > MAX_AXIS:
-        raise ValueError(f"{int(count)} values. An axis has at most {MAX_AXIS}")
-    if count == 1 and first != last:
-        raise ValueError("one value can't include two end points. Write a list of one value")
-    return first, last, int(count)
-
-
-def _pinned(values: np.ndarray, first: float, last: float) -> list[float]:
-    # 12 digits: 0.30000000000000004 is nobody's intention, and ids must not depend on it
-    rounded = [float(f"{v:.12g}") for v in values]
-    rounded[0], rounded[-1] = float(first), float(last)
-    return _integral(rounded, [first, last])
-
-
-def _integral(values: list[float], ends: list[float]) -> list[float]:
-    if all(float(v).is_integer() for v in (*values, *ends)) and not any(
-        isinstance(v, float) for v in ends
-    ):
-        return [int(v) for v in values]
-    return [float(v) for v in values]
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, dict):
-        return next((k for k in ("logspace", "linspace", "range") if k in value), "logspace")
-    if isinstance(value, LogSpace | LinSpace | Range):
-        return type(value).__name__.lower()
-    return "list"
-
-
-Axis = Annotated[
-    Annotated[list[Plain | list[float]], Tag("list"), Field(min_length=1)]
-    | Annotated[LogSpace, Tag("logspace")]
-    | Annotated[LinSpace, Tag("linspace")]
-    | Annotated[Range, Tag("range")],
-    Discriminator(_kind),
-]
-
-
-class Block(_Strict):
+class Block(Strict):
     """One block of a grid: the product of its axes and of its groups of zipped axes."""
 
-    product: dict[str, Axis] = {}
-    zip: list[dict[str, Axis]] = []
+    product: dict[str, Axis] = Field(default_factory=dict)
+    zip: list[dict[str, Axis]] = Field(default_factory=list)
 
 
-class Stop(_Strict):
+class Stop(Strict):
     """When a trial may end before its horizon; never by comparison with others."""
 
     after_generalization: bool = True
     diverged: bool = True
 
 
-class Log(_Strict):
+class Log(Strict):
     """How often metrics are logged; fixed per store."""
 
     points_per_decade: Annotated[int, Field(ge=1, le=1000)] = 50
 
 
-class Checkpoint(_Strict):
+class Checkpoint(Strict):
     """How often a running pack is saved, and which final states are kept."""
 
     every_s: Annotated[float, Field(gt=0)] = 60.0
     keep: Literal["all", "censored", "none"] = "all"
 
 
-class Resources(_Strict):
+class Resources(Strict):
     """What one pack gets; `gpu` may be a fraction; `pack` is the number of trials fused."""
 
     cpu: Annotated[float, Field(gt=0)] = 1
     gpu: Annotated[float, Field(ge=0)] = 0
-    pack: Literal["auto"] | Annotated[int, Field(ge=1, le=1_000_000)] = "auto"
+    pack: Annotated[
+        Annotated[Literal["auto"], Tag("auto")]
+        | Annotated[int, Field(ge=1, le=1_000_000), Tag("size")],
+        Discriminator(lambda value: "auto" if isinstance(value, str) else "size"),
+    ] = "auto"
 
 
 def _criterion_kind(value: Any) -> str:
-    per_task = (
-        isinstance(value, dict)
-        and value
-        and all(isinstance(v, dict | Criterion) for v in value.values())
+    per_task = isinstance(value, dict) and any(
+        isinstance(v, dict | Criterion) for v in value.values()
     )
     return "tasks" if per_task else "one"
 
@@ -165,19 +78,26 @@ Blocks = Annotated[
     Discriminator(lambda value: "blocks" if isinstance(value, list) else "block"),
 ]
 
+Rule = Annotated[str, Field(min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
-class GridFile(_Strict):
+
+class GridFile(Strict):
     """A whole grid file."""
 
     name: Annotated[str, Field(pattern=NAME)]
     trainable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")] = "trainables.grokking"
-    fixed: dict[str, Any] = {}
-    grid: Blocks = []
-    exclude: list[str] | str = []
-    seeds: (
-        Annotated[int, Field(ge=1, le=MAX_AXIS)]
-        | Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
-    ) = 1
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    grid: Blocks = Field(default_factory=list)
+    exclude: Annotated[
+        Annotated[Rule, Tag("rule")] | Annotated[list[Rule], Tag("rules")],
+        Discriminator(lambda value: "rules" if isinstance(value, list) else "rule"),
+    ] = Field(default_factory=list)
+    seeds: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_AXIS), Tag("number")]
+        | Annotated[list[Seed], Field(min_length=1, max_length=MAX_AXIS), Tag("seeds")],
+        Discriminator(lambda value: "seeds" if isinstance(value, list) else "number"),
+    ] = 1
     criterion: Criteria | None = None
     stop: Stop = Stop()
     log: Log = Log()
@@ -202,11 +122,19 @@ class GridFile(_Strict):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
 
-_REMEDIES = {
-    "name": "A name is 1 to 64 of A-Z a-z 0-9 . _ - and starts with a letter or digit.",
-    "seeds": "Write a number of seeds from 1, or a list of them.",
-    "trainable": "Name a Python module, e.g. trainables.grokking.",
-}
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A mistake in the file's shape.
+
+    Attributes:
+        path: The node that was refused, keys and indices from the top of the file.
+        place: Where it stands, "file:line:column".
+        message: What is wrong with it, and what would be right.
+    """
+
+    path: Path_
+    place: str
+    message: str
 
 
 def validate(document: Document) -> GridFile:
@@ -215,43 +143,154 @@ def validate(document: Document) -> GridFile:
     Raises:
         ConfigError: Every mistake in the file's shape, each with its place.
     """
+    file, refusals = inspect(document)
+    if refusals or file is None:
+        raise ConfigError(arrange((r.place, r.message) for r in refusals))
+    return file
+
+
+def inspect(document: Document) -> tuple[GridFile | None, list[Refusal]]:
+    """Return what of the file has the right shape, and what was refused.
+
+    Returns:
+        The file without its refused nodes, so that the rest can still be checked, and the
+        refusals. No file where the rest means nothing: no mapping, or no usable trainable.
+    """
     value = document.value
     if not isinstance(value, dict):
-        what = "empty" if value is None else f"a {type(value).__name__}"
-        raise ConfigError(
-            f"{document.source}:1:1: the file is {what}. It needs keys: name, fixed, grid, ..."
-        )
+        what = "empty" if value is None else f"a {type(value).__name__}, not a mapping"
+        message = f"the file is {what}. It needs keys: name, fixed, grid, ..."
+        return None, [Refusal((), f"{document.source}:1:1", message)]
+    refusals: dict[Path_, Refusal] = {}
     try:
-        return GridFile.model_validate(value, strict=True)
+        return GridFile.model_validate(value, strict=True), []
     except ValidationError as error:
-        problems: dict[str, str] = {}
         for item in error.errors():
-            place, message = _explain(document, item)
-            problems.setdefault(place, f"{place}: {message}")  # a union tells each place twice
-        raise ConfigError(list(problems.values())) from None
+            refusal = _refusal(document, item)
+            refusals.setdefault(refusal.path, refusal)
+    extra = {r.message for r in refusals.values()}
+    for path, refusal in list(refusals.items()):  # a misspelt key isn't missing as well
+        misspelt = f"Did you mean {path[-1]!r}?" if path else ""
+        if refusal.message.endswith("is missing. Add it.") and any(
+            message.endswith(misspelt) for message in extra
+        ):
+            del refusals[path]
+    pruned = deepcopy(value)
+    for path in refusals:
+        _prune(pruned, path)
+    found = list(refusals.values())
+    if ("trainable",) in refusals:
+        return None, found
+    try:
+        return GridFile.model_validate(pruned, strict=True), found
+    except ValidationError:
+        return None, found
 
 
-def _explain(document: Document, item: Any) -> tuple[str, str]:
-    """Return (place, message) of one of pydantic's errors."""
+def _prune(value: Any, path: Path_) -> None:
+    """Remove from the file `value` the smallest thing around `path` that it can do without.
+
+    List items are replaced, never removed: the places of the others stay true.
+    """
+    if path == ("name",):
+        value["name"] = "unnamed"
+    elif path[0] == "exclude" and len(path) > 1:
+        value["exclude"][path[1]] = "false"
+    elif path[0] == "grid":
+        path = axis_of(path) or path
+        key: Any
+        for key in path[:-1]:
+            if not isinstance(value, list) and key not in value:
+                return  # gone already, with another mistake of the same axis
+            value = value[key]
+        last: Any = path[-1]
+        if isinstance(value, list):
+            value[last] = {}
+        else:
+            value.pop(last, None)
+    else:
+        value.pop(path[0], None)
+
+
+def axis_of(path: Path_) -> Path_ | None:
+    """Return the path of the axis that holds the node at `path`; None if none does."""
+    for depth, key in enumerate(path if path[:1] == ("grid",) else ()):
+        end = depth + {"product": 2, "zip": 3}.get(str(key), len(path) + 1)
+        if end <= len(path):
+            return path[:end]
+    return None
+
+
+def _refusal(document: Document, item: ErrorDetails) -> Refusal:
+    """Return one of pydantic's errors in our words."""
     path = _real_path(document.value, item["loc"])
-    name = ".".join(str(p) for p in path) or "file"
+    name = _shown_path(path)
     if item["type"] == "extra_forbidden":
-        known = _known_keys(path[:-1])
-        parent = ".".join(str(p) for p in path[:-1])
-        where = f"{parent} has no key" if parent else "unknown key"
-        return document.place(
-            *path, key=True
-        ), f"{where} {path[-1]!r}. {did_you_mean(str(path[-1]), known)}"
+        parent = _shown_path(path[:-1])
+        key = str(path[-1])
+        where = f"{parent} has no key {key!r}." if parent else f"unknown key {key!r}."
+        remedy = _misplaced(key) if not parent else ""
+        remedy = remedy or did_you_mean(key, _known_keys(path[:-1]))
+        return Refusal(path, document.place(*path, key=True), f"{where} {remedy}")
     if item["type"] == "missing":
-        return document.place(*path[:-1]), f"{name} is missing. Add it."
-    shown = repr(item["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    reason = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
-    remedy = _REMEDIES.get(str(path[0]), "") if path else ""
-    return document.place(*path), f"{name} = {shown}: {reason}. {remedy}".rstrip()
+        return Refusal(path, document.place(*path[:-1]), f"{name} is missing. Add it.")
+    place = document.place(*path)
+    return Refusal(path, place, f"{name} = {show(item['input'])} {_reason(path, item)}")
 
 
-def _real_path(value: Any, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
+def _reason(path: Path_, item: ErrorDetails) -> str:
+    """Return what the value at `path` must be."""
+    if item["type"] in ("value_error", "finite_number"):
+        return reason(item)
+    if path[0] == "seeds":
+        if len(path) > 1:
+            return "must be a whole number from 0, below 2^63."
+        if item["type"] == "too_short":
+            return "needs at least one value."
+        return f"must be a whole number of seeds from 1 to {MAX_AXIS}, or a list of seeds."
+    if path[0] == "grid" and item["type"] in ("list_type", "dict_type", "model_type"):
+        if path[-1] in ("product", "zip") or isinstance(path[-1], int) or path == ("grid",):
+            if path[-1] == "zip" or path[-2:-1] == ("zip",):
+                return "must be a list of mappings, e.g. zip: [{task.N: [20, 40], task.s: [2, 4]}]."
+            return "must be a mapping, e.g. product: {model.depth: [1, 2]}."
+        return (
+            "must be a list of values, or logspace, linspace or range. "
+            "To fix it at one value, move it to fixed."
+        )
+    if item["type"] in ("too_short", "too_long") and path[-1] in ("logspace", "linspace"):
+        return "must be [first, last, count]."
+    if item["type"] in ("too_short", "too_long") and path[-1] == "range":
+        return "must be [start, stop] or [start, stop, step]."
+    return _REMEDIES.get(_shown_path(path), "") or reason(item)
+
+
+_REMEDIES = {
+    "name": "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit.",
+    "trainable": "must name a Python module, e.g. trainables.grokking.",
+    "resources.pack": "must be auto or a whole number from 1 to 1000000.",
+    "fixed": "must be a mapping of names and values, e.g. fixed: {steps: 1000}.",
+    "criterion": "must be a mapping, e.g. criterion: {metric: acc, train: 0.99, test: 0.99}.",
+}
+
+
+def _shown_path(path: Path_) -> str:
+    """Return the dotted name of a node; within the grid that of the axis."""
+    axis = axis_of(path)
+    return ".".join(str(p) for p in (path if axis is None else path[len(axis) - 1 :]))
+
+
+def _misplaced(key: str) -> str:
+    """Return the remedy for a key that stands a level too high."""
+    if key == "steps":
+        return "The horizon belongs to fixed: fixed: {steps: ...}."
+    if key in ("product", "zip"):
+        return f"Axes belong to grid: grid: {{{key}: ...}}."
+    if "." in key or key in ("task", "model", "regularizer", "selection", "optimizer"):
+        return "Values of the config belong to fixed, or as axes to grid."
+    return ""
+
+
+def _real_path(value: Any, loc: tuple[str | int, ...]) -> Path_:
     """Return `loc` without the names of union members, which aren't in the file."""
     path: list[str | int] = []
     for index, step in enumerate(loc):
@@ -265,16 +304,16 @@ def _real_path(value: Any, loc: tuple[str | int, ...]) -> tuple[str | int, ...]:
     return tuple(path)
 
 
-def _known_keys(parent: tuple[str | int, ...]) -> list[str]:
+def _known_keys(parent: Path_) -> list[str]:
+    """Return the keys that the node at `parent` may have."""
     models: dict[str, type[BaseModel]] = {
         "stop": Stop, "log": Log, "checkpoint": Checkpoint, "resources": Resources,
-        "criterion": Criterion, "grid": Block,
+        "criterion": Criterion,
     }  # fmt: skip
     if not parent:
         return list(GridFile.model_fields)
-    if parent[0] == "grid" and len(parent) > 2 + (
-        parent[1:2] == (0,) or isinstance(parent[1], int)
-    ):
-        return ["logspace", "linspace", "range"]
+    if parent[0] == "grid":
+        in_axis = any(key in ("product", "zip") for key in parent)
+        return list(AXIS_KINDS) if in_axis else list(Block.model_fields)
     model = models.get(str(parent[0]))
     return list(model.model_fields) if model else []

@@ -136,7 +136,7 @@ def groups(columns: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
         combined = combined * (int(column.max(initial=0)) + 1) + column
         combined = np.unique(combined, return_inverse=True)[1].astype(np.int64)
     _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
-    return cast("NDArray[np.int64]", np.argsort(np.argsort(first))[inverse])
+    return np.argsort(np.argsort(first))[inverse]
 
 
 def static_groups(config: type[Config], table: pa.Table) -> NDArray[np.int64]:

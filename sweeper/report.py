@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sweeper.config import Config
+from sweeper.config import Config, Scalar
 from sweeper.document import Document, Path_
-from sweeper.gridfile import GridFile, Refusal
+from sweeper.gridfile import GridFile, Refusal, axis_of
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the values of a slab stand in the file.
+
+    Attributes:
+        block: The place of its block.
+        constants: Path to place of what the file gives, on an axis the first value's.
+        axes: Path to the raw values of an axis and their places.
+    """
+
+    block: str
+    constants: Mapping[str, str]
+    axes: Mapping[str, Sequence[tuple[Any, str]]]
+
+    def place(self, path: str, value: Scalar) -> str | None:
+        """Return where `path` has `value`; None where the file doesn't give it."""
+        found = (place for raw, place in self.axes.get(path, ()) if raw == value)
+        return next(found, None) or self.constants.get(path)
 
 
 @dataclass(slots=True)
@@ -23,7 +44,7 @@ class Report:
             mistake of its own.
         blind: Something was refused that could have set any path.
         refused: Nodes of the file that were refused.
-        slab_places: For each slab the place of each path; "" is that of its block.
+        origins: For each slab where its values stand.
     """
 
     document: Document
@@ -33,7 +54,7 @@ class Report:
     hidden: set[str] = field(default_factory=set)
     blind: bool = False
     refused: set[Path_] = field(default_factory=set)
-    slab_places: list[dict[str, str]] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -47,9 +68,9 @@ class Report:
         report = cls(document, file, config, [(r.place, r.message) for r in refusals])
         report.refused = {r.path for r in refusals}
         for path in report.refused:
-            axis = _axis(path)
+            axis = axis_of(path)
             if axis is not None:
-                report.hide(axis)
+                report.hide(str(axis[-1]))
             elif path[:1] in (("grid",), ("fixed",)):
                 report.blind = True
                 report.hidden |= set(config.parts)
@@ -89,15 +110,3 @@ class Report:
             for key, place in self.document.places.items()
             if key
         )
-
-
-def _axis(path: Path_) -> str | None:
-    """Return the axis that the node at `path` belongs to."""
-    if path[:1] != ("grid",):
-        return None
-    for depth, key in enumerate(path):
-        if key == "product" and len(path) > depth + 1:
-            return str(path[depth + 1])
-        if key == "zip" and len(path) > depth + 2:
-            return str(path[depth + 2])
-    return None

@@ -6,6 +6,7 @@ version and a migration.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -29,6 +30,13 @@ METRICS: dict[str, pa.DataType] = {
     "nuclear": pa.float64(),
 }
 """Columns every metrics part has; a task may add float64 columns behind them."""
+
+
+def metric_names(added: Sequence[str] = ()) -> list[str]:
+    """Return each M that has the columns ``train_M`` and ``test_M``; `added` are the task's."""
+    train = [name.removeprefix("train_") for name in METRICS if name.startswith("train_")]
+    return [*(m for m in train if f"test_{m}" in METRICS), *added]
+
 
 ENDS: dict[str, pa.DataType] = {
     "trial_id": pa.string(),

@@ -84,9 +84,9 @@ class Slab:
         """Return the values at `path` of the cells at flat indices `cells`."""
         for position, axis in enumerate(self.axes):
             if path in axis.paths:
-                points = np.unravel_index(cells, self.shape)[position]
+                points = cells // prod(self.shape[position + 1 :]) % self.shape[position]
                 return pa.array(axis.column(path), type=kind).take(pa.array(points))
-        if path not in self.constants:
+        if path not in self.constants or not len(cells):
             return pa.nulls(len(cells), type=kind)
         return pa.repeat(pa.scalar(self.constants[path], type=kind), len(cells))
 

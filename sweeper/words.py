@@ -1,0 +1,78 @@
+"""Values and refusals in plain words: what pydantic found, said as what would be right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+SHOWN = 60
+"""Characters of a value that a message quotes at most."""
+
+_WORDS: Mapping[str, str] = {
+    "bool_type": "must be true or false.",
+    "dict_type": "must be a mapping, key: value.",
+    "finite_number": "isn't finite. Write a finite number.",
+    "float_type": "must be a number.",
+    "int_from_float": "must be a whole number.",
+    "int_type": "must be a whole number.",
+    "list_type": "must be a list.",
+    "literal_error": "must be {expected}.",
+    "model_type": "must be a mapping, key: value.",
+    "none_required": "must be null.",
+    "string_too_short": "is empty. Write some text.",
+    "string_type": "must be text.",
+    "greater_than": "must be above {gt}.",
+    "greater_than_equal": "must be at least {ge}.",
+    "less_than": "must be below {lt}.",
+    "less_than_equal": "must be at most {le}.",
+    "tuple_type": "must be a list.",
+}
+
+
+def show(value: object) -> str:
+    """Return `value` as a message quotes it: text in quotes, the rest as in YAML."""
+    return _cut(_yaml(value))
+
+
+def _yaml(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_yaml(v) for v in value[:SHOWN]) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k}: {_yaml(v)}" for k, v in value.items()) + "}"
+    return repr(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def reason(error: ErrorDetails) -> str:
+    """Return what one of pydantic's errors demands: completes the sentence "lr = -1.0 ..."."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in ("too_short", "too_long"):
+        return _length(kind, context)
+    if kind == "missing":
+        return "needs a value more."
+    if kind == "value_error":
+        return f"{context['error']}."
+    if kind in _WORDS:
+        return _WORDS[kind].format(**{k: _number(v) for k, v in context.items()})
+    return error["msg"].removeprefix("Input ").rstrip(".") + "."
+
+
+def _length(kind: str, context: Mapping[str, Any]) -> str:
+    bound = context["min_length" if kind == "too_short" else "max_length"]
+    if kind == "too_short" and bound == 1:
+        return "needs at least one value."
+    return f"has too {'few' if kind == 'too_short' else 'many'} values: it takes {bound}."
+
+
+def _number(value: Any) -> Any:
+    """Return a bound without a needless ``.0``."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
