@@ -114,7 +114,6 @@ def launch(
 
     with readable_errors():
         loaded = api.load_grid(grid, overrides or [])
-        workers = 1 if inline else max_concurrent or api.local_workers(loaded)
         stopper = _Stopper()
         with (
             progress.display(out, as_json=as_json, quiet=quiet) as show,
@@ -122,7 +121,7 @@ def launch(
         ):
 
             def announce(agenda: Agenda) -> None:
-                _announce(loaded, agenda, workers, as_json=as_json, quiet=quiet)
+                _announce(loaded, agenda, as_json=as_json, quiet=quiet)
                 _confirm(agenda.counts.new, yes=yes)
 
             def started(launched: Launched) -> None:
@@ -176,30 +175,31 @@ class _Stopper:
         self.ask()
 
 
-def _announce(grid: Grid, agenda: Agenda, workers: int, *, as_json: bool, quiet: bool) -> None:
+def _announce(grid: Grid, agenda: Agenda, *, as_json: bool, quiet: bool) -> None:
     from sweeper import progress
 
     counts = agenda.counts
     if as_json:
         progress.emit(event="plan", name=grid.name, trials=counts.trials, done=counts.done,
-                      new=counts.new, failed=counts.failed, packs=agenda.n_packs, workers=workers,
+                      new=counts.new, failed=counts.failed, packs=agenda.n_packs, workers=agenda.workers,
                       collapsed_cells=grid.n_collapsed, excluded_cells=grid.n_excluded)  # fmt: skip
         return
     for message in agenda.damage:
         err.print(f"damaged: {message} Its trials are trained again.", markup=False)
     if not quiet:
-        out.print(_sentence(grid, agenda, workers), markup=False)
+        out.print(_sentence(grid, agenda), markup=False)
 
 
-def _sentence(grid: Grid, agenda: Agenda, workers: int, seconds: float | None = None) -> str:
+def _sentence(grid: Grid, agenda: Agenda, seconds: float | None = None) -> str:
     c = agenda.counts
     text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"
     if not c.new:
         text += "; nothing to do"
     else:
         packs = "1 pack" if agenda.n_packs == 1 else f"{agenda.n_packs} packs"
-        what = "GPU slots" if grid.file.resources.gpu else "CPUs" if workers > 1 else "CPU"
-        text += f"; {packs} on {workers} {what}"
+        n = agenda.workers
+        what = "GPU slots" if grid.file.resources.gpu else "CPUs" if n > 1 else "CPU"
+        text += f"; {packs} on {n} {what}"
         if seconds is not None:
             text += f", at most about {_duration(seconds)}"
     if grid.n_collapsed:
@@ -232,21 +232,22 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Say what `launch` would do, without doing it: trials, packs, memory, time."""
-    from sweeper import api, progress
+    from sweeper import estimate as estimating
+    from sweeper import loading, progress
 
     with readable_errors():
-        loaded = api.load_grid(grid, overrides or [])
-        agenda, workers = api.plan(loaded, store)
-        estimate = api.estimate(loaded, agenda, workers)
+        loaded = loading.load_grid(grid, overrides or [])
+        agenda = estimating.plan(loaded, store)
+        estimate = estimating.estimate(loaded, agenda)
     if as_json:
         progress.emit(event="plan", name=loaded.name, cells=loaded.n_cells,
                       trials=agenda.counts.trials, done=agenda.counts.done, new=agenda.counts.new,
-                      failed=agenda.counts.failed, packs=estimate.packs, workers=workers,
+                      failed=agenda.counts.failed, packs=estimate.packs, workers=agenda.workers,
                       seconds=estimate.seconds, memory_bytes=estimate.memory,
                       collapsed_cells=loaded.n_collapsed, excluded_cells=loaded.n_excluded)  # fmt: skip
         return
-    out.print(_sentence(loaded, agenda, workers, estimate.seconds), markup=False)
-    shown = ", ".join(f"{path} x {n}" for path, n in api.axis_sizes(loaded).items())
+    out.print(_sentence(loaded, agenda, estimate.seconds), markup=False)
+    shown = ", ".join(f"{path} x {n}" for path, n in estimating.axis_sizes(loaded).items())
     out.print(
         f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}", markup=False
     )
@@ -373,30 +374,32 @@ def curves(
 @app.command()
 def stop(name: Name, store: StoreOption = "sweeps") -> None:
     """Ask a running launch to drain: its packs save and end."""
-    from sweeper import api
+    from sweeper import sweep
 
     with readable_errors():
-        message = api.stop(store, name)
+        message = sweep.stop(store, name)
     out.print(message, markup=False)
 
 
 @app.command()
 def retry(name: Name, store: StoreOption = "sweeps") -> None:
     """Make failed trials new again: the next launch trains them."""
-    from sweeper import api
+    from sweeper import sweep
 
     with readable_errors():
-        n = api.retry(store, name)
+        n = sweep.retry(store, name)
     out.print(f"{n} failed trials are new again: launch to train them", markup=False)
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON schema of grid files, for editors."""
-    from sweeper import api
+    from sweeper import trainable
+    from sweeper.jsonschema import json_schema
 
     with readable_errors():
-        typer.echo(json.dumps(api.schema(), indent=2))
+        config = trainable.load("trainables.grokking").Config
+        typer.echo(json.dumps(json_schema(config), indent=2))
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from sweeper.files import Files
 from sweeper.ledger import Ledger, Record, State
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.schema import ENDS, empty
-from sweeper.sink import Claim, Sink
+from sweeper.sink import Claim, Sink, stop_requested
 from sweeper.trial import Trial
 
 ERROR_LINES = 20
@@ -86,6 +86,8 @@ def run_pack(task: PackTask) -> None:
 
 def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
     """Train one attempt; return the smaller packs that take over, if any."""
+    if stop_requested(ledger.files, task.launch_id):
+        return []
     launch = ledger.state.launches[task.launch_id]
     module = trainable.load(launch["trainable"])
     task = replace(task, device=module.device(task.device))
@@ -95,8 +97,6 @@ def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
     }  # fmt: skip
     try:
         claim = Claim.take(ledger, pack_id_, task.launch_id, about)
-        if claim.stop_requested():
-            return []
         rows = pack_rows(ledger, [pack_id_])
         pack = _pack(ledger, launch, module.Config, rows, task, pack_id_)
         if pack is None:  # the grid shrank: nothing of it is wanted any more

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from sweeper import parts
 from sweeper.errors import SupersededError
+from sweeper.files import Files
 from sweeper.ledger import Ledger, Record, State
 from sweeper.schema import ENDED, ENDS, METRICS, finite_or_null
 
@@ -88,9 +89,10 @@ class Claim:
 
         self.ledger.append({**record, "pack_id": self.pack_id, "attempt": self.attempt}, guard)
 
-    def stop_requested(self) -> bool:
-        """Return whether the sweep was asked to stop."""
-        return self.ledger.files.size(f"{STOP}/{self.launch_id}") is not None
+
+def stop_requested(files: Files, launch_id: str) -> bool:
+    """Return whether the launch was asked to stop."""
+    return files.size(f"{STOP}/{launch_id}") is not None
 
 
 class Sink:
@@ -224,7 +226,9 @@ class Sink:
     def _run(self) -> None:
         while not self._wake.wait(FLUSH_S / 4):
             try:
-                self.stopping = self.stopping or self.claim.stop_requested()
+                self.stopping = self.stopping or stop_requested(
+                    self.claim.ledger.files, self.claim.launch_id
+                )
                 with self._lock:
                     if self._oldest and time.monotonic() - self._oldest > FLUSH_S:
                         self._flush(None, done=False)

@@ -39,7 +39,8 @@ from sweeper.launch import (
 from sweeper.ledger import META, Ledger, Record
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
 from sweeper.provenance import provenance
-from sweeper.store import driving, join
+from sweeper.sink import STOP, stop_requested
+from sweeper.store import driving, is_fresh, join, open_sweep, read_lease
 
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that all packs together may plan with."""
@@ -65,11 +66,14 @@ class Agenda:
         packs: New packs: the rows of their listing.
         parents: New pack to the packs that it carries on.
         void: Packs that are damaged; their trials are trained again.
+        damage: What is wrong with them.
         table: The plan: all trials of the grid, with their configs.
+        workers: Packs that can run at the same time.
     """
 
     counts: Counts
     table: pa.Table
+    workers: int = 1
     restored: list[str] = field(default_factory=list)
     packs: dict[str, pa.Table] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)
@@ -96,7 +100,7 @@ def agenda(grid: Grid, ledger: Ledger | None, *, workers: int) -> Agenda:
     """
     table = grid.table()
     if ledger is None:
-        plan = Agenda(Counts(table.num_rows, 0, table.num_rows, 0), table)
+        plan = Agenda(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
         _new_packs(grid, plan, table, [None] * table.num_rows, workers)
         return plan
     _check_log(grid, ledger)
@@ -114,7 +118,7 @@ def agenda(grid: Grid, ledger: Ledger | None, *, workers: int) -> Agenda:
     tally = Counter(status)
     plan = Agenda(
         Counts(len(ids), tally["done"], tally["new"] + tally["longer"], tally["failed"]),
-        table, void=sorted(void), damage=damage,
+        table, workers, void=sorted(void), damage=damage,
     )  # fmt: skip
     if open_:
         rows = pack_rows(ledger, open_)
@@ -457,16 +461,17 @@ def launch(
         StoreError: The store can't be read or written.
     """
     uri = join(store, grid.name)
-    existing = peek(uri)
-    if existing is None:
-        announce(agenda(grid, None, workers=workers))
+    plan: Agenda | None = None
+    if peek(uri) is None:  # what can go wrong goes wrong before a folder is made
+        plan = agenda(grid, None, workers=workers)
+        announce(plan)
     launch_id = f"{int(time.time()):x}-{secrets.token_hex(4)}"
     files = Files.at(uri, create=True)
     with driving(files, launch_id):
         log = grid.file.log.points_per_decade
         ledger = Ledger.create(files, {"name": grid.name, "points_per_decade": log})
-        plan = agenda(grid, ledger, workers=workers)
-        if existing is not None:
+        if plan is None or ledger.number:
+            plan = agenda(grid, ledger, workers=workers)
             announce(plan)
         begun = begin(grid, ledger, plan, launch_id, device=device)
         started(begun)
@@ -474,8 +479,7 @@ def launch(
             launcher(begun.tasks)
         ledger.refresh()
         after = agenda(grid, ledger, workers=workers)
-        stopped = files.size(f"stop/{launch_id}") is not None
-        return Outcome(after.counts, stopped)
+        return Outcome(after.counts, stop_requested(files, launch_id))
 
 
 def peek(uri: str) -> Ledger | None:
@@ -488,4 +492,23 @@ def peek(uri: str) -> Ledger | None:
 
 def request_stop(files: Files, launch_id: str) -> None:
     """Ask the running packs of a launch to save and end."""
-    files.write(f"stop/{launch_id}", b"")
+    files.write(f"{STOP}/{launch_id}", b"")
+
+
+def stop(where: str, name: str) -> str:
+    """Ask the launch at work on the sweep `name` to drain; return what was done."""
+    ledger = open_sweep(where, name)
+    lease = read_lease(ledger.files)
+    if lease is None or not is_fresh(lease):
+        return f"no launch is at work on {name}"
+    request_stop(ledger.files, lease["launch_id"])
+    return f"process {lease['pid']} on {lease['host']} drains: packs save and end"
+
+
+def retry(where: str, name: str) -> int:
+    """Make the failed trials of the sweep `name` new again; return how many there were."""
+    ledger = open_sweep(where, name)
+    failed = [p for p in ledger.state.packs.values() if p.failed and not p.void]
+    if failed:
+        ledger.append({"kind": "void", "pack_ids": [p.id for p in failed], "why": ["retry"]})
+    return sum(p.failed for p in failed)

@@ -81,6 +81,7 @@ class _Loop:
         alive: Positions of the trials that haven't ended.
         best: For train and test the best value of the criterion's metric so far, ``[trials]``.
         aside: Position of an ended trial to its final state.
+        ended_at: Position of an ended trial to the steps it was trained for.
     """
 
     def __init__(self, pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
@@ -91,6 +92,7 @@ class _Loop:
         worst = -np.inf if self.criterion.rising else np.inf
         self.best = {side: np.full(len(self.ids), worst) for side in ("train", "test")}
         self.aside: dict[int, dict[str, Tensor]] = {}
+        self.ended_at: dict[int, int] = {}
         self.step = 0
         self._rebuild()
 
@@ -177,6 +179,7 @@ class _Loop:
         positions = self.alive[which]
         if len(positions):
             self.aside |= self._states(positions.tolist())
+            self.ended_at |= dict.fromkeys(positions.tolist(), self.step)
             last = max(s for s in self.pack.run.logged_steps() if s <= self.step)
             self.sink.end(self.ids[positions].tolist(), status, last_step=last, steps=self.step)
 
@@ -225,7 +228,7 @@ class _Loop:
         names = states[positions[0]]
         content = {
             "version": PAYLOAD_VERSION,
-            "step": self.step,
+            "steps": [self.ended_at.get(p, self.step) for p in positions],
             "metric": self.criterion.metric,
             "trial_ids": [str(self.ids[p]) for p in positions],
             "best": {k: torch.from_numpy(v[list(positions)]) for k, v in self.best.items()},
@@ -247,10 +250,10 @@ class _Loop:
         states: dict[int, dict[str, Tensor]] = {}
         for one in saved:
             content = _content(one)
-            self.step = content["step"]
             index = {trial_id: i for i, trial_id in enumerate(content["trial_ids"])}
             for trial_id in one.trial_ids:
                 i, position = index[trial_id], place[trial_id]
+                self.step = content["steps"][i]  # the same for all trials of a pack
                 states[position] = {name: t[i] for name, t in content["state"].items()}
                 if content["metric"] == self.criterion.metric:
                     for side, values in self.best.items():

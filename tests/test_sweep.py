@@ -1,0 +1,205 @@
+"""What a grid wants, minus what the store has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sweeper import sweep
+from sweeper.errors import BusyError, StoreError, UsageError
+from sweeper.files import Files
+from sweeper.launch import PackTask, ended_trials
+from sweeper.store import driving, join
+from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
+
+LONG = ("stop.after_generalization=false", "task.shift=0")
+
+
+def test_more_steps_carry_every_trial_on_as_if_asked_for_from_the_start(
+    tmp_path: Path, store: str
+) -> None:
+    long = toy_grid(tmp_path, "steps=250", *LONG)
+    reference = str(tmp_path / "reference")
+    run(long, reference)
+    run(toy_grid(tmp_path, "steps=90", *LONG), store)
+    outcome = run(long, store)
+    assert outcome.counts.done == 6
+    assert rows(store).equals(rows(reference))
+    assert_whole(store, long)
+
+
+def test_fewer_steps_than_were_trained_are_done(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "steps=90", *LONG), store)
+    number = ledger(store).state.packs
+    assert run(toy_grid(tmp_path, "steps=50", *LONG), store).counts.done == 6
+    assert ledger(store).state.packs.keys() == number.keys()
+
+
+def test_trials_that_generalized_need_no_longer_horizon(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "steps=100", "task.shift=0"), store)
+    generalized = {i for i, s in statuses(store).items() if s == "generalized"}
+    censored = {i for i, s in statuses(store).items() if s == "censored"}
+    assert generalized
+    assert censored
+    longer = toy_grid(tmp_path, "steps=1000", "task.shift=0")
+    plan = sweep.agenda(longer, ledger(store), workers=2)
+    assert plan.counts.new == len(censored)
+    listed = {i for t in plan.packs.values() for i in t["trial_id"].to_pylist()}
+    assert listed == censored
+    run(longer, store)
+    assert set(statuses(store).values()) == {"generalized"}
+    assert_whole(store, longer)
+
+
+def test_a_stricter_criterion_carries_on_the_trials_that_need_it(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "steps=1000", "task.shift=0"), store)
+    assert set(statuses(store).values()) == {"generalized"}
+    strict = toy_grid(
+        tmp_path, "steps=1000", "task.shift=0",
+        "criterion={metric: error, train: 0.1, test: 0.02}",
+    )  # fmt: skip
+    plan = sweep.agenda(strict, ledger(store), workers=2)
+    assert plan.counts.new == 6
+    reference = str(tmp_path / "reference")
+    run(strict, reference)
+    run(strict, store)
+    assert rows(store).equals(rows(reference))
+    looser = toy_grid(
+        tmp_path, "steps=1000", "task.shift=0", "criterion={metric: error, train: 0.5, test: 0.5}"
+    )
+    assert sweep.agenda(looser, ledger(store), workers=2).counts.new == 0
+
+
+def test_trials_whose_final_checkpoint_was_not_kept_cannot_go_on(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "steps=90", "checkpoint.keep=none", *LONG), store)
+    before = ledger(store).number
+    with pytest.raises(UsageError, match=r"its final checkpoint wasn't kept \(checkpoint.keep: none\)"):
+        run(toy_grid(tmp_path, "steps=250", *LONG), store)
+    assert ledger(store).number == before
+
+
+def test_another_density_of_logged_steps_is_refused(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path), store)
+    with pytest.raises(UsageError) as caught:
+        run(toy_grid(tmp_path, "log.points_per_decade=10"), store)
+    assert str(caught.value) == (
+        "log.points_per_decade = 10, but the sweep 'toy' is logged with 50. "
+        "It is fixed per sweep: write 50, or choose another name."
+    )
+
+
+def test_pack_composition_does_not_depend_on_when_it_is_planned(tmp_path: Path, store: str) -> None:
+    grid = toy_grid(tmp_path, "seeds=9")
+    first = sweep.agenda(grid, None, workers=2)
+    second = sweep.agenda(grid, None, workers=2)
+    assert {i: t.to_pylist() for i, t in first.packs.items()} == {
+        i: t.to_pylist() for i, t in second.packs.items()
+    }
+
+
+def test_a_torn_part_is_said_and_its_trials_are_trained_again(tmp_path: Path, store: str) -> None:
+    grid = toy_grid(tmp_path)
+    run(grid, store)
+    expected = rows(store)
+    (part, _), *_rest = ledger(store).state.parts()
+    path = Path(join(store, "toy")) / part.path
+    path.write_bytes(path.read_bytes()[: part.size // 2])
+    plan = sweep.agenda(grid, ledger(store), workers=2)
+    assert plan.damage == [f"{path}: {part.size // 2} bytes, the ledger says {part.size}: torn."]
+    assert plan.counts.new == 6
+    outcome = run(grid, store)
+    assert outcome.counts.done == 12
+    assert rows(store).equals(expected)
+    assert_whole(store, grid)
+
+
+def test_what_went_on_from_a_damaged_pack_is_trained_again_with_it(tmp_path: Path, store: str) -> None:
+    short, long = toy_grid(tmp_path, "steps=90", *LONG), toy_grid(tmp_path, "steps=250", *LONG)
+    run(short, store, workers=1)
+    run(long, store, workers=1)
+    expected = rows(store)
+    first = next(iter(ledger(store).state.packs.values()))
+    (Path(join(store, "toy")) / first.parts[0][1].path).unlink()
+    assert run(long, store, workers=1).counts.done == 6
+    assert rows(store).equals(expected)
+
+
+def test_a_second_driver_is_refused_and_named(tmp_path: Path, store: str) -> None:
+    grid = toy_grid(tmp_path)
+
+    def second(tasks: Sequence[PackTask]) -> None:
+        with pytest.raises(BusyError, match=r"toy: process \d+ on .* is launching this sweep"):
+            run(grid, store)
+
+    run(grid, store, launcher=second)
+
+
+def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, store: str) -> None:
+    import os
+    import subprocess
+    import sys
+
+    files = Files.at(join(store, "toy"), create=True)
+    code = (
+        "import os, sys; from sweeper.files import Files; from sweeper.store import driving\n"
+        f"with driving(Files.at({files.uri!r}), 'x'): os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=os.getcwd(), check=False)
+    assert done.returncode == -9
+    with driving(files, "y"):
+        pass
+
+
+def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+    import signal
+    import subprocess
+    import sys
+
+    grid = toy_grid(tmp_path)
+    code = f"""
+import resource, signal
+from pathlib import Path
+from sweeper.errors import StoreFullError
+from tests.sweeps import toy_grid, run
+grid = toy_grid(Path({str(tmp_path)!r}))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    run(grid, {store!r})
+except StoreFullError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert resource
+    assert signal
+    assert "no space left. What was committed is whole: free some space and launch again." in done.stdout
+    assert run(grid, store).counts.done == 12
+    reference = str(tmp_path / "reference")
+    run(grid, reference)
+    assert rows(store).equals(rows(reference))
+    assert ended_trials(ledger(store)).num_rows == 12
+
+
+def test_nothing_is_written_before_the_launch_is_agreed_to(tmp_path: Path, store: str) -> None:
+    class No(Exception):
+        pass
+
+    def refuse(_: sweep.Agenda) -> None:
+        raise No
+
+    with pytest.raises(No):
+        sweep.launch(toy_grid(tmp_path), store, lambda _: None, workers=1, announce=refuse)
+    assert not Path(store).exists()
+
+
+def test_an_unusable_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="can't be created"):
+        run(toy_grid(tmp_path), str(tmp_path / "file"))
