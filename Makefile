@@ -32,7 +32,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: setup  ## launch grids/depth.yaml, print a table of cells, draw depth.png
 	$(BIN)/sweeper launch grids/depth.yaml --yes
-	$(BIN)/sweeper sql depth "select model.depth as depth, regularizer.strength as strength, selection.tau as tau, n_seeds, n_memorized, n_generalized, delay, phase from cells order by all"
+	$(BIN)/sweeper sql depth "select model.depth as depth, regularizer.strength as strength, selection.tau as tau, n_seeds, n_memorized, n_generalized, delay, delay_bound, phase from cells order by all"
 	$(BIN)/sweeper phase depth --x regularizer.strength --y selection.tau --facet model.depth -o depth.png
 	@echo "The phase diagram is in $(CURDIR)/depth.png"
 
