@@ -34,7 +34,7 @@ MAX_ROWS = 1000
 """Rows that a table in the terminal shows."""
 
 MAX_FAILURES = 5
-"""Failed trials whose tracebacks `status` shows."""
+"""Different tracebacks that `status` shows."""
 
 FORMATS = ("table", "csv", "json", "parquet")
 
@@ -49,7 +49,7 @@ class Status:
         driver: Who is at work on it, as "process 7 on host"; None for nobody.
         rate: Trials that ended a second, since the latest launch began; None if none has.
         eta_s: Seconds until the rest has ended at that rate; None if unknown or nobody works.
-        failures: (trial_id, traceback) of some failed trials.
+        failures: (number of trials, one of them, traceback) of each way to fail.
         steps: Horizon.
         launched_at: Unix time at which the latest launch began.
     """
@@ -59,7 +59,7 @@ class Status:
     driver: str | None
     rate: float | None
     eta_s: float | None
-    failures: list[tuple[str, str]]
+    failures: list[tuple[int, str, str]]
     steps: int
     launched_at: float
 
@@ -93,8 +93,8 @@ def status(where: str, name: str) -> Status:
         ).to_pylist()
         failed = door.query(
             views,
-            "select trial_id, error from trials where status = 'failed' order by trial_id "
-            f"limit {MAX_FAILURES}",
+            "select count(*) as n, min(trial_id) as trial_id, error from trials "
+            f"where status = 'failed' group by error order by n desc, error limit {MAX_FAILURES}",
         ).to_pylist()
         ended = door.query(
             views,
@@ -110,7 +110,7 @@ def status(where: str, name: str) -> Status:
         name=name, counts=counts,
         driver=f"process {lease['pid']} on {lease['host']}" if alive and lease else None,
         rate=rate, eta_s=left / rate if rate else None,
-        failures=[(row["trial_id"], row["error"] or "") for row in failed],
+        failures=[(row["n"], row["trial_id"], row["error"] or "") for row in failed],
         steps=launch["steps"], launched_at=launch["at"],
     )  # fmt: skip
 
@@ -126,8 +126,9 @@ def status_view(all_of: list[Status]) -> Group:
     """Return the picture of `status` for the terminal."""
     parts: list[Any] = [status_table(all_of)]
     for one in all_of:
-        for trial_id, error in one.failures:
-            parts.append(Text(f"\n{one.name}: trial {trial_id} failed", style="bold red"))
+        for n, trial_id, error in one.failures:
+            more = f" and {n - 1} others" if n > 1 else ""
+            parts.append(Text(f"\n{one.name}: trial {trial_id}{more} failed", style="bold red"))
             parts.append(Text(error))
         if one.failures:
             parts.append(Text(f"mend the cause, then: sweeper retry {one.name}"))

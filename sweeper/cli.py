@@ -31,8 +31,9 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
     help="Grids of thousands of small training runs, as phase diagrams of grokking delay.",
 )  # fmt: skip
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_width = None if sys.stdout.isatty() else 200
+out = Console(highlight=False, soft_wrap=True, width=_width)
+err = Console(stderr=True, highlight=False, soft_wrap=True, width=_width)
 
 ASK_ABOVE = 100_000
 """Launching more new trials than this asks first, unless --yes."""

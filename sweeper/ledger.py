@@ -130,6 +130,8 @@ class State:
         files: Path to checksum of the files that list packs.
         compacted: Parts that replaced others.
         compacted_packs: The packs whose rows are in there.
+        compacted_by: Compacted file to the packs whose rows are in it.
+        replaced: (Unix time, path) of the parts that they replaced.
     """
 
     launches: dict[str, Record] = field(default_factory=dict)
@@ -137,6 +139,8 @@ class State:
     files: dict[str, str] = field(default_factory=dict)
     compacted: list[Part] = field(default_factory=list)
     compacted_packs: set[str] = field(default_factory=set)
+    compacted_by: dict[str, set[str]] = field(default_factory=dict)
+    replaced: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def launch(self) -> Record | None:
@@ -151,8 +155,7 @@ class State:
         elif kind == "packs":
             self._list(record)
         elif kind == "void":
-            for pack_id in record["pack_ids"]:
-                self.packs[pack_id].void = True
+            self._void(record)
         elif kind == "compact":
             self._compact(record)
         else:
@@ -180,20 +183,30 @@ class State:
             parents = tuple(pack.get("parents", ()))
             self.packs[pack["id"]] = PackState(pack["id"], pack["size"], record["path"], parents)
 
+    def _void(self, record: Record) -> None:
+        gone = set(record["pack_ids"])
+        for pack_id in gone:
+            self.packs[pack_id].void = True
+        if gone & self.compacted_packs:  # all of a compacted file's packs are voided together
+            self.compacted = [p for p in self.compacted if not gone & self.compacted_by[p.path]]
+            self.compacted_packs -= gone
+
     def _compact(self, record: Record) -> None:
         removed = set(record["removed"])
         self.compacted = [p for p in self.compacted if p.path not in removed]
+        self.replaced += [(record.get("at", 0.0), path) for path in record["removed"]]
         self.compacted += [_part(p) for p in record["added"]]
         for pack_id in record["pack_ids"]:
             self.packs[pack_id].parts.clear()
         self.compacted_packs |= set(record["pack_ids"])
+        self.compacted_by |= {p["path"]: set(record["pack_ids"]) for p in record["added"]}
 
     def parts(self) -> Iterator[tuple[Part, int | None]]:
         """Yield every metrics part that counts, with the last step that counts (None: all)."""
         for part in self.compacted:
             yield part, None
         for pack in self.packs.values():
-            yield from self._valid(pack, pack.parts)
+            yield from self.valid(pack)
 
     def ends(self) -> Iterator[tuple[str, int, Part, int | None]]:
         """Yield (pack, attempt, file, cutoff) of every file of ends that counts."""
@@ -204,10 +217,11 @@ class State:
                     yield pack.id, attempt, part, cutoff
 
     @staticmethod
-    def _valid(pack: PackState, parts: list[tuple[int, Part]]) -> Iterator[tuple[Part, int | None]]:
+    def valid(pack: PackState) -> Iterator[tuple[Part, int | None]]:
+        """Yield the parts of `pack` that count, as `parts` does."""
         if pack.void:
             return
-        for attempt, part in parts:
+        for attempt, part in pack.parts:
             cutoff = pack.cutoff(attempt)
             if cutoff is None or part.max_step <= cutoff:
                 yield part, None

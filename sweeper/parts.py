@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from sweeper.errors import StoreError
 from sweeper.files import Files
 from sweeper.ledger import Part, Record
+from sweeper.schema import METRICS
 
 ROW_GROUP = 1_000_000
 
@@ -40,6 +41,13 @@ def write(files: Files, path: str, table: pa.Table, *, steps: str | None = "step
     if steps is not None and table.num_rows:
         extent = pa.compute.min_max(table[steps]).as_py()
         entry |= {"min_step": extent["min"], "max_step": extent["max"]}
+    return entry
+
+
+def write_metrics(files: Files, path: str, table: pa.Table) -> Record:
+    """Write rows of metrics to `path`; the entry names the columns beyond the common ones."""
+    entry = write(files, path, table)
+    entry["columns"] = [c for c in table.column_names if c not in METRICS]
     return entry
 
 

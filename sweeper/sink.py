@@ -190,9 +190,7 @@ class Sink:
         files = self.claim.ledger.files
         name = f"{self.claim.pack_id}-{self.claim.attempt}-{self._sequence}.parquet"
         if self._ids:
-            table = self._table()
-            record["part"] = parts.write(files, f"metrics/{name}", table)
-            record["part"]["columns"] = [c for c in table.column_names if c not in METRICS]
+            record["part"] = parts.write_metrics(files, f"metrics/{name}", self._table())
         if self._ends:
             ends = pa.Table.from_pylist(self._ends, schema=pa.schema(list(ENDS.items())))
             record["ends"] = parts.write(files, f"ends/{name}", ends, steps="last_step")

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper import parts, trainable
+from sweeper.compaction import compact, sweep_out
 from sweeper.config import build
 from sweeper.criterion import Criterion
 from sweeper.errors import UsageError
@@ -155,10 +156,13 @@ def _damage(ledger: Ledger) -> tuple[list[str], set[str]]:
         messages += found
         if found:
             void.add(pack.id)
-    compact = [m for part in state.compacted if (m := parts.damaged(ledger.files, part))]
-    if compact:
-        messages += compact
-        void |= state.compacted_packs
+    for part in state.compacted:
+        if message := parts.damaged(ledger.files, part):
+            messages.append(message)
+            void |= state.compacted_by[part.path]
+    for part in state.compacted:  # a compacted file goes as a whole
+        if void & state.compacted_by[part.path]:
+            void |= state.compacted_by[part.path]
     grown = True
     while grown:  # what went on from a damaged pack goes with it
         heirs = {p.id for p in state.packs.values() if void & set(p.parents)} - void
@@ -478,6 +482,8 @@ def launch(
         if begun.tasks:
             launcher(begun.tasks)
         ledger.refresh()
+        compact(ledger)
+        sweep_out(ledger)
         after = agenda(grid, ledger, workers=workers)
         return Outcome(after.counts, stop_requested(files, launch_id))
 

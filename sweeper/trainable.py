@@ -12,6 +12,10 @@ from sweeper.packing import Pack
 from sweeper.sink import Sink
 
 
+OFFERS = ("Config", "memory_bytes", "useful_size", "device", "probe", "train")
+"""What a trainable has to offer."""
+
+
 class Trainable(Protocol):
     """A module that trains packs.
 
@@ -58,11 +62,8 @@ def load(name: str) -> Trainable:
             f"trainable {name!r} can't be imported: {error}. Install it, or add its folder to "
             "PYTHONPATH."
         ) from error
-    missing = [
-        n
-        for n in ("Config", "memory_bytes", "useful_size", "device", "probe", "train")
-        if not hasattr(module, n)
-    ]
+    offered = {*vars(module), *getattr(module, "__all__", ())}  # some are loaded on first use
+    missing = [name for name in OFFERS if name not in offered]
     if missing:
         raise UsageError(f"trainable {name!r} lacks {', '.join(missing)}: see sweeper.trainable.")
     return cast("Trainable", module)
