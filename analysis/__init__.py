@@ -1,0 +1,1 @@
+"""What a sweep says: reads the store, never a pack."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import duckdb
+import duckdb.func
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -44,6 +45,26 @@ def lock(connection: Connection, readable: Sequence[str]) -> None:
     connection.execute(f"set allowed_paths = [{paths}]")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
+
+
+def add_function(
+    connection: Connection,
+    name: str,
+    function: Callable[..., pa.Array],
+    *,
+    takes: str,
+    returns: str,
+) -> None:
+    """Let SQL on `connection` call `function` as `name`.
+
+    Args:
+        connection: Not locked yet.
+        name: What SQL calls it.
+        function: Maps an Arrow array of arguments to the array of results; never sees null.
+        takes: SQL type of its one argument.
+        returns: SQL type of its result.
+    """
+    connection.create_function(name, function, [takes], returns, type=duckdb.func.ARROW)
 
 
 def literal(text: str) -> str:

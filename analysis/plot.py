@@ -1,0 +1,423 @@
+"""Figures of a sweep: phase diagrams and learning curves. The one door to matplotlib.
+
+A figure says what it shows and where it comes from, and the same data give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    LogLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
+from numpy.typing import NDArray
+
+from analysis.curves import Curves, learning_curves
+from analysis.phase import Axis, DiagramCell, PhaseDiagram
+from analysis.provenance import Provenance
+from sweeper import sql
+from sweeper.criterion import Phase
+from sweeper.errors import UsageError
+
+SUFFIXES = (".png", ".svg")
+
+PHASES = {
+    Phase.COMPREHENSION: "#4c9f70",
+    Phase.GROKKING: "#f2b447",
+    Phase.MEMORIZATION: "#4a6fa5",
+    Phase.CONFUSION: "#d9cdb8",
+    Phase.GENERALIZED_ONLY: "#e29ac0",
+    Phase.DIVERGED: "#b5383f",
+}
+"""Colour of every phase."""
+
+LABELS = {
+    "delay": "delay t2 - t1 (optimizer steps)",
+    "t1": "memorization step t1 (optimizer steps)",
+    "t2": "generalization step t2 (optimizer steps)",
+}
+
+MISSING = "#ececec"
+MARK = "#a0a0a0"
+INK = "#303030"
+FAINT = "#767676"
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": INK,
+    "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "hatch.linewidth": 0.7,
+    "svg.hashsalt": "sweeper", "svg.fonttype": "none", "axes.unicode_minus": False,
+}  # fmt: skip
+
+COLUMNS = 4
+"""Facets side by side at most."""
+
+MOST_TICKS = 9
+"""Values that an axis of numbers names at most."""
+
+CHARACTER = 0.075
+"""Width of a character of a tick's label, in inches."""
+
+
+def check_suffix(path: Path) -> None:
+    """Check that `path` names a figure.
+
+    Raises:
+        UsageError: By its suffix it doesn't.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: a figure is written as {' or '.join(SUFFIXES)}.")
+
+
+def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> None:
+    """Draw `diagram` to `path`, a PNG or SVG by its suffix.
+
+    Raises:
+        UsageError: Another suffix.
+    """
+    check_suffix(path)
+    with mpl.rc_context(STYLE):
+        n = len(diagram.facets)
+        columns = min(n, COLUMNS)
+        rows = -(-n // columns)
+        width, height = _panel_size(diagram, columns)
+        sheet = _Sheet(columns * width + 1.9, rows * height + 1.0, provenance, diagram.value)
+        figure = sheet.body
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        paint = _Paint(diagram)
+        for ax, facet in zip(grid.flat, diagram.facets, strict=False):
+            _draw_panel(ax, diagram, facet, paint)
+            _dress(ax, "x", diagram.x, width)
+            _dress(ax, "y", diagram.y, np.inf)
+        for ax in grid.flat[n:]:
+            ax.set_visible(False)
+        for ax in grid.flat[max(0, n - columns) : n]:  # the lowest panel of each column
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel(diagram.x.name)
+        for ax in grid[:, 0]:
+            ax.set_ylabel(diagram.y.name)
+        if paint.norm is not None:
+            _colour_bar(figure, [ax for ax in grid.flat if ax.get_visible()], diagram, paint)
+        sheet.save(path, paint.handles())
+
+
+def _panel_size(diagram: PhaseDiagram, columns: int) -> tuple[float, float]:
+    """Return width and height of one panel in inches."""
+    room = 5.6 if columns == 1 else 3.6 if columns == 2 else 2.8
+    wide, high = (min(room, max(2.2, 0.55 * len(a.values))) for a in (diagram.x, diagram.y))
+    return max(wide, 0.75 * room), max(min(high, 0.85 * room), 0.6 * room)
+
+
+class _Paint:
+    """The colours of one diagram, and which signs its legend has to explain."""
+
+    def __init__(self, diagram: PhaseDiagram) -> None:
+        self.diagram = diagram
+        self.cmap: Colormap = mpl.colormaps["viridis"]
+        self.norm: Normalize | None = None
+        self.seen: dict[str, str] = {}
+        self.censored = False
+        self.missing = False
+        shown = [c.value for c in diagram.cells if c.value is not None and self._flat(c) is None]
+        if diagram.kind == "steps":
+            self.norm = _log_norm([max(1, v) for v in shown])
+        elif diagram.kind == "number":
+            self.norm = _number_norm([float(v) for v in shown])
+        elif diagram.kind == "category":
+            names = sorted({str(v) for v in shown})
+            tab = mpl.colormaps["tab20"]
+            self.names = {name: mpl.colors.to_hex(tab(k % 20)) for k, name in enumerate(names)}
+
+    def _flat(self, cell: DiagramCell) -> Phase | None:
+        """Return the phase that is shown instead of a value, if any."""
+        if self.diagram.kind == "phase" or cell.phase is None:
+            return None
+        phase = Phase(cell.phase)
+        if self.diagram.value == "delay":
+            apart = (Phase.CONFUSION, Phase.GENERALIZED_ONLY, Phase.DIVERGED)
+            return phase if phase in apart else None
+        if self.diagram.kind == "steps":
+            return phase if phase is Phase.DIVERGED else None
+        return None
+
+    def colour(self, cell: DiagramCell | None) -> Any:
+        """Return the colour of `cell`; None where it is missing."""
+        if cell is not None and (flat := self._flat(cell)) is not None:
+            return self._note(flat.replace("_", " "), PHASES[flat])
+        if cell is None or cell.value is None:
+            self.missing = True
+            return None
+        if self.diagram.kind == "phase":
+            phase = Phase(cell.value)
+            return self._note(phase.replace("_", " "), PHASES[phase])
+        if self.norm is None:
+            return self._note(str(cell.value), self.names[str(cell.value)])
+        self.censored = self.censored or cell.censored
+        least = 1 if self.diagram.kind == "steps" else -np.inf
+        return self.cmap(self.norm(max(least, float(cell.value))))
+
+    def hatched(self, cell: DiagramCell) -> bool:
+        """Return whether the colour of `cell` is that of a lower bound."""
+        return cell.censored and self._flat(cell) is None
+
+    def _note(self, name: str, colour: str) -> str:
+        self.seen[name] = colour
+        return colour
+
+    def handles(self) -> list[Any]:
+        """Return the legend's entries: what was drawn besides the colour scale."""
+        order = [phase.replace("_", " ") for phase in Phase]
+        names = sorted(self.seen, key=lambda n: (order.index(n) if n in order else -1, n))
+        found: list[Any] = [Patch(facecolor=self.seen[n], label=n) for n in names]
+        if self.censored:
+            found.append(
+                Patch(facecolor=self.cmap(0.85), edgecolor="#4a4a4a", hatch="////", linewidth=0,
+                      label="censored (a lower bound)")
+            )  # fmt: skip
+        if self.missing:
+            found.append(
+                Line2D([], [], linestyle="", marker="x", color=MARK, markersize=6,
+                       markeredgewidth=1.1, label="no result")
+            )  # fmt: skip
+        return found
+
+
+def _log_norm(values: Sequence[float]) -> Normalize:
+    low, high = (min(values), max(values)) if values else (1, 10)
+    if high < 2 * low:
+        middle = (low * high) ** 0.5
+        low, high = middle / 2, middle * 2
+    return LogNorm(low, high)
+
+
+def _number_norm(values: Sequence[float]) -> Normalize:
+    if not values:
+        return Normalize(0, 1)
+    low, high = min(values), max(values)
+    if low > 0 and high >= 100 * low:
+        return LogNorm(low, high)
+    return Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
+
+
+def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> None:
+    panel = diagram.panel(facet)
+    x_edges, x_middles = _edges(diagram.x)
+    y_edges, y_middles = _edges(diagram.y)
+    patches, colours, holes = [], [], []
+    hatched: dict[str, list[Rectangle]] = {}
+    for ix in range(len(diagram.x.values)):
+        for iy in range(len(diagram.y.values)):
+            cell = panel.get((ix, iy))
+            corner = (x_edges[ix], y_edges[iy])
+            patch = Rectangle(corner, x_edges[ix + 1] - x_edges[ix], y_edges[iy + 1] - y_edges[iy])
+            colour = paint.colour(cell)
+            patches.append(patch)
+            colours.append(MISSING if colour is None else colour)
+            if colour is None:
+                holes.append((x_middles[ix], y_middles[iy]))
+            elif cell is not None and paint.hatched(cell):
+                hatched.setdefault(_contrast(colour), []).append(patch)
+    line = 0.8 if max(len(diagram.x.values), len(diagram.y.values)) <= 30 else 0
+    edge = "white" if line else "face"
+    ax.add_collection(
+        PatchCollection(patches, facecolors=colours, edgecolors=edge, linewidths=line or 0.1)
+    )
+    for ink, group in hatched.items():
+        ax.add_collection(
+            PatchCollection(group, facecolors="none", edgecolors=ink, hatch="////", linewidths=0)
+        )
+    if holes:
+        size = 36 if len(patches) <= 150 else 10
+        xs, ys = zip(*holes, strict=True)
+        ax.scatter(xs, ys, marker="x", s=size, linewidths=1.1, color=MARK)
+    if diagram.facet:
+        ax.set_title(f"{diagram.facet.name} = {diagram.facet.label(facet)}", fontsize=9)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def _contrast(colour: Any) -> str:
+    """Return what can be seen on `colour`: a dark ink or white."""
+    red, green, blue = mpl.colors.to_rgb(colour)
+    return "#4a4a4a" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def _edges(axis: Axis) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the borders of the cells along `axis`, half-way between its values, and these."""
+    if axis.categorical:
+        middles = np.arange(len(axis.values), dtype=np.float64)
+    else:
+        middles = np.array(axis.values, dtype=np.float64)
+    scaled = np.log(middles) if axis.log else middles
+    inner = (scaled[1:] + scaled[:-1]) / 2
+    first, last = scaled[0] - (inner[0] - scaled[0]), scaled[-1] + (scaled[-1] - inner[-1])
+    edges = np.concatenate([[first], inner, [last]])
+    return (np.exp(edges) if axis.log else edges), middles
+
+
+def _dress(ax: Axes, which: str, axis: Axis, room: float) -> None:
+    """Scale one side of a panel that is `room` inches long, and name the values on it."""
+    edges, middles = _edges(axis)
+    scale = "log" if axis.log else "linear"
+    ax.set(**{f"{which}scale": scale, f"{which}lim": (edges[0], edges[-1])})
+    every = 1 if axis.categorical else -(-len(middles) // MOST_TICKS)
+    if axis.log and every > 1:
+        return
+    labels = _tick_labels(axis)[::every]
+    handle: Any = {"x": ax.xaxis, "y": ax.yaxis}[which]
+    handle.set_major_locator(FixedLocator(middles[::every].tolist()))
+    handle.set_major_formatter(FixedFormatter(labels))
+    handle.set_minor_locator(NullLocator())
+    if (sum(map(len, labels)) + len(labels)) * CHARACTER > room:
+        for label in handle.get_ticklabels():
+            label.set(rotation=35, horizontalalignment="right", rotation_mode="anchor")
+
+
+def _tick_labels(axis: Axis) -> list[str]:
+    """Return the values with three digits, or with all of them where that confuses two."""
+    full = [axis.label(value) for value in axis.values]
+    if not axis.categorical:
+        short = [f"{value:.3g}" for value in axis.values]
+        full = short if len(set(short)) == len(short) else full
+    return [_plain_exponent(label) for label in full]
+
+
+def _plain_exponent(label: str) -> str:
+    """Return 1e-05 as 1e-5, and everything else as it is."""
+    head, sign, exponent = label.partition("e")
+    if not sign or not exponent.lstrip("+-").isdigit():
+        return label
+    return f"{head}e{int(exponent)}"
+
+
+def _colour_bar(figure: SubFigure, axes: list[Axes], diagram: PhaseDiagram, paint: _Paint) -> None:
+    bar = figure.colorbar(
+        ScalarMappable(paint.norm, paint.cmap), ax=axes, shrink=0.9, pad=0.02, aspect=28
+    )
+    bar.outline.set_visible(False)
+    bar.set_label(LABELS.get(diagram.value, diagram.value))
+    norm = paint.norm
+    if isinstance(norm, LogNorm) and norm.vmin and norm.vmax and norm.vmax < 30 * norm.vmin:
+        bar.locator = LogLocator(subs=(1.0, 2.0, 5.0))
+        bar.formatter = StrMethodFormatter("{x:g}")
+        bar.minorlocator = NullLocator()
+        bar.update_ticks()
+
+
+def draw_curves(
+    connection: sql.Connection, path: Path, *, where: str | None = None, provenance: Provenance
+) -> None:
+    """Draw learning curves to `path`, a PNG or SVG by its suffix: train above, test below.
+
+    Args:
+        connection: Views, see `analysis.views.open_views`.
+        path: What to write.
+        where: SQL condition over the columns of `trials` and `delays`; all trials without.
+        provenance: What to print below.
+
+    Raises:
+        UsageError: Another suffix, no trial to show, or trials with different criteria.
+    """
+    check_suffix(path)
+    curves = learning_curves(connection, where=where)
+    with mpl.rc_context(STYLE):
+        sheet = _Sheet(7.6, 5.6, provenance, "learning curves")
+        upper, lower = sheet.body.subplots(2, 1, sharex=True)
+        n = len(curves.trials)
+        cmap = mpl.colormaps["tab10" if n <= 10 else "turbo"]
+        colours = [cmap(k) if n <= 10 else cmap(0.03 + 0.94 * k / (n - 1)) for k in range(n)]
+        alpha = 0.95 if n <= 12 else max(0.3, 8 / n)
+        for ax, side in ((upper, "train"), (lower, "test")):
+            for trial, colour in zip(curves.trials, colours, strict=True):
+                values = trial.train if side == "train" else trial.test
+                ax.plot(trial.steps, values, color=colour, linewidth=1.2, alpha=alpha)
+                reached = trial.t1 if side == "train" else trial.t2
+                if reached is not None:
+                    k = int(np.searchsorted(trial.steps, reached))
+                    ax.plot([reached], [values[k]], marker="o" if side == "train" else "D",
+                            markersize=4.5, color=colour, markeredgecolor="white",
+                            markeredgewidth=0.6, zorder=4)  # fmt: skip
+            _dress_curves(ax, curves, side)
+        lower.set_xlabel("optimizer steps")
+        handles: list[Any] = []
+        if n <= Curves.LABELLED:
+            handles = [
+                Line2D([], [], color=colour, linewidth=2, label=trial.label)
+                for trial, colour in zip(curves.trials, colours, strict=True)
+            ]
+        handles += [
+            Line2D([], [], color=FAINT, linestyle="", marker="o", markersize=4.5, label="t1"),
+            Line2D([], [], color=FAINT, linestyle="", marker="D", markersize=4.5, label="t2"),
+            Line2D([], [], color=INK, linestyle=":", linewidth=1, label="threshold"),
+        ]
+        sheet.save(path, handles)
+
+
+def _dress_curves(ax: Axes, curves: Curves, side: str) -> None:
+    threshold = curves.criterion.train if side == "train" else curves.criterion.test
+    ax.axhline(threshold, color=INK, linestyle=":", linewidth=1)
+    ax.set_xscale("symlog", linthresh=1, linscale=0.3)
+    ax.set_xlim(0, None)
+    ax.set_ylabel(f"{side}_{curves.criterion.metric}")
+    if not curves.criterion.rising and curves.positive(side):
+        ax.set_yscale("log")
+    ax.grid(color="#e8e8e8", linewidth=0.6)
+    ax.set_axisbelow(True)
+    for name in ("top", "right"):
+        ax.spines[name].set_visible(False)
+
+
+class _Sheet:
+    """A figure with a title above and its provenance below.
+
+    Attributes:
+        body: Where to draw.
+    """
+
+    def __init__(self, width: float, height: float, provenance: Provenance, what: str) -> None:
+        """Make a sheet whose body has that size in inches."""
+        self.provenance = provenance
+        self.title = f"{provenance.sweep}: {what}"
+        head = 0.42 + 0.15 * (provenance.criterion.count("\n") + 1)
+        foot = 0.22
+        self.figure = Figure(figsize=(width, head + height + foot), layout="constrained")
+        bands: Any = self.figure.subfigures(3, 1, height_ratios=[head, height, foot])
+        top, bottom = bands[0], bands[2]
+        self.body: SubFigure = bands[1]
+        left = 0.1 / width
+        top.text(left, 1 - 0.1 / head, self.title, va="top", fontsize=12, fontweight="bold")
+        top.text(left, 1 - 0.36 / head, provenance.criterion, va="top", fontsize=8, color=FAINT)
+        bottom.text(left, 0.3, provenance.footer, va="bottom", fontsize=6.5, color=FAINT)
+
+    def save(self, path: Path, handles: list[Any]) -> None:
+        """Add the legend and write the file with its provenance inside."""
+        if handles:
+            self._legend(handles)
+        footer, criterion = self.provenance.footer, self.provenance.criterion
+        about = {"Title": self.title, "Source": footer, "Description": f"{criterion}\n{footer}"}
+        if path.suffix == ".svg":
+            self.figure.savefig(path, metadata={**about, "Creator": "sweeper", "Date": None})
+        else:
+            self.figure.savefig(path, dpi=160, metadata={**about, "Software": None})
+
+    def _legend(self, handles: list[Any]) -> None:
+        sizes = [len(handle.get_label()) + 6 for handle in handles]
+        room = int(self.figure.get_figwidth() * 15)  # characters
+        columns = len(handles) if sum(sizes) <= room else max(1, room // max(sizes))
+        self.body.legend(handles=handles, loc="outside lower center", ncols=columns,
+                         frameon=False, fontsize=8, handlelength=1.4)  # fmt: skip

@@ -1,0 +1,190 @@
+"""What a sweep's ledger says at one moment, as tables that SQL can join.
+
+Only files that the ledger lists are looked at, and only rows that count: those of an attempt
+that another one took over from end where the other one began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+
+from sweeper import parts
+from sweeper.errors import StoreError
+from sweeper.launch import ended_trials, pack_rows
+from sweeper.ledger import Ledger, PackState, Part, Record
+from sweeper.schema import METRICS, empty
+from sweeper.store import is_fresh, read_lease
+
+PLAN = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
+"""Columns of every plan; the flat config stands behind them."""
+
+LISTED = {
+    "trial_id": pa.string(), "pack_id": pa.string(), "number": pa.int64(),
+    "start_step": pa.int64(), "max_step": pa.int64(),
+}  # fmt: skip
+"""One row a (trial, pack): the pack's place in the ledger, the step from which the trial goes
+on there (-1: from its beginning; null: unknown), the pack's largest logged step."""
+
+ATTEMPTS = pa.schema(
+    {
+        "pack_id": pa.string(), "attempt": pa.int64(), "latest": pa.bool_(),
+        "running": pa.bool_(), "pack_size": pa.int64(), "host": pa.string(),
+        "device": pa.string(), "started_at": pa.timestamp("us"), "horizon": pa.int64(),
+        "stops": pa.struct({"after_generalization": pa.bool_(), "diverged": pa.bool_()}),
+        "git_commit": pa.string(), "dirty": pa.string(),
+        "versions": pa.map_(pa.string(), pa.string()),
+    }
+)  # fmt: skip
+"""One row a claim of a pack."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Metrics files of one shape.
+
+    Attributes:
+        parts: The files.
+        columns: What the task adds to the common columns.
+        pack_id: Their pack, if some of its trials went on elsewhere; else None.
+        cutoff: Last step that counts; None for all.
+    """
+
+    parts: tuple[Part, ...]
+    columns: tuple[str, ...]
+    pack_id: str | None
+    cutoff: int | None
+
+
+def check(ledger: Ledger) -> None:
+    """Check that every file that counts is there and whole, by its size.
+
+    Raises:
+        StoreError: Some aren't; names each.
+    """
+    listed = [part for part, _ in ledger.state.parts()]
+    listed += [part for _, _, part, _ in ledger.state.ends()]
+    found = [message for part in listed if (message := parts.damaged(ledger.files, part))]
+    if found:
+        raise StoreError("\n".join([*found, parts.REMEDY]))
+
+
+def launches(ledger: Ledger, *, everything: bool) -> list[Record]:
+    """Return the launches whose grids are shown: the latest, or all in order."""
+    records = list(ledger.state.launches.values())
+    return records if everything else records[-1:]
+
+
+def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:
+    """Return the trials that the launches `shown` planned, with their flat config.
+
+    Each once, as the last plan has it.
+    """
+    entries = {record["plan"]["path"]: record["plan"] for record in reversed(shown)}
+    tables = [parts.read(ledger.files, entry) for entry in entries.values()]
+    if not tables:
+        return empty(PLAN)
+    table = pa.concat_tables(tables, promote_options="permissive")
+    if len(tables) == 1:
+        return table
+    ids = table["trial_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    return table.take(pa.array(np.sort(np.unique(ids, return_index=True)[1])))
+
+
+def ends(ledger: Ledger) -> pa.Table:
+    """Return how trials ended, with the order of the ledger as `number`."""
+    table = ended_trials(ledger)
+    return table.append_column("number", pa.array(range(table.num_rows), pa.int64()))
+
+
+def listed(ledger: Ledger) -> pa.Table:
+    """Return which trials are in which pack; see `LISTED`."""
+    packs = [p for p in ledger.state.packs.values() if not p.void]
+    if not packs:
+        return empty(LISTED)
+    saved = {p.checkpoint["path"]: p.checkpoint["step"] for p in packs if p.checkpoint}
+    numbers = {p.id: i for i, p in enumerate(packs)}
+    largest = {p.id: max((part.max_step for _, part in p.parts), default=-1) for p in packs}
+    rows = pack_rows(ledger, list(numbers))
+    ids = rows["pack_id"].to_pylist()
+    starts = [-1 if s is None else saved.get(s) for s in rows["start"].to_pylist()]
+    return pa.table(
+        [rows["trial_id"], rows["pack_id"], [numbers[i] for i in ids], starts,
+         [largest[i] for i in ids]],
+        schema=pa.schema(list(LISTED.items())),
+    )  # fmt: skip
+
+
+def attempts(ledger: Ledger) -> pa.Table:
+    """Return every claim of a pack, with where and by what code it ran; see `ATTEMPTS`."""
+    lease = read_lease(ledger.files)
+    driver = lease["launch_id"] if lease is not None and is_fresh(lease) else None
+    rows = [
+        row
+        for pack in ledger.state.packs.values()
+        if not pack.void
+        for row in _claims(pack, ledger, driver)
+    ]
+    return pa.Table.from_pylist(rows, schema=ATTEMPTS)
+
+
+def _claims(pack: PackState, ledger: Ledger, driver: str | None) -> Iterator[Record]:
+    for attempt in pack.attempts:
+        claim = attempt.record
+        launch = ledger.state.launches.get(claim["launch_id"], {})
+        about = launch.get("provenance", {})
+        at = claim.get("at")
+        latest = attempt is pack.attempts[-1]
+        yield {
+            "pack_id": pack.id,
+            "attempt": attempt.number,
+            "latest": latest,
+            "running": latest and pack.open and claim["launch_id"] == driver,
+            "pack_size": claim.get("pack_size", pack.size),
+            "host": claim.get("host"),
+            "device": claim.get("device"),
+            "started_at": at and datetime.fromtimestamp(at, UTC).replace(tzinfo=None),
+            "horizon": launch.get("steps"),
+            "stops": launch.get("stop"),
+            "git_commit": about.get("git_commit"),
+            "dirty": about.get("dirty"),
+            "versions": list(about.get("versions", {}).items()),
+        }
+
+
+def sources(ledger: Ledger, shared: frozenset[str]) -> list[Source]:
+    """Return the metrics files that count, those of one shape together.
+
+    Args:
+        ledger: The sweep's ledger.
+        shared: Packs some of whose trials went on elsewhere, see `Source.pack_id`.
+    """
+    owner = {part.path: p.id for p in ledger.state.packs.values() for _, part in p.parts}
+    shapes: dict[tuple[tuple[str, ...], str | None, int | None], list[Part]] = {}
+    for part, cutoff in ledger.state.parts():
+        pack_id = owner.get(part.path)
+        columns = tuple(sorted(set(part.columns) - set(METRICS)))
+        key = (columns, pack_id if pack_id in shared else None, cutoff)
+        shapes.setdefault(key, []).append(part)
+    return [Source(tuple(group), *key) for key, group in shapes.items()]
+
+
+def live(ledger: Ledger) -> frozenset[str]:
+    """Return the metrics files that may hold the last rows of a trial that hasn't ended."""
+    packs = [p for p in ledger.state.packs.values() if not p.void and not p.done]
+    found = {part.path for p in packs for _, part in p.parts}
+    if ledger.state.compacted_packs & {p.id for p in packs}:
+        found |= {part.path for part in ledger.state.compacted}
+    return frozenset(found)
+
+
+def criteria(shown: Sequence[Record]) -> dict[str, Record]:
+    """Return task to the criterion that the last launch with that task recorded."""
+    found: dict[str, Record] = {}
+    for record in shown:
+        found |= record["criteria"]
+    return found

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lifelines import KaplanMeierFitter
+from lifelines.utils import median_survival_times
+
+from analysis.delay import Median, median, survival
+
+seeds = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=12)
+
+
+@given(seeds)
+def test_the_median_is_that_of_lifelines(pairs: list[tuple[int, bool]]) -> None:
+    times, censored = [t for t, _ in pairs], [c for _, c in pairs]
+    found = median(times, censored)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = KaplanMeierFitter().fit(times, [not c for c in censored])
+        band = median_survival_times(fit.confidence_interval_)
+    share = fit.survival_function_.iloc[:, 0]
+    if (abs(share - 0.5) < 1e-9).any():
+        return  # lifelines' products of ratios miss one half by rounding
+    assert found.median == _finite(fit.median_survival_time_)
+    undefined = share.index[share < 1e-12]  # its band has width 0 there, ours is undefined
+    for ours, theirs in zip((found.low, found.high), band.to_numpy()[0], strict=True):
+        if len(undefined) and theirs >= undefined[0]:
+            assert ours is None
+        else:
+            assert ours == _finite(theirs)
+
+
+def _finite(value: float) -> int | None:
+    return int(value) if math.isfinite(value) else None
+
+
+@given(seeds, st.lists(st.integers(0, 30), min_size=12, max_size=12))
+def test_the_median_exceeds_its_bound_whatever_became_of_the_censored(
+    pairs: list[tuple[int, bool]], more: list[int]
+) -> None:
+    found = median([t for t, _ in pairs], [c for _, c in pairs])
+    assert (found.bound is None) == (found.median is not None)
+    truth = [t + (1 + m if c else 0) for (t, c), m in zip(pairs, more, strict=False)]
+    if found.bound is not None:
+        assert sorted(truth)[(len(truth) - 1) // 2] > found.bound
+
+
+@pytest.mark.parametrize(
+    ("times", "censored", "expected"),
+    [
+        ([], [], Median(None, None, None, None)),
+        ([7], [False], Median(7, None, None, None)),
+        ([7], [True], Median(None, None, None, 7)),
+        ([10, 10, 10, 10, 1000], [True] * 5, Median(None, None, None, 10)),
+        ([5, 5, 9], [True, False, True], Median(None, None, None, 5)),
+        ([1, 2, 3, 4], [False] * 4, Median(2, 1, None, None)),
+    ],
+)
+def test_a_median_that_isnt_reached_has_a_bound_instead(
+    times: list[int], censored: list[bool], expected: Median
+) -> None:
+    found = median(times, censored)
+    assert (found.median, found.bound) == (expected.median, expected.bound)
+
+
+@given(st.lists(st.one_of(st.none(), seeds), max_size=20))
+def test_cells_taken_together_are_as_each_alone(
+    cells: list[list[tuple[int, bool]] | None],
+) -> None:
+    codes = [None if c is None else [2 * t + x for t, x in c] for c in cells]
+    found = survival(pa.array(codes, pa.list_(pa.int64()))).to_pylist()
+    for cell, row in zip(cells, found, strict=True):
+        assert Median(**row) == median([t for t, _ in cell or []], [x for _, x in cell or []])
+
+
+def test_the_order_of_the_seeds_doesnt_count() -> None:
+    rng = np.random.default_rng(0)
+    times, censored = rng.integers(0, 10**12, 9), rng.random(9) < 0.3
+    order = rng.permutation(9)
+    shuffled = median(times[order].tolist(), censored[order].tolist())
+    assert shuffled == median(times.tolist(), censored.tolist())

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from analysis.phase import Axis, phase_diagram
+from analysis.table import phase_table
+from analysis.views import open_views
+from sweeper import sql
+from sweeper.errors import UsageError
+from tests.stores import Made, Planned, config, curve, end
+
+X, Y = "optimizer.lr", "model.depth"
+
+
+def make(folder: Path) -> Made:
+    """Two depths by three rates, one of them missing; the regularizer tells two facets apart."""
+    made = Made.at(folder)
+    plan = []
+    for name in ("l1", "none"):
+        for depth in (1, 2):
+            for lr in (0.01, 0.1, 1.0):
+                if (name, depth, lr) != ("l1", 2, 1.0):
+                    values = config(
+                        regularizer__name=name, model__depth=depth, optimizer__lr=lr,
+                        regularizer__strength=1e-3 if name == "l1" else None,
+                    )  # fmt: skip
+                    cell = f"{name}-{depth}-{lr}"
+                    plan.append(Planned(cell, cell, 0, values))
+    launch = made.launch(plan, steps=1000)
+    pack = made.pack([p.trial_id for p in plan])
+    attempt = made.claim(pack, launch)
+    rows, ends = [], []
+    for trial in (p.trial_id for p in plan):
+        if trial == "none-2-1.0":
+            continue
+        test = [0.0, 0.0, 0.0 if trial.endswith("0.01") else 1.0]
+        rows += curve(trial, [0, 10, 1000], train_acc=[0.0, 1.0, 1.0], test_acc=test)
+        ends.append(end(trial, "generalized" if test[-1] else "censored", 1000))
+    made.rows(pack, attempt, rows, ends, done=True)
+    return made
+
+
+@pytest.fixture
+def views(tmp_path: Path) -> Iterator[sql.Connection]:
+    with open_views(make(tmp_path).ledger) as connection:
+        yield connection
+
+
+def test_cells_keep_whether_they_are_censored_missing_or_unfinished(views: sql.Connection) -> None:
+    diagram = phase_diagram(views, X, Y, facet="regularizer.name")
+    assert (diagram.x.values, diagram.y.values) == ((0.01, 0.1, 1.0), (1, 2))
+    assert diagram.facets == ("l1", "none")
+    assert diagram.n_missing == 1
+    panel = diagram.panel("l1")
+    assert (panel[0, 0].value, panel[0, 0].censored, panel[0, 0].phase) == (
+        990, True, "memorization",
+    )  # fmt: skip
+    assert (panel[1, 0].value, panel[1, 0].censored) == (990, False)
+    assert (2, 1) not in panel
+    unfinished = diagram.panel("none")[2, 1]
+    assert (unfinished.value, unfinished.phase, unfinished.n_seeds) == (None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown", "kind"),
+    [
+        ("t1", 10, "steps"), ("t2", 1000, "steps"), ("phase", "comprehension", "phase"),
+        ("n_memorized / n_seeds", 1.0, "number"), ("regularizer.name", "l1", "category"),
+    ],
+)  # fmt: skip
+def test_any_column_or_expression_can_be_shown(
+    views: sql.Connection, value: str, shown: object, kind: str
+) -> None:
+    diagram = phase_diagram(views, X, Y, value=value, where="regularizer.name = 'l1'")
+    assert (diagram.panel()[1, 0].value, diagram.kind) == (shown, kind)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "options", "message"),
+    [
+        ("optimizer.lrr", Y, {}, "x: no axis 'optimizer.lrr'. Did you mean 'optimizer.lr'?"),
+        (X, "task.p", {}, "y: task.p = 23 in all 11 cells. Axes that vary: model.depth, "
+         "regularizer.name, regularizer.strength, optimizer.lr."),
+        (X, X, {}, "x, y and facet must differ: optimizer.lr, optimizer.lr."),
+        (X, Y, {}, "2 cells fall on one place, because more than optimizer.lr, model.depth "
+         "varies: regularizer.name: l1, none; regularizer.strength: 0.001, null. Add --facet "
+         "regularizer.name, or choose one value, e.g. --where \"regularizer.name = 'l1'\"."),
+        (X, Y, {"where": "model.depth > 5"}, "no cell matches 'model.depth > 5'. Loosen it."),
+        (X, Y, {"where": "(with w as (copy (select 1) to '/tmp/x') select true)"},
+         "the store is read-only here: the query contains a statement that writes."),
+    ],
+)  # fmt: skip
+def test_a_diagram_that_makes_no_sense_is_refused_with_the_remedy(
+    views: sql.Connection, x: str, y: str, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        phase_diagram(views, x, y, **options)
+
+
+def test_axes_that_move_together_dont_need_a_facet_each(views: sql.Connection) -> None:
+    diagram = phase_diagram(views, X, "regularizer.strength", where="model.depth = 1")
+    assert diagram.y.values == (0.001, None)
+    assert diagram.y.categorical
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_export_has_one_row_a_cell(views: sql.Connection, tmp_path: Path, suffix: str) -> None:
+    diagram = phase_diagram(views, X, Y, facet="regularizer.name")
+    path = tmp_path / f"out{suffix}"
+    diagram.export(path)
+    table = pyarrow.csv.read_csv(path) if suffix == ".csv" else pq.read_table(path)
+    assert table.num_rows == 11
+    assert table.column_names == [
+        "optimizer.lr", "model.depth", "regularizer.name", "value", "low", "high", "censored",
+        "phase", "n_seeds", "censored_share",
+    ]  # fmt: skip
+
+
+def test_an_export_to_something_else_is_refused(views: sql.Connection, tmp_path: Path) -> None:
+    diagram = phase_diagram(views, X, Y, facet="regularizer.name")
+    with pytest.raises(UsageError, match=r"a table is written as \.csv or \.parquet"):
+        diagram.export(tmp_path / "out.xlsx")
+
+
+def test_the_terminal_shows_bounds_and_gaps(views: sql.Connection) -> None:
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(phase_table(phase_diagram(views, X, Y, where="regularizer.name = 'l1'")))
+    lines = [line.split() for line in console.export_text().split("\n")]
+    assert ["2", ">", "990", "990", "-"] in lines
+    assert ["1", ">", "990", "990", "990"] in lines
+
+
+@pytest.mark.parametrize(
+    ("values", "log", "categorical"),
+    [
+        ([1, 2, 3], False, False), ([1, 2, 4, 8], True, False), ([0.0, 0.1, 1.0], False, False),
+        ([1e-5, 1e-4, 1e-3], True, False), ([1e-4, 3e-4, 1e-3, 1e-2], True, False),
+        ([0.1, 1.0], True, False), ([1, 2], False, False), (["a", "b"], False, True),
+        ([True, False], False, True), ([0.1, None], False, True),
+    ],
+)  # fmt: skip
+def test_an_axis_is_logarithmic_where_its_values_are(
+    values: list[object], log: bool, categorical: bool
+) -> None:
+    axis = Axis.of("a", values)
+    assert (axis.log, axis.categorical) == (log, categorical)
