@@ -1,0 +1,108 @@
+"""Editors are told what a grid file can hold; the schema accepts what the compiler accepts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+
+from sweeper.document import parse, read
+from sweeper.jsonschema import attributes, json_schema
+from tests.strategies import GIVEN, GRIDS, Flat, grid_text
+from tests.test_grid import MILLION
+from tests.test_overrides import FILE, MODULAR
+from trainables.config import GrokkingConfig, SparseRecovery
+
+ROOT = Path(__file__).parent.parent
+SCHEMA = json_schema(GrokkingConfig)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+EVERYTHING = """
+name: depth
+trainable: trainables.grokking
+fixed:
+  task: {name: sparse_recovery, n: 100, s: 5, N: 40}
+  optimizer.name: gd
+  optimizer: {lr: 0.1}
+  regularizer: {name: sum, terms: {l1: {strength: 0.1}, nuclear.strength: null}}
+  regularizer.terms.l2_sq.strength: 0.1
+  steps: 200_000
+grid:
+  - product:
+      model.depth: [1, 2, 3]
+      regularizer.strength: {logspace: [1.0e-5, 1.0e-3, 5]}
+      selection.tau: {linspace: [0, 0.6, 4]}
+      task.N: {range: [10, 50, 10]}
+      optimizer.betas: [[0.9, 0.98], [0.9, 0.95]]
+    zip:
+      - {regularizer.name: [l1, none], model.init_scale: [1.0e-6, 1.0e-2]}
+  - {}
+exclude: ["model.depth = 1 and regularizer.name = 'none'"]
+seeds: [1, 2]
+criterion: {sparse_recovery: {metric: error, train: 5.0e-2, test: 3.0e-2}}
+stop: {after_generalization: true, diverged: true}
+log: {points_per_decade: 50}
+checkpoint: {every_s: 60, keep: all}
+resources: {cpu: 1, gpu: 0.5, pack: auto}
+search: {sampler: tpe, objective: amplification, n_trials: 200}
+"""
+
+
+def value_of(text: str) -> Any:
+    return parse(text, "g.yaml").value
+
+
+def test_the_schema_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("text", [EVERYTHING, FILE, MODULAR, MILLION])
+def test_valid_files_pass(text: str) -> None:
+    VALIDATOR.validate(value_of(text))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "grids").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_shipped_grids_pass(path: Path) -> None:
+    VALIDATOR.validate(read(path).value)
+
+
+@settings(deadline=None, max_examples=30)
+@given(GRIDS)
+def test_what_compiles_passes(blocks: list[dict[str, list[str]]]) -> None:
+    VALIDATOR.validate(value_of(grid_text(blocks)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(GIVEN)
+def test_every_config_passes(given: Flat) -> None:
+    fixed = {p: list(v) if isinstance(v, tuple) else v for p, v in given.items()}
+    VALIDATOR.validate({"name": "g", "fixed": {**fixed, "steps": 1}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["unknown_key", "path_in_name", "name_is_missing", "scalar_task", "unknown_task",
+     "unknown_field", "unknown_axis", "wrong_types", "out_of_range", "axis_in_fixed",
+     "zip_is_no_list", "empty_axis", "scalar_axis", "unknown_spacing", "no_seeds", "empty_seeds",
+     "seeds_in_words", "steps_are_missing", "no_steps", "half_a_step", "steps_as_an_axis",
+     "criterion_rule", "settings", "asha", "trainable_is_no_module"],
+)  # fmt: skip
+def test_broken_files_fail(name: str) -> None:
+    (path,) = (ROOT / "tests" / "bad_grids").glob(f"??_{name}.yaml")
+    assert not VALIDATOR.is_valid(read(path).value)
+
+
+def test_fields_come_with_their_meaning_and_default() -> None:
+    task = SCHEMA["properties"]["fixed"]["properties"]["task"]["properties"]
+    assert task["N"]["description"] == "sparse_recovery: Measurements."
+    assert task["N"]["default"] == 30
+    assert "modular_arithmetic: Learn the table" in task["name"]["description"]
+    assert task["name"]["enum"] == ["sparse_recovery", "modular_arithmetic"]
+
+
+def test_an_attribute_may_take_several_lines_of_a_docstring() -> None:
+    assert attributes(SparseRecovery)["n"] == "Length of a*."
+    assert set(attributes(SparseRecovery)) == set(SparseRecovery.model_fields) - {"name"}
