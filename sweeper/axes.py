@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from sweeper.config import known_paths
@@ -34,15 +35,20 @@ class RawAxis:
         return any(path.endswith(".name") for path in self.paths)
 
 
-def raw_axes(report: Report, index: int, block: Block, fixed: Mapping[str, Any]) -> list[RawAxis]:
-    """Return the usable axes of block `index`; all others are reported and hidden."""
+def raw_axes(
+    report: Report, index: int, block: Block, fixed: Mapping[str, Any], *, brief: bool
+) -> list[RawAxis]:
+    """Return the usable axes of block `index`; all others are reported and hidden.
+
+    With `brief`, for a block that is too large anyway, spaced axes have their end points only.
+    """
     base = report.base(index)
     seen: dict[str, str] = {}
     found: list[RawAxis] = []
     for path, values in block.product.items():
-        found += _group(report, (*base, "product"), {path: values}, fixed, seen)
+        found += _group(report, (*base, "product"), {path: values}, fixed, seen, brief=brief)
     for i, group in enumerate(block.zip):
-        found += _group(report, (*base, "zip", i), group, fixed, seen)
+        found += _group(report, (*base, "zip", i), group, fixed, seen, brief=False)
     return found
 
 
@@ -52,6 +58,8 @@ def _group(
     group: Mapping[str, Any],
     fixed: Mapping[str, Any],
     seen: dict[str, str],
+    *,
+    brief: bool,
 ) -> list[RawAxis]:
     """Return the axis made of `group`, several where their lengths differ: an error anyway."""
     columns: dict[str, list[Any]] = {}
@@ -59,7 +67,7 @@ def _group(
     for path, axis in group.items():
         here = (*where, path)
         usable = _usable(report, path, report.document.place(*here, key=True), fixed, seen)
-        values = _values(report, here, path, axis)
+        values = _values(report, here, path, axis, brief=brief)
         if not usable or not values:
             report.hide(path)
             continue
@@ -106,16 +114,28 @@ def _usable(
     return False
 
 
-def _values(report: Report, here: Path_, path: str, axis: Any) -> list[Any]:
+def _values(report: Report, here: Path_, path: str, axis: Any, *, brief: bool) -> list[Any]:
     """Return the values of an axis; none, with a problem, where they can't be made."""
     if not isinstance(axis, LogSpace | LinSpace | Range):
         return list(axis)
-    place = report.document.place(*here)
     try:
-        values = axis.values()
+        axis.count()
     except ValueError as error:
-        report.add(place, f"{path}: {error}.")
+        report.add(report.document.place(*here), f"{path}: {error}.")
         return []
-    if not values:
-        report.add(place, f"{path} has no value: the range is empty. Give it at least one.")
-    return list(values)
+    return list(axis.extremes() if brief else axis.values())
+
+
+def count(block: Block) -> int:
+    """Return the number of cells that `block` spells out; axes that can't be made count once."""
+    groups = [max(map(_count, group.values()), default=1) for group in block.zip]
+    return prod([*map(_count, block.product.values()), *groups])
+
+
+def _count(axis: Any) -> int:
+    if not isinstance(axis, LogSpace | LinSpace | Range):
+        return len(axis)
+    try:
+        return axis.count()
+    except ValueError:
+        return 1

@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from sweeper import checks
-from sweeper.axes import RawAxis, raw_axes
+from sweeper.axes import RawAxis, count, raw_axes
 from sweeper.config import Config, Scalar, chosen_leaves, leaves
 from sweeper.document import Document, Path_, arrange
 from sweeper.errors import ConfigError, UsageError
@@ -196,19 +196,17 @@ class _Compiler:
 
     def block(self, index: int, block: Block) -> None:
         """Compile one block into slabs."""
-        before = len(self.report.problems)
-        axes = raw_axes(self.report, index, block, self.fixed)
-        cells = prod(len(axis.rows) for axis in axes)
-        broken = len(self.report.problems) > before
+        cells = count(block)
         where = self.report.document.place(*self.report.base(index))
-        structural = [axis for axis in axes if axis.structural]
-        others = [axis for axis in axes if not axis.structural]
-        if cells > MAX_CELLS and not broken:
+        if cells > MAX_CELLS:
             self.report.add(
                 where,
                 f"the block has {cells:,} cells; at most {MAX_CELLS:,} are allowed. "
                 "Take fewer values, or split the sweep.",
             )
+        axes = raw_axes(self.report, index, block, self.fixed, brief=cells > MAX_CELLS)
+        structural = [axis for axis in axes if axis.structural]
+        others = [axis for axis in axes if not axis.structural]
         if prod(len(axis.rows) for axis in structural) > MAX_SLABS:
             self.report.add(
                 where,

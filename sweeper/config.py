@@ -121,8 +121,10 @@ class Leaf:
             checked = self.adapter.validate_python(value, strict=True)
         except ValidationError as error:
             found = error.errors()[0]
-            where = "".join(f"item {i + 1} " for i in found["loc"][:1] if isinstance(i, int))
-            return None, f"{where and where + '= ' + show(found['input']) + ' '}{reason(found)}"
+            if found["loc"] and found["type"] != "missing":
+                item = f"item {int(found['loc'][0]) + 1} = {show(found['input'])}"
+                return None, f"has {item}, which {reason(found)}"
+            return None, reason(found)
         return typing.cast("Scalar", _normal(checked)), None
 
 

@@ -27,12 +27,21 @@ class LogSpace(Strict):
 
     logspace: Ends
 
-    def values(self) -> list[float]:
-        """Return the values; the end points are those of the file."""
+    def count(self) -> int:
+        """Return the number of values; ValueError where there can't be any."""
         first, last, count = _ends(self.logspace)
         if first <= 0 or last <= 0:
             raise ValueError("logspace needs end points above 0. Use linspace")
-        return _pinned(np.geomspace(first, last, count), first, last)
+        return count
+
+    def values(self) -> list[float]:
+        """Return the values; the end points are those of the file."""
+        first, last, _ = self.logspace
+        return _pinned(np.geomspace(first, last, self.count()), first, last)
+
+    def extremes(self) -> list[float]:
+        """Return the end points."""
+        return self.logspace[:2]
 
 
 class LinSpace(Strict):
@@ -40,10 +49,18 @@ class LinSpace(Strict):
 
     linspace: Ends
 
+    def count(self) -> int:
+        """Return the number of values; ValueError where there can't be any."""
+        return _ends(self.linspace)[2]
+
     def values(self) -> list[float]:
         """Return the values; the end points are those of the file."""
-        first, last, count = _ends(self.linspace)
-        return _pinned(np.linspace(first, last, count), first, last)
+        first, last, _ = self.linspace
+        return _pinned(np.linspace(first, last, self.count()), first, last)
+
+    def extremes(self) -> list[float]:
+        """Return the end points."""
+        return self.linspace[:2]
 
 
 class Range(Strict):
@@ -51,8 +68,8 @@ class Range(Strict):
 
     range: Annotated[list[float], Field(min_length=2, max_length=3)]
 
-    def values(self) -> list[float]:
-        """Return the values; whole numbers where all of them are."""
+    def count(self) -> int:
+        """Return the number of values; ValueError where there can't be any."""
         start, stop, step = (*self.range, 1)[:3]
         if step == 0:
             raise ValueError("range needs a step other than 0")
@@ -60,7 +77,18 @@ class Range(Strict):
         if length > MAX_AXIS:
             raise ValueError(f"{length:,.0f} values; an axis has at most {MAX_AXIS:,}. Take fewer")
         count = max(0, ceil(float(f"{length:.12g}")))  # 1.1 / 0.1 is meant to be 11
-        return _whole([float(f"{start + i * step:.12g}") for i in range(count)])
+        if count == 0:
+            raise ValueError("the range is empty. Give it at least one value")
+        return count
+
+    def values(self) -> list[float]:
+        """Return the values; whole numbers where all of them are."""
+        start, _, step = (*self.range, 1)[:3]
+        return _whole([float(f"{start + i * step:.12g}") for i in range(self.count())])
+
+    def extremes(self) -> list[float]:
+        """Return the first value."""
+        return self.range[:1]
 
 
 def _ends(given: list[float]) -> tuple[float, float, int]:

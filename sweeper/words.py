@@ -58,7 +58,7 @@ def reason(error: ErrorDetails) -> str:
     if kind in ("too_short", "too_long"):
         return _length(kind, context)
     if kind == "missing":
-        return "needs a value more."
+        return "has too few values."
     if kind == "value_error":
         return f"{context['error']}."
     if kind in _WORDS:

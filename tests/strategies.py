@@ -32,7 +32,8 @@ SPARSE = _given(
         "task.n": (20, 50, 100), "task.s": (1, 5, 7), "task.N": (10, 30), "task.snr": (None, 10.0),
         "task.signal": ("gaussian", "rademacher"), "task.data_seed": (None, 7),
         "model.depth": (1, 2, 3), "model.init_scale": (1e-6, 1e-2),
-        "model.sign_free": (True, False), "optimizer.lr": (0.1, 1.0, 0.01), "selection.tau": (0.0, 0.2, 0.5),
+        "model.sign_free": (True, False),
+        "optimizer.lr": (0.1, 1.0, 0.01), "selection.tau": (0.0, 0.2, 0.5),
         "dtype": ("float32", "float64"),
     }
 ).map(lambda given: {"task.name": "sparse_recovery", **given})  # fmt: skip

@@ -1,0 +1,120 @@
+"""YAML as plain values that remember where they stand; what is dangerous is refused unread."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sweeper.document import MAX_DEPTH, Document, arrange, parse, parse_value, read
+from sweeper.errors import ConfigError, SweeperError
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "g.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3), ("1.0e-3", 1e-3), ("200_000", 200_000), ("0.10", 0.1), ("no", "no"),
+        ("yes", "yes"), ("true", True), ("null", None), ("~", None), ("'1'", "1"),
+        ("2020-01-01", "2020-01-01"), ("[1, a]", [1, "a"]), ("{a: 1}", {"a": 1}), ("1,2", "1,2"),
+    ],
+)  # fmt: skip
+def test_yaml_means_what_it_says(text: str, value: object) -> None:
+    found = parse_value(text, "override")
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_every_node_knows_its_place() -> None:
+    document = parse("a:\n  b: [1, {c: 2}]\n", "g.yaml")
+    assert document.place("a", "b") == "g.yaml:2:6"
+    assert document.place("a", "b", key=True) == "g.yaml:2:3"
+    assert document.place("a", "b", 1, "c") == "g.yaml:2:14"
+    assert document.place("a", "b", 1, "missing") == "g.yaml:2:10"
+    assert document.place("nowhere") == "g.yaml:1:1"
+
+
+def test_a_document_without_places_is_called_by_its_name() -> None:
+    assert Document("g.yaml", {}).place("a") == "g.yaml"
+
+
+def test_problems_come_in_the_order_of_the_file_each_once() -> None:
+    problems = [("g.yaml:10:2", "b"), ("override 'x=1'", "z"), ("g.yaml:9:10", "a"),
+                ("g.yaml:9:9", "c"), ("g.yaml:10:2", "b"), ("override 'a=1'", "y")]  # fmt: skip
+    assert arrange(problems) == [
+        "g.yaml:9:9: c", "g.yaml:9:10: a", "g.yaml:10:2: b", "override 'x=1': z",
+        "override 'a=1': y",
+    ]  # fmt: skip
+
+
+def test_aliases_tags_depth_and_size_are_refused_where_they_stand() -> None:
+    assert refusal("a: &x [1]\nb: *x\n").startswith("g.yaml:2:4: alias *x.")
+    assert refusal("a: !!python/name:os.system x\n").startswith("g.yaml:1:4: tag ")
+    assert refusal("[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)).startswith("g.yaml:1:21: nested")
+    assert refusal("[" * 100_000).startswith("g.yaml:1:21: nested")
+
+
+def test_a_file_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeper.document.MAX_NODES", 100)
+    assert refusal("a: [" + "1, " * 200 + "]") == (
+        "g.yaml:1:296: more than 100 values. Use linspace, logspace or range."
+    )
+
+
+def test_a_second_document_is_refused() -> None:
+    assert "g.yaml" in refusal("a: 1\n---\nb: 2\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.yaml", None, "no such file. Grids live in grids/*.yaml."),
+        ("latin.yaml", b"a: \xff", "not UTF-8 text (invalid start byte). Save it as UTF-8."),
+        (".", None, "a folder. Name one of the grid files in it."),
+    ],
+)
+def test_a_file_that_can_not_be_read_says_why(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        read(path)
+    assert str(caught.value) == f"{path}: {message}"
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60) | st.text("{}[]:,-&*!|>'\"#%@` \n\tab1.", max_size=60))
+def test_any_text_is_a_document_or_a_clear_error(text: str) -> None:
+    message = "g.yaml"
+    try:
+        parse(text, "g.yaml")
+    except SweeperError as error:
+        message = str(error)
+    assert message.startswith("g.yaml")
+
+
+PLAIN: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.sampled_from(["a", "b c", "x"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None)
+@given(PLAIN)
+def test_values_come_back_as_they_were_written(value: Any) -> None:
+    assert parse_value(json.dumps(value), "x") == value
