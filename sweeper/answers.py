@@ -1,4 +1,4 @@
-"""What a user asks of a store: how far a sweep is, tables, pictures.
+"""What a user asks of a store: how far a sweep is, and tables.
 
 Each function opens the views on a snapshot of the ledger, so the answer is one consistent
 moment, also while the sweep runs.
@@ -20,9 +20,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from analysis.phase import phase_diagram
-from analysis.plot import draw_curves, draw_phase
-from analysis.table import phase_table
 from analysis.views import open_views
 from sweeper import sql as door
 from sweeper import store
@@ -283,51 +280,3 @@ def _answer(ledger: Ledger, query: str, *, everything: bool) -> None:
             sys.stdout.write(render(door.query(views, query)))
     except SweeperError as error:
         sys.stdout.write(f"error: {error}\n")
-
-
-def provenance(ledger: Ledger) -> Record:
-    """Return what a figure of this sweep must carry: sweep, code, criterion, size, moment."""
-    launch = _launch(ledger)
-    return {
-        "sweep": ledger.meta["name"], "store": ledger.files.uri, "record": ledger.number,
-        "launch_id": launch["launch_id"], "trials": launch["plan"]["rows"],
-        "seeds": len(launch["seeds"]), "steps": launch["steps"], "criteria": launch["criteria"],
-        **launch["provenance"],
-    }  # fmt: skip
-
-
-def phase(
-    where: str,
-    name: str,
-    *,
-    x: str,
-    y: str,
-    value: str = "delay",
-    facet: str | None = None,
-    condition: str | None = None,
-    output: Path | None = None,
-) -> Path | None:
-    """Draw or write the phase diagram of a sweep; return the file, or None for the terminal."""
-    ledger = store.open_sweep(where, name)
-    with open_views(ledger) as views:
-        diagram = phase_diagram(views, x, y, value=value, facet=facet, where=condition)
-    if output is None:
-        Console(highlight=False).print(phase_table(diagram))
-        return None
-    if output.suffix in (".csv", ".parquet"):
-        write(diagram.table(), output, output.suffix.removeprefix("."))
-    elif output.suffix in (".png", ".svg"):
-        draw_phase(diagram, output, provenance(ledger))
-    else:
-        raise UsageError(f"{output}: unknown suffix. One of: .png .svg .csv .parquet.")
-    return output
-
-
-def curves(where: str, name: str, *, condition: str | None, output: Path) -> Path:
-    """Draw the learning curves of the trials that meet the SQL `condition`; return the file."""
-    if output.suffix not in (".png", ".svg"):
-        raise UsageError(f"{output}: unknown suffix. One of: .png .svg.")
-    ledger = store.open_sweep(where, name)
-    with open_views(ledger) as views:
-        draw_curves(views, output, where=condition, provenance=provenance(ledger))
-    return output

@@ -1,8 +1,8 @@
 """sweeper from Python: the functions behind the commands.
 
-    >>> grid = sweeper.load_grid("grids/smoke.yaml", ["seeds=2"])
-    >>> sweeper.launch(grid, "sweeps", inline=True).counts
-    >>> sweeper.query("sweeps", "smoke", "select * from cells")
+>>> grid = sweeper.load_grid("grids/smoke.yaml", ["seeds=2"])
+>>> sweeper.launch(grid, "sweeps", inline=True).counts
+>>> sweeper.query("sweeps", "smoke", "select * from cells")
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from analysis.views import open_views
-from sweeper import sql, store, sweep
-from sweeper.estimate import device
+from sweeper import sql, store
+from sweeper.agenda import Agenda
 from sweeper.grid import Grid
-from sweeper.launch import run_inline
-from sweeper.launch_ray import Cluster
+from sweeper.launch_ray import launch_on_ray
 from sweeper.loading import load_grid
-from sweeper.sweep import Agenda, Launched, Outcome
+from sweeper.sweep import Launched, Outcome, launch_inline
 
 __all__ = ["launch", "load_grid", "query"]
 
@@ -50,24 +49,12 @@ def launch(
     Raises:
         SweeperError: With a remedy.
     """
-    resources = grid.file.resources
     if inline:
-        return sweep.launch(
-            grid, where, run_inline, workers=1, device=device(grid),
-            announce=announce, started=started,
-        )  # fmt: skip
-    with Cluster(address) as cluster:
-        room = cluster.room(resources.cpu, resources.gpu)
-        workers = min(room, max_concurrent) if max_concurrent else room
-        return sweep.launch(
-            grid, where,
-            lambda tasks: cluster.run(
-                tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=workers
-            ),
-            workers=workers, device=device(grid), announce=announce, started=started,
-        )  # fmt: skip
-
-
+        return launch_inline(grid, where, announce=announce, started=started)
+    return launch_on_ray(
+        grid, where, address=address, max_concurrent=max_concurrent,
+        announce=announce, started=started,
+    )  # fmt: skip
 
 
 def query(where: str, name: str, text: str, *, everything: bool = False) -> pa.Table:

@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from sweeper import __version__
 from sweeper.errors import ConfigError, SweeperError, UsageError
@@ -23,9 +23,8 @@ from sweeper.errors import ConfigError, SweeperError, UsageError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from sweeper.grid import Grid
-    from sweeper.ledger import Ledger
-    from sweeper.sweep import Agenda, Launched
+    from sweeper.agenda import Agenda
+    from sweeper.sweep import Launched
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -111,10 +110,10 @@ def launch(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
 ) -> None:
     """Train every trial of GRID that the store doesn't hold yet. Interrupted? Launch again."""
-    from sweeper import api, progress
+    from sweeper import loading, progress, sweep
 
     with readable_errors():
-        loaded = api.load_grid(grid, overrides or [])
+        loaded = loading.load_grid(grid, overrides or [])
         stopper = _Stopper()
         with (
             progress.display(out, as_json=as_json, quiet=quiet) as show,
@@ -122,17 +121,27 @@ def launch(
         ):
 
             def announce(agenda: Agenda) -> None:
-                _announce(loaded, agenda, as_json=as_json, quiet=quiet)
+                for message in agenda.damage:
+                    err.print(f"damaged: {message} Its trials are trained again.", markup=False)
+                if as_json:
+                    progress.emit(**progress.plan_event(loaded, agenda))
+                elif not quiet:
+                    out.print(progress.plan_sentence(loaded, agenda), markup=False)
                 _confirm(agenda.counts.new, yes=yes)
 
             def started(launched: Launched) -> None:
                 stopper.arm(launched)
                 monitor.start(launched)
 
-            outcome = api.launch(
-                loaded, store, address=address, inline=inline, max_concurrent=max_concurrent,
-                announce=announce, started=started,
-            )  # fmt: skip
+            if inline:
+                outcome = sweep.launch_inline(loaded, store, announce=announce, started=started)
+            else:
+                from sweeper.launch_ray import launch_on_ray
+
+                outcome = launch_on_ray(
+                    loaded, store, address=address, max_concurrent=max_concurrent,
+                    announce=announce, started=started,
+                )  # fmt: skip
     counts = outcome.counts
     code = outcome.exit_code if not stopper.signal or not counts.new else 128 + stopper.signal
     if as_json:
@@ -176,45 +185,6 @@ class _Stopper:
         self.ask()
 
 
-def _announce(grid: Grid, agenda: Agenda, *, as_json: bool, quiet: bool) -> None:
-    from sweeper import progress
-
-    counts = agenda.counts
-    if as_json:
-        progress.emit(event="plan", name=grid.name, trials=counts.trials, done=counts.done,
-                      new=counts.new, failed=counts.failed, packs=agenda.n_packs, workers=agenda.workers,
-                      collapsed_cells=grid.n_collapsed, excluded_cells=grid.n_excluded)  # fmt: skip
-        return
-    for message in agenda.damage:
-        err.print(f"damaged: {message} Its trials are trained again.", markup=False)
-    if not quiet:
-        out.print(_sentence(grid, agenda), markup=False)
-
-
-def _sentence(grid: Grid, agenda: Agenda, seconds: float | None = None) -> str:
-    c = agenda.counts
-    text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"
-    if not c.new:
-        text += "; nothing to do"
-    else:
-        packs = "1 pack" if agenda.n_packs == 1 else f"{agenda.n_packs} packs"
-        n = agenda.workers
-        what = "GPU slots" if grid.file.resources.gpu else "CPUs" if n > 1 else "CPU"
-        text += f"; {packs} on {n} {what}"
-        if seconds is not None:
-            text += f", at most about {_duration(seconds)}"
-    if grid.n_collapsed:
-        text += f" ({grid.n_collapsed} cells collapsed: they differ only in axes that don't apply)"
-    return text
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-
-
 def _confirm(new: int, *, yes: bool) -> None:
     if new > ASK_ABOVE and not yes:
         if not sys.stdin.isatty():
@@ -238,27 +208,21 @@ def plan(
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
-        agenda = estimating.plan(loaded, store)
-        estimate = estimating.estimate(loaded, agenda)
+        cost = estimating.estimate(loaded, store)
     if as_json:
-        progress.emit(event="plan", name=loaded.name, cells=loaded.n_cells,
-                      trials=agenda.counts.trials, done=agenda.counts.done, new=agenda.counts.new,
-                      failed=agenda.counts.failed, packs=estimate.packs, workers=agenda.workers,
-                      seconds=estimate.seconds, memory_bytes=estimate.memory,
-                      collapsed_cells=loaded.n_collapsed, excluded_cells=loaded.n_excluded)  # fmt: skip
+        event = progress.plan_event(loaded, cost)
+        progress.emit(**event, seconds=cost.seconds, memory_bytes=cost.memory)
         return
-    out.print(_sentence(loaded, agenda, estimate.seconds), markup=False)
+    for message in cost.damage:
+        err.print(f"damaged: {message} `launch` trains its trials again.", markup=False)
+    out.print(progress.plan_sentence(loaded, cost, cost.seconds), markup=False)
     shown = ", ".join(f"{path} x {n}" for path, n in estimating.axis_sizes(loaded).items())
-    out.print(
-        f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}", markup=False
-    )
+    sizes = f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}"
+    out.print(sizes, markup=False)
     if loaded.n_excluded:
-        out.print(
-            f"{loaded.n_excluded} cells excluded by: {'; '.join(loaded.file.excludes)}",
-            markup=False,
-        )
-    if estimate.memory:
-        out.print(f"largest probed pack: {estimate.memory / 2**20:.1f} MB", markup=False)
+        rules = "; ".join(loaded.file.excludes)
+        out.print(f"{loaded.n_excluded} cells excluded by: {rules}", markup=False)
+    out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
 
 
 @app.command("ls")
@@ -302,7 +266,10 @@ def status(
             for one in names:
                 progress.emit(**answers.status(store, one).as_dict())
             return
-        render = lambda: answers.status_view([answers.status(store, one) for one in names])  # noqa: E731
+
+        def render() -> RenderableType:
+            return answers.status_view([answers.status(store, one) for one in names])
+
         if not watch:
             out.print(render())
             return
@@ -347,10 +314,10 @@ def phase(
     store: StoreOption = "sweeps",
 ) -> None:
     """Draw the phase diagram; censored and missing cells are drawn as such."""
-    from sweeper import answers
+    from sweeper import figures
 
     with readable_errors():
-        path = answers.phase(
+        path = figures.phase(
             store, name, x=x, y=y, value=value, facet=facet, condition=where, output=output
         )
     if path is not None:
@@ -365,10 +332,10 @@ def curves(
     store: StoreOption = "sweeps",
 ) -> None:
     """Draw the learning curves of some trials."""
-    from sweeper import answers
+    from sweeper import figures
 
     with readable_errors():
-        path = answers.curves(store, name, condition=where, output=output)
+        path = figures.curves(store, name, condition=where, output=output)
     out.print(str(path), markup=False)
 
 

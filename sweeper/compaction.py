@@ -59,7 +59,9 @@ def _rewrite(ledger: Ledger, packs: list[PackState]) -> int:
             tables.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
     whole = pa.concat_tables(tables, promote_options="default")
     whole = whole.sort_by([("trial_id", "ascending"), ("step", "ascending")])
-    entry = parts.write_metrics(ledger.files, f"metrics/compact-{secrets.token_hex(8)}.parquet", whole)
+    entry = parts.write_metrics(
+        ledger.files, f"metrics/compact-{secrets.token_hex(8)}.parquet", whole
+    )
 
     def guard(state: State) -> None:
         for pack_id, attempt in attempts.items():
@@ -83,7 +85,7 @@ def sweep_out(ledger: Ledger, *, grace_s: float = GRACE_S) -> int:
     """Delete the files that were replaced longer than the grace period ago; return how many."""
     limit = time.time() - grace_s
     old = [path for at, path in ledger.state.replaced if at < limit]
-    present = set(ledger.files.list("metrics")) if old else set()
+    present = set(ledger.files.paths("metrics")) if old else set()
     for path in old:
         if path in present:
             ledger.files.delete(path)

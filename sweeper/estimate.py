@@ -1,14 +1,46 @@
-"""What a launch would do and cost, without doing it."""
+"""What a launch would do and cost, without doing it.
+
+For a fresh store nothing is enumerated: a million cells are counted by static group.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 
-from sweeper import store, sweep, trainable
-from sweeper.grid import Grid
-from sweeper.packing import Pack, Run
-from sweeper.sweep import Agenda, Counts
+from sweeper import store, trainable
+from sweeper.agenda import Counts, agenda, pack_size
+from sweeper.config import Config, build
+from sweeper.grid import Grid, StaticGroup
+from sweeper.packing import Pack, Run, pack_id
+from sweeper.sweep import peek
+from sweeper.trainable import Trainable
+from sweeper.trial import Trial
+
+PROBES = 4
+"""Static groups, the largest ones, of which a pack is run for some 0.2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What launching on this machine would do.
+
+    Attributes:
+        counts: The trials.
+        n_packs: Packs to run.
+        workers: Packs at the same time.
+        seconds: Estimated wall time of the training, an upper bound: every trial up to the
+            horizon.
+        memory: Bytes of the largest pack.
+        damage: What is wrong with the store's files.
+    """
+
+    counts: Counts
+    n_packs: int
+    workers: int
+    seconds: float
+    memory: int
+    damage: tuple[str, ...] = ()
 
 
 def local_workers(grid: Grid) -> int:
@@ -16,70 +48,62 @@ def local_workers(grid: Grid) -> int:
     return max(1, int(len(os.sched_getaffinity(0)) // grid.file.resources.cpu))
 
 
-def device(grid: Grid) -> str:
-    """Return the device that the grid's resources ask for."""
-    return "cuda" if grid.file.resources.gpu > 0 else "cpu"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a launch would cost.
-
-    Attributes:
-        counts: The trials.
-        packs: Packs to run.
-        workers: Packs at the same time.
-        seconds: Estimated wall time, an upper bound: every trial up to the horizon; None
-            without a probe.
-        memory: Bytes of the largest pack.
-    """
-
-    counts: Counts
-    packs: int
-    workers: int
-    seconds: float | None
-    memory: int
-
-
-def plan(grid: Grid, where: str) -> Agenda:
-    """Return what launching `grid` into the store `where` on this machine would do."""
-    ledger = sweep.peek(store.join(where, grid.name))
-    return sweep.agenda(grid, ledger, workers=local_workers(grid))
-
-
-def estimate(grid: Grid, agenda: Agenda, *, probes: int = 4) -> Estimate:
-    """Return the cost of `agenda`, from a run of some 0.2 s of up to `probes` of its packs.
-
-    Packs that weren't probed are taken to cost as much per trial-step as those that were.
-    """
+def estimate(grid: Grid, where: str) -> Estimate:
+    """Return what launching `grid` into the store `where` would do and cost."""
+    workers = local_workers(grid)
     module = trainable.load(grid.file.trainable)
-    by_id = None
+    groups = grid.static_counts()
+    sizes = [
+        min(g.trials, pack_size(grid, module, build(grid.config, g.values), g.trials, workers))
+        for g in groups
+    ]
+    ledger = peek(store.join(where, grid.name))
+    if ledger is None:
+        counts = Counts(grid.n_trials, 0, grid.n_trials, 0)
+        packs = sum(-(-g.trials // size) for g, size in zip(groups, sizes, strict=True))
+        damage: tuple[str, ...] = ()
+    else:
+        todo = agenda(grid, ledger, workers=workers)
+        counts, packs, damage = todo.counts, todo.n_packs, tuple(todo.damage)
+    steps = counts.new * grid.steps
+    per_step = _seconds_a_trial_step(grid, module, groups, sizes) if steps else 0.0
+    memory = max(
+        (
+            module.memory_bytes(build(grid.config, g.values)) * size
+            for g, size in zip(groups, sizes, strict=True)
+        ),
+        default=0,
+    )
+    return Estimate(counts, packs, workers, steps * per_step / workers, memory, damage)
+
+
+def _seconds_a_trial_step(
+    grid: Grid, module: Trainable, groups: list[StaticGroup], sizes: list[int]
+) -> float:
+    """Return the seconds of one step of one trial, averaged over the trials of probed groups."""
+    order = sorted(range(len(groups)), key=lambda i: -groups[i].trials)[:PROBES]
+    total = sum(groups[i].trials for i in order)
     seconds = 0.0
-    per_trial: list[float] = []
-    memory = 0
-    packs = list(agenda.packs.values())
-    chosen = packs[:: max(1, len(packs) // probes)][:probes]
-    for rows in chosen:
-        ids = rows["trial_id"].to_pylist()
-        if by_id is None:
-            by_id = {t: i for i, t in enumerate(agenda.table["trial_id"].to_pylist())}
-        trials = sweep.trials_of(grid.config, agenda.table.take([by_id[i] for i in ids]))
-        run = Run(steps=grid.steps, criteria=grid.criteria)
-        pack: Pack[Grid] = Pack("probe", tuple(trials), grid.config, run)  # type: ignore[type-var]
-        memory = max(memory, module.memory_bytes(pack.config) * len(trials))
-        per_trial.append(module.probe(pack) / len(trials))
-    if per_trial:
-        seconds = sum(per_trial) / len(per_trial) * agenda.counts.new * grid.steps / agenda.workers
-    return Estimate(agenda.counts, agenda.n_packs, agenda.workers, seconds, memory)
+    for i in order:
+        pack = _sample(grid, groups[i], sizes[i])
+        seconds += module.probe(pack) / len(pack.trials) * groups[i].trials / total
+    return seconds
+
+
+def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:
+    """Return a pack like those of `group`: one cell, as often as it takes, with its seeds."""
+    seeds = sorted(grid.seeds[k % len(grid.seeds)] for k in range(size))
+    name = grid.file.trainable
+    trials = tuple(Trial.of(grid.config, group.values, seed, trainable=name) for seed in seeds)
+    run = Run(steps=grid.steps, criteria=grid.criteria)
+    return Pack(pack_id([t.id for t in trials]), trials, grid.config, run)
 
 
 def axis_sizes(grid: Grid) -> dict[str, int]:
     """Return each axis of `grid` and how many different values it takes."""
-    values: dict[str, set[object]] = {path: set() for path in sweep.axes(grid)}
+    values: dict[str, set[object]] = {path: set() for path in grid.axes}
     for slab in grid.slabs:
         for path, seen in values.items():
             on_axis = [a for a in slab.axes if path in a.paths]
             seen |= set(on_axis[0].column(path)) if on_axis else {slab.constants.get(path)}
     return {path: len(seen - {None}) or 1 for path, seen in values.items()}
-
-

@@ -109,7 +109,7 @@ class Files:
         except FileNotFoundError:
             return None
 
-    def list(self, prefix: str, *, after: str | None = None) -> list[str]:
+    def paths(self, prefix: str, *, after: str | None = None) -> list[str]:
         """Return the paths below `prefix`, sorted; with `after`, those behind it."""
         try:
             found = obstore.list(self.backend, prefix, offset=after).collect()

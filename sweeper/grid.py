@@ -198,6 +198,14 @@ class Grid:
                     yield Trial.of(self.config, values, seed, trainable=self.file.trainable)
 
     @property
+    def axes(self) -> list[str]:
+        """The paths that differ between cells, sorted."""
+        found = {p for slab in self.slabs for axis in slab.axes for p in axis.paths}
+        constant = {p for slab in self.slabs for p in slab.constants} - found
+        found |= {p for p in constant if len({s.constants.get(p) for s in self.slabs}) > 1}
+        return sorted(found)
+
+    @property
     def criteria(self) -> dict[str, Criterion]:
         """Task name to criterion; "" where the trainable has no tasks."""
         lead = next(iter(self.config.parts), None)

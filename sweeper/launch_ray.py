@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,14 +30,20 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 
+from sweeper.agenda import Agenda
 from sweeper.errors import ClusterError, StoreError, StoreFullError
+from sweeper.grid import Grid
 from sweeper.launch import PackTask, run_pack
+from sweeper.sweep import Launched, Outcome, device, launch
 
 WAVE = 500
 """Most Tune trials of one `Tuner`: its state grows with them and is rewritten whole."""
 
 RETRIES = 3
 """How often a pack is tried again after its worker or node died."""
+
+CONNECT_S = 5.0
+"""Seconds to wait for a cluster's port to answer."""
 
 OBJECT_STORE = 80 << 20
 """Bytes of the local object store: nothing of ours goes through it."""
@@ -66,6 +73,7 @@ class Cluster:
         if ray.is_initialized():
             return
         local = self.address == "local"
+        _check_reachable(self.address)
         options: dict[str, Any] = (
             {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE,
              "num_cpus": len(os.sched_getaffinity(0))}
@@ -146,12 +154,10 @@ class Cluster:
                 results = tuner.fit()
             except RayError as error:
                 raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
-        for error in results.errors:
-            cause: BaseException | None = getattr(error, "cause", None) or error
-            text = str(error)
-            if isinstance(cause, StoreFullError) or "StoreFullError" in text:
+        for text in map(str, results.errors):
+            if "StoreFullError" in text:
                 raise StoreFullError(_last_line(text))
-            if isinstance(cause, StoreError) or "StoreError" in text:
+            if "StoreError" in text:
                 raise StoreError(_last_line(text))
 
     def __exit__(
@@ -162,6 +168,49 @@ class Cluster:
     ) -> None:
         if self._ours:
             ray.shutdown()
+
+
+def launch_on_ray(
+    grid: Grid,
+    where: str,
+    *,
+    address: str = "local",
+    max_concurrent: int | None = None,
+    announce: Callable[[Agenda], None] = lambda _: None,
+    started: Callable[[Launched], None] = lambda _: None,
+) -> Outcome:
+    """Launch `grid` into the store `where` on Ray; arguments as in `sweeper.api.launch`."""
+    resources = grid.file.resources
+    with Cluster(address) as cluster:
+        room = cluster.room(resources.cpu, resources.gpu)
+        workers = min(room, max_concurrent) if max_concurrent else room
+        return launch(
+            grid, where,
+            lambda tasks: cluster.run(
+                tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=workers
+            ),
+            workers=workers, device=device(grid), announce=announce, started=started,
+        )  # fmt: skip
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something listens at ``host:port``; Ray itself would wait for minutes.
+
+    Raises:
+        ClusterError: Nothing does.
+    """
+    host, separator, port = address.rpartition(":")
+    if address in ("local", "auto"):
+        return
+    if not separator or not port.isdigit():
+        raise ClusterError(f"address {address!r} is none of local, auto and HOST:PORT.")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Ray at {address!r}: {error.strerror if isinstance(error, OSError) else error}. "
+            "Check the address and that the cluster is up."
+        ) from None
 
 
 def _last_line(text: str) -> str:

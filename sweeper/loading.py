@@ -1,4 +1,4 @@
-"""From a path and overrides to a `Grid`: read, override, validate, compile."""
+"""From a path and overrides to a `Grid`: read, override, check, compile."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sweeper import compile as compiling
-from sweeper import document, gridfile, overrides, trainable
-from sweeper.errors import ConfigError, UsageError
+from sweeper import document, overrides, trainable
 from sweeper.grid import Grid
 
 
@@ -17,14 +16,6 @@ def load_grid(path: str | Path, changes: Sequence[str] = ()) -> Grid:
     Raises:
         ConfigError: All mistakes of the file and the overrides together.
     """
-    read = document.read(Path(path))
-    changed = overrides.apply(read, changes)
-    file = gridfile.validate(changed)
-    try:
-        config = trainable.load(file.trainable).Config
-    except UsageError as error:
-        raise ConfigError(f"{changed.place('trainable')}: {error}") from None
-    text = Path(path).read_text() + "".join(f"\n# override: {c}" for c in changes)
-    return compiling.compile_grid(changed, file, config, text)
-
-
+    changed = overrides.apply(document.read(Path(path)), changes)
+    text = Path(path).read_text(encoding="utf-8") + "".join(f"\n# override: {c}" for c in changes)
+    return compiling.read_grid(changed, lambda name: trainable.load(name).Config, text)

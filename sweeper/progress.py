@@ -25,7 +25,10 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from sweeper.agenda import Agenda
 from sweeper.errors import SweeperError
+from sweeper.estimate import Estimate
+from sweeper.grid import Grid
 from sweeper.ledger import Ledger
 from sweeper.sweep import Launched, Progress
 
@@ -141,7 +144,7 @@ class _Lines:
     def __call__(self, progress: Progress) -> None:
         at, before = self._last
         over = progress.ended == progress.trials
-        if progress != before and (over or time.monotonic() - at >= PLAIN_S):
+        if progress.trials and progress != before and (over or time.monotonic() - at >= PLAIN_S):
             self._last = (time.monotonic(), progress)
             self._write(progress)
 
@@ -163,3 +166,39 @@ class _Live:
         if self._task is None:
             self._task = self._bar.add_task("", total=progress.trials, **fields)  # type: ignore[arg-type]
         self._bar.update(self._task, completed=progress.ended, **fields)  # type: ignore[arg-type]
+
+
+def plan_event(grid: Grid, plan: Agenda | Estimate) -> dict[str, object]:
+    """Return a plan as the fields of a JSON event."""
+    c = plan.counts
+    return {
+        "event": "plan", "name": grid.name, "cells": grid.n_cells, "trials": c.trials,
+        "done": c.done, "new": c.new, "failed": c.failed, "packs": plan.n_packs,
+        "workers": plan.workers, "collapsed_cells": grid.n_collapsed,
+        "excluded_cells": grid.n_excluded,
+    }  # fmt: skip
+
+
+def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = None) -> str:
+    """Return a plan in words: "480 trials: 360 done, 120 new, 0 failed; 4 packs on 2 CPUs"."""
+    c = plan.counts
+    text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"
+    if c.new:
+        n = plan.workers
+        what = "GPU slots" if grid.file.resources.gpu else "CPUs" if n > 1 else "CPU"
+        text += f"; {plan.n_packs} {'pack' if plan.n_packs == 1 else 'packs'} on {n} {what}"
+        if seconds is not None:
+            text += f", at most about {duration(seconds)}"
+    else:
+        text += "; nothing to do"
+    if grid.n_collapsed:
+        text += f" ({grid.n_collapsed} cells collapsed: they differ only in axes that don't apply)"
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that a person would choose."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

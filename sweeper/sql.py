@@ -130,9 +130,74 @@ def query(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> 
     try:
         if parameters:
             return connection.execute(text, list(parameters)).to_arrow_table()
-        return connection.sql(text).to_arrow_table()
+        return connection.sql(exact(connection, text)).to_arrow_table()
     except duckdb.Error as error:
         raise QueryError(explain(error)) from None
+
+
+def exact(connection: Connection, text: str) -> str:
+    """Return `text` with the fields of structs looked up by their exact spelling.
+
+    DuckDB folds the case of names, so that ``task.N`` would read ``task.n``. Where the view
+    `trials` has a struct with two such fields, a reference to one becomes one by position.
+    """
+    shapes = _colliding(connection)
+    if not shapes:
+        return text
+    (raw,) = connection.sql(f"select json_serialize_sql({literal(text)})").fetchall()[0]
+    edits: list[tuple[int, int, str]] = []
+    for node in _nodes(json.loads(raw)):
+        outputs = {id(x) for x in node.get("select_list") or []}
+        for child in _columns(node):
+            names = [str(name) for name in child["column_names"]]
+            replaced = _by_position(names, shapes)
+            if replaced is not None:
+                start = int(child["query_location"])
+                named = id(child) in outputs and not child.get("alias")
+                suffix = f" as {identifier(names[-1])}" if named else ""
+                edits.append(
+                    (start, start + int(child["query_location_length"]), replaced + suffix)
+                )
+    content = text.encode()
+    for start, end, new in sorted(edits, reverse=True):
+        content = content[:start] + new.encode() + content[end:]
+    return content.decode()
+
+
+def _colliding(connection: Connection) -> dict[str, list[str]]:
+    """Return the structs of `trials` that have two fields of one folded name: name to fields."""
+    try:
+        schema = connection.sql("select * from trials limit 0").to_arrow_table().schema
+    except duckdb.CatalogException:
+        return {}
+    found: dict[str, list[str]] = {}
+    for column in schema:
+        if pa.types.is_struct(column.type):
+            fields = [child.name for child in column.type]
+            if len({f.casefold() for f in fields}) < len(fields):
+                found[column.name] = fields
+    return found
+
+
+def _columns(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the column references directly below `node`."""
+    for value in node.values():
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, dict) and child.get("class") == "COLUMN_REF":
+                yield child
+
+
+def _by_position(names: Sequence[str], shapes: dict[str, list[str]]) -> str | None:
+    """Return the reference `names` with its colliding field by position; None if it has none."""
+    for at, name in enumerate(names[:-1]):
+        fields = shapes.get(name)
+        if fields is not None and names[at + 1] in fields:
+            folded = [f.casefold() for f in fields]
+            if folded.count(names[at + 1].casefold()) == 1:
+                return None
+            prefix = ".".join(identifier(n) for n in names[: at + 1])
+            return f"struct_extract_at({prefix}, {fields.index(names[at + 1]) + 1})"
+    return None
 
 
 def mask(expression: str, cells: pa.Table) -> NDArray[np.bool_]:

@@ -6,11 +6,10 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from sweeper.checkpoint import Checkpoints
-from sweeper.config import Config
+from sweeper.config import Config as AnyConfig
 from sweeper.errors import UsageError
 from sweeper.packing import Pack
 from sweeper.sink import Sink
-
 
 OFFERS = ("Config", "memory_bytes", "useful_size", "device", "probe", "train")
 """What a trainable has to offer."""
@@ -23,12 +22,12 @@ class Trainable(Protocol):
         Config: What a trial means; importing the module must not import torch.
     """
 
-    Config: type[Config]
+    Config: type[AnyConfig]
 
-    def memory_bytes(self, config: Config) -> int:
+    def memory_bytes(self, config: AnyConfig) -> int:
         """Return the bytes that one trial of `config` adds to a pack."""
 
-    def useful_size(self, config: Config) -> int:
+    def useful_size(self, config: AnyConfig) -> int:
         """Return the pack size beyond which packs of `config` train no faster per trial."""
 
     def device(self, asked: str) -> str:

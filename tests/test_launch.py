@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import sweep
+from sweeper.agenda import agenda
 from sweeper.launch import PackTask, ended_trials, run_inline, run_pack
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
@@ -66,7 +67,7 @@ def test_failed_trials_are_left_alone_until_they_are_retried(tmp_path: Path, sto
     run(grid, store)
     assert run(grid, store).counts.failed == 2
     assert sweep.retry(store, "toy") == 2
-    counts = sweep.agenda(grid, ledger(store), workers=2).counts
+    counts = agenda(grid, ledger(store), workers=2).counts
     assert (counts.new, counts.failed) == (2, 0)
     assert run(grid, store).counts.failed == 2
     assert sweep.retry(store, "toy") == 2
@@ -123,7 +124,7 @@ def test_a_drained_pack_saves_and_goes_on_where_it_was(tmp_path: Path, store: st
     assert_whole(store, grid)
 
 
-class Dies(Exception):
+class DeathError(Exception):
     """Stands for a worker that is killed: nothing after it runs."""
 
 
@@ -175,9 +176,9 @@ def test_a_shrunken_grid_leaves_unwanted_trials_of_open_packs_alone(
     grid = toy_grid(tmp_path, "task.shift=0")
 
     def die(tasks: Sequence[PackTask]) -> None:
-        raise Dies
+        raise DeathError
 
-    with pytest.raises(Dies):
+    with pytest.raises(DeathError):
         run(grid, store, workers=1, launcher=die)
     small = toy_grid(tmp_path, "task.shift=0", "task.rate=0.5")
     assert run(small, store, workers=1).counts.done == 2

@@ -48,8 +48,10 @@ def test_of_two_writers_one_wins_each_number_and_no_record_is_lost(files: Files)
         thread.start()
     for thread in threads:
         thread.join()
-    written = [json.loads(files.read(path) or b"") for path in files.list("log")][1:]
-    assert sorted((r["who"], r["k"]) for r in written) == [(w, k) for w in range(4) for k in range(25)]
+    written = [json.loads(files.read(path) or b"") for path in files.paths("log")][1:]
+    assert sorted((r["who"], r["k"]) for r in written) == [
+        (w, k) for w in range(4) for k in range(25)
+    ]
     for who in range(4):
         assert [r["k"] for r in written if r["who"] == who] == list(range(25))
 
@@ -58,10 +60,10 @@ def test_a_zombie_whose_pack_was_claimed_again_writes_nothing(files: Files) -> N
     zombie = Claim.take(begin(files, "a"), "a", "l", {})
     heir = Claim.take(Ledger.open(files), "a", "l", {})
     assert (zombie.attempt, heir.attempt) == (1, 2)
-    before = files.list("log")
+    before = files.paths("log")
     with pytest.raises(SupersededError):
         zombie.commit(rows(0, 5))
-    assert files.list("log") == before
+    assert files.paths("log") == before
     heir.commit(rows(0, 5))
 
 
@@ -80,7 +82,11 @@ def test_rows_behind_the_step_that_a_later_attempt_resumes_from_do_not_count() -
         state.fold({**rows(lo, hi, f"1-{lo}"), "pack_id": "a", "attempt": 1})
     state.fold({**claim, "attempt": 2, "resumed_at": 15})
     state.fold({**rows(16, 40, "2-16"), "pack_id": "a", "attempt": 2})
-    assert [(p.path, cut) for p, cut in state.parts()] == [("1-0", None), ("1-11", 15), ("2-16", None)]
+    assert [(p.path, cut) for p, cut in state.parts()] == [
+        ("1-0", None),
+        ("1-11", 15),
+        ("2-16", None),
+    ]
     state.fold({**claim, "attempt": 3, "resumed_at": -1})
     assert list(state.parts()) == []
 
@@ -107,21 +113,23 @@ def test_whatever_attempts_die_where_each_step_counts_exactly_once(
             last = step
     counted: list[int] = []
     for part, cutoff in state.parts():
-        counted += [s for s in range(part.min_step, part.max_step + 1) if cutoff is None or s <= cutoff]
+        counted += [
+            s for s in range(part.min_step, part.max_step + 1) if cutoff is None or s <= cutoff
+        ]
     assert sorted(counted) == list(range(last + 1))
 
 
 def test_a_store_of_a_newer_format_is_refused_and_left_alone(files: Files) -> None:
     begin(files)
     files.write("sweep.json", json.dumps({"format": FORMAT + 1, "name": "x"}).encode())
-    before = files.list("")
+    before = files.paths("")
     with pytest.raises(StoreError) as caught:
         Ledger.open(files)
     assert str(caught.value) == (
         f"{files.uri}/sweep.json: format {FORMAT + 1}, written by a newer sweeper. "
         f"This one reads up to {FORMAT}: upgrade it. Nothing was changed."
     )
-    assert files.list("") == before
+    assert files.paths("") == before
 
 
 def test_a_damaged_record_is_named(files: Files) -> None:
@@ -147,5 +155,7 @@ def test_compaction_replaces_parts_by_others() -> None:
     state = State(packs={"a": PackState("a", 1, "")})
     state.fold({"kind": "claim", "pack_id": "a", "attempt": 1, "resumed_at": -1})
     state.fold({**rows(0, 9, "x"), "pack_id": "a", "attempt": 1})
-    state.fold({"kind": "compact", "removed": ["x"], "pack_ids": ["a"], "added": [rows(0, 9, "y")["part"]]})
+    state.fold(
+        {"kind": "compact", "removed": ["x"], "pack_ids": ["a"], "added": [rows(0, 9, "y")["part"]]}
+    )
     assert [p for p, _ in state.parts()] == [Part("y", 1, "", 1, 0, 9)]

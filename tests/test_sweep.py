@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import sweep
+from sweeper.agenda import Agenda, agenda
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
 from sweeper.launch import PackTask, ended_trials
@@ -44,7 +45,7 @@ def test_trials_that_generalized_need_no_longer_horizon(tmp_path: Path, store: s
     assert generalized
     assert censored
     longer = toy_grid(tmp_path, "steps=1000", "task.shift=0")
-    plan = sweep.agenda(longer, ledger(store), workers=2)
+    plan = agenda(longer, ledger(store), workers=2)
     assert plan.counts.new == len(censored)
     listed = {i for t in plan.packs.values() for i in t["trial_id"].to_pylist()}
     assert listed == censored
@@ -53,14 +54,16 @@ def test_trials_that_generalized_need_no_longer_horizon(tmp_path: Path, store: s
     assert_whole(store, longer)
 
 
-def test_a_stricter_criterion_carries_on_the_trials_that_need_it(tmp_path: Path, store: str) -> None:
+def test_a_stricter_criterion_carries_on_the_trials_that_need_it(
+    tmp_path: Path, store: str
+) -> None:
     run(toy_grid(tmp_path, "steps=1000", "task.shift=0"), store)
     assert set(statuses(store).values()) == {"generalized"}
     strict = toy_grid(
         tmp_path, "steps=1000", "task.shift=0",
         "criterion={metric: error, train: 0.1, test: 0.02}",
     )  # fmt: skip
-    plan = sweep.agenda(strict, ledger(store), workers=2)
+    plan = agenda(strict, ledger(store), workers=2)
     assert plan.counts.new == 6
     reference = str(tmp_path / "reference")
     run(strict, reference)
@@ -69,13 +72,17 @@ def test_a_stricter_criterion_carries_on_the_trials_that_need_it(tmp_path: Path,
     looser = toy_grid(
         tmp_path, "steps=1000", "task.shift=0", "criterion={metric: error, train: 0.5, test: 0.5}"
     )
-    assert sweep.agenda(looser, ledger(store), workers=2).counts.new == 0
+    assert agenda(looser, ledger(store), workers=2).counts.new == 0
 
 
-def test_trials_whose_final_checkpoint_was_not_kept_cannot_go_on(tmp_path: Path, store: str) -> None:
+def test_trials_whose_final_checkpoint_was_not_kept_cannot_go_on(
+    tmp_path: Path, store: str
+) -> None:
     run(toy_grid(tmp_path, "steps=90", "checkpoint.keep=none", *LONG), store)
     before = ledger(store).number
-    with pytest.raises(UsageError, match=r"its final checkpoint wasn't kept \(checkpoint.keep: none\)"):
+    with pytest.raises(
+        UsageError, match=r"its final checkpoint wasn't kept \(checkpoint.keep: none\)"
+    ):
         run(toy_grid(tmp_path, "steps=250", *LONG), store)
     assert ledger(store).number == before
 
@@ -92,8 +99,8 @@ def test_another_density_of_logged_steps_is_refused(tmp_path: Path, store: str) 
 
 def test_pack_composition_does_not_depend_on_when_it_is_planned(tmp_path: Path, store: str) -> None:
     grid = toy_grid(tmp_path, "seeds=9")
-    first = sweep.agenda(grid, None, workers=2)
-    second = sweep.agenda(grid, None, workers=2)
+    first = agenda(grid, None, workers=2)
+    second = agenda(grid, None, workers=2)
     assert {i: t.to_pylist() for i, t in first.packs.items()} == {
         i: t.to_pylist() for i, t in second.packs.items()
     }
@@ -106,7 +113,7 @@ def test_a_torn_part_is_said_and_its_trials_are_trained_again(tmp_path: Path, st
     (part, _), *_rest = ledger(store).state.parts()
     path = Path(join(store, "toy")) / part.path
     path.write_bytes(path.read_bytes()[: part.size // 2])
-    plan = sweep.agenda(grid, ledger(store), workers=2)
+    plan = agenda(grid, ledger(store), workers=2)
     assert plan.damage == [f"{path}: {part.size // 2} bytes, the ledger says {part.size}: torn."]
     assert plan.counts.new == 6
     outcome = run(grid, store)
@@ -115,7 +122,9 @@ def test_a_torn_part_is_said_and_its_trials_are_trained_again(tmp_path: Path, st
     assert_whole(store, grid)
 
 
-def test_what_went_on_from_a_damaged_pack_is_trained_again_with_it(tmp_path: Path, store: str) -> None:
+def test_what_went_on_from_a_damaged_pack_is_trained_again_with_it(
+    tmp_path: Path, store: str
+) -> None:
     short, long = toy_grid(tmp_path, "steps=90", *LONG), toy_grid(tmp_path, "steps=250", *LONG)
     run(short, store, workers=1)
     run(long, store, workers=1)
@@ -137,7 +146,6 @@ def test_a_second_driver_is_refused_and_named(tmp_path: Path, store: str) -> Non
 
 
 def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, store: str) -> None:
-    import os
     import subprocess
     import sys
 
@@ -146,7 +154,7 @@ def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, st
         "import os, sys; from sweeper.files import Files; from sweeper.store import driving\n"
         f"with driving(Files.at({files.uri!r}), 'x'): os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=os.getcwd(), check=False)
+    done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -9
     with driving(files, "y"):
         pass
@@ -174,12 +182,13 @@ try:
 except StoreFullError as error:
     print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert resource
     assert signal
-    assert "no space left. What was committed is whole: free some space and launch again." in done.stdout
+    assert (
+        "no space left. What was committed is whole: free some space and launch again."
+        in done.stdout
+    )
     assert run(grid, store).counts.done == 12
     reference = str(tmp_path / "reference")
     run(grid, reference)
@@ -188,13 +197,13 @@ except StoreFullError as error:
 
 
 def test_nothing_is_written_before_the_launch_is_agreed_to(tmp_path: Path, store: str) -> None:
-    class No(Exception):
+    class NoError(Exception):
         pass
 
-    def refuse(_: sweep.Agenda) -> None:
-        raise No
+    def refuse(_: Agenda) -> None:
+        raise NoError
 
-    with pytest.raises(No):
+    with pytest.raises(NoError):
         sweep.launch(toy_grid(tmp_path), store, lambda _: None, workers=1, announce=refuse)
     assert not Path(store).exists()
 

@@ -1,0 +1,62 @@
+"""The pictures of a sweep, drawn from one consistent moment of its ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from analysis.phase import phase_diagram
+from analysis.plot import check_suffix, draw_curves, draw_phase
+from analysis.provenance import Provenance
+from analysis.table import phase_table
+from analysis.views import open_views
+from sweeper import store
+
+TABLES = (".csv", ".parquet")
+
+
+def phase(
+    where: str,
+    name: str,
+    *,
+    x: str,
+    y: str,
+    value: str = "delay",
+    facet: str | None = None,
+    condition: str | None = None,
+    output: Path | None = None,
+) -> Path | None:
+    """Draw or write the phase diagram of a sweep; return the file, or None for the terminal.
+
+    Args:
+        where: URI of the store.
+        name: The sweep.
+        x: Axis, a dotted name.
+        y: Another one.
+        value: delay, t1, t2, phase, or a column or expression of `cells`.
+        facet: Axis of the small multiples.
+        condition: SQL condition on the cells to show.
+        output: png, svg, csv or parquet by its suffix; None prints a table.
+    """
+    if output is not None and output.suffix not in TABLES:
+        check_suffix(output)
+    ledger = store.open_sweep(where, name)
+    with open_views(ledger) as views:
+        diagram = phase_diagram(views, x, y, value=value, facet=facet, where=condition)
+        if output is None:
+            Console(highlight=False).print(phase_table(diagram))
+        elif output.suffix in TABLES:
+            diagram.export(output)
+        else:
+            draw_phase(diagram, output, Provenance.of(ledger, views))
+    return output
+
+
+def curves(where: str, name: str, *, condition: str | None, output: Path) -> Path:
+    """Draw the learning curves of the trials that meet the SQL `condition`; return the file."""
+    check_suffix(output)
+    ledger = store.open_sweep(where, name)
+    with open_views(ledger) as views:
+        draw_curves(views, output, where=condition, provenance=Provenance.of(ledger, views))
+    return output

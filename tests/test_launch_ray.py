@@ -1,0 +1,177 @@
+"""The launcher on Ray: the same rows as in this process, on one node, on two, and as one dies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from sweeper.errors import SweeperError
+from sweeper.launch import ended_trials
+from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
+
+OBJECT_STORE = 80 << 20
+
+
+def sweeper(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command in the repository's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "sweeper.cli", *words], capture_output=True, text=True, check=check
+    )
+
+
+def test_a_launch_on_a_local_ray_gives_the_rows_of_one_in_this_process(
+    tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path, "task.fate=well,raises,diverges", "resources.pack=2")
+    done = sweeper(
+        "launch", str(tmp_path / "toy.yaml"), "task.fate=well,raises,diverges",
+        "resources.pack=2", "--store", store, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.startswith("36 trials: 0 done, 36 new, 0 failed; 18 packs on 2 CPUs\n")
+    assert "Traceback" not in done.stderr
+    assert "ray" not in (done.stdout + done.stderr).lower()
+    reference = str(tmp_path / "reference")
+    run(grid, reference, workers=2)
+    assert rows(store).equals(rows(reference))
+    assert_whole(store, grid)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head without room for trials, and two nodes with two CPUs and a fake GPU each."""
+    node = {"object_store_memory": OBJECT_STORE}
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **node}
+    )
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+def test_a_sweep_survives_the_death_of_one_of_two_nodes_with_fractional_gpus(
+    cluster: Cluster, tmp_path: Path, store: str
+) -> None:
+    options = (
+        "resources.gpu=0.5", "resources.cpu=0.5", "resources.pack=3", "task.pause=0.06",
+        "checkpoint.every_s=0.5", "stop.after_generalization=false", "seeds=4", "steps=60",
+    )  # fmt: skip
+    grid = toy_grid(tmp_path, *options)
+    nodes = [
+        cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=OBJECT_STORE) for _ in range(2)
+    ]
+    cluster.wait_for_nodes()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeper.cli", "launch", str(tmp_path / "toy.yaml"), *options,
+         "--store", store, "--address", cluster.address, "--json"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
+    )  # fmt: skip
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        try:
+            checkpoints = [p.checkpoint for p in ledger(store).state.packs.values()]
+        except SweeperError:
+            checkpoints = []
+        if sum(c is not None for c in checkpoints) >= 3:
+            break
+        time.sleep(0.1)
+    cluster.remove_node(nodes[0], allow_graceful=False)
+    out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, out + err
+    state = ledger(store).state
+    resumed = [a.resumed_at for p in state.packs.values() for a in p.attempts if a.number > 1]
+    assert any(step > 0 for step in resumed), "no pack had to be taken up again"
+    reference = str(tmp_path / "reference")
+    run(grid, reference)
+    assert rows(store).equals(rows(reference))
+    assert_whole(store, grid)
+
+
+def test_an_unreachable_cluster_is_exit_code_5_and_leaves_no_store(
+    tmp_path: Path, store: str
+) -> None:
+    toy_grid(tmp_path)
+    done = sweeper(
+        "launch", str(tmp_path / "toy.yaml"), "--store", store, "--address", "127.0.0.1:1",
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stdout + done.stderr
+    assert "error: Ray at '127.0.0.1:1'" in done.stderr
+    assert "Check the address" in done.stderr
+    assert not Path(store).exists()
+
+
+def test_a_pack_that_no_node_has_room_for_is_refused(tmp_path: Path, store: str) -> None:
+    toy_grid(tmp_path)
+    done = sweeper(
+        "launch", str(tmp_path / "toy.yaml"), "resources.cpu=4096", "--store", store, check=False
+    )
+    assert done.returncode == 5
+    assert "cpu 4096, gpu 0: this machine has no room for one pack" in done.stderr
+
+
+def test_a_reader_during_a_launch_never_sees_an_error_a_duplicate_or_a_gap(
+    tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(
+        tmp_path, "task.pause=0.02", "resources.pack=2", "seeds=3", "checkpoint.every_s=1"
+    )
+    problems: list[str] = []
+    seen: list[int] = []
+    over = threading.Event()
+    expected = list(run_steps(grid))
+
+    def poll() -> None:
+        while not over.wait(0.05):
+            try:
+                table = rows(store)
+            except SweeperError as error:
+                if "no sweep" not in str(error):
+                    problems.append(str(error))
+                continue
+            except ValueError:  # no part yet
+                continue
+            steps: dict[str, list[int]] = {}
+            for trial, step in zip(
+                table["trial_id"].to_pylist(), table["step"].to_pylist(), strict=True
+            ):
+                steps.setdefault(trial, []).append(step)
+            seen.append(table.num_rows)
+            problems.extend(
+                f"{trial}: {have}" for trial, have in steps.items() if have != expected[: len(have)]
+            )
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        sweeper("launch", str(tmp_path / "toy.yaml"), "task.pause=0.02", "resources.pack=2",
+                "seeds=3", "checkpoint.every_s=1", "--store", store)  # fmt: skip
+    finally:
+        over.set()
+        thread.join()
+    assert not problems
+    assert len(set(seen)) > 3, "the reader saw the sweep grow"
+    assert seen == sorted(seen)
+    assert ended_trials(ledger(store)).num_rows == 18
+
+
+def test_the_token_that_ray_writes_is_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeper.launch_ray import _protect_token
+
+    token = tmp_path / "auth_token"
+    token.write_text("x")
+    token.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
+    _protect_token()
+    assert token.stat().st_mode & 0o777 == 0o600
