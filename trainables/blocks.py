@@ -17,6 +17,18 @@ from torch import Tensor
 ALIGN = 64
 """Flat buffers are padded to a multiple of this many elements: no scalar tail in any pass."""
 
+EIGHT = 8
+"""Inner dimensions of products are padded to a multiple of this, with zeros that stay zeros.
+
+Then a trial's numbers are aligned in the same way wherever in a block it stands. Without it,
+results differed in the last bit by position, and by the number of pack-mates.
+"""
+
+
+def padded(size: int) -> int:
+    """Return the smallest multiple of `EIGHT` that holds `size`."""
+    return size + -size % EIGHT
+
 
 @dataclass(slots=True)
 class Weight:
@@ -29,6 +41,7 @@ class Weight:
         v: As `value`: Adam's second moment.
         update: As `value`: scratch.
         lead: The leading trial dimensions.
+        shape: Shape of one trial's tensor without padding.
     """
 
     value: Tensor
@@ -37,6 +50,11 @@ class Weight:
     v: Tensor
     update: Tensor
     lead: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    def real(self, of: Tensor) -> Tensor:
+        """Return the part of `of`, shaped as `value`, that isn't padding."""
+        return of[(..., *(slice(size) for size in self.shape))]
 
     def per_trial(self, numbers: Tensor) -> Tensor:
         """Return one number a trial, ``[*lead]``, in a shape that broadcasts over `value`."""
@@ -45,16 +63,19 @@ class Weight:
     def norm(self) -> Tensor:
         """Return the Euclidean norm of each trial's tensor, broadcastable."""
         axes = tuple(range(len(self.lead), self.value.dim()))
-        return torch.linalg.vector_norm(self.value, dim=axes, keepdim=True)
+        norm: Tensor = torch.linalg.vector_norm(self.value, dim=axes, keepdim=True)
+        return norm
 
 
 class Weights:
-    """All weights of a block; each buffer is one flat tensor, so that what doesn't depend on
-    the trial is one pass over memory.
+    """All weights of a block.
+
+    Each buffer is one flat tensor: what doesn't depend on the trial is one pass over memory.
 
     Args:
         lead: The leading trial dimensions.
         shapes: Shape of each weight tensor of one trial.
+        held: The same shapes, padded.
         moments: Whether Adam's moments are needed.
     """
 
@@ -62,12 +83,13 @@ class Weights:
         self,
         lead: tuple[int, ...],
         shapes: Sequence[tuple[int, ...]],
+        held: Sequence[tuple[int, ...]],
         *,
         dtype: torch.dtype,
         device: str,
         moments: bool,
     ) -> None:
-        sizes = [prod(lead) * prod(shape) for shape in shapes]
+        sizes = [prod(lead) * prod(full) for full in held]
         total = sum(sizes) + (-sum(sizes)) % ALIGN
         self.value, self.grad = (torch.zeros(total, dtype=dtype, device=device) for _ in range(2))
         n = total if moments else 0
@@ -75,12 +97,12 @@ class Weights:
         self.lead = lead
         self.each: list[Weight] = []
         start = 0
-        for shape, size in zip(shapes, sizes, strict=True):
-            views = [
-                b[start : start + size].view(*lead, *shape) if b.numel() else b
+        for shape, full, size in zip(shapes, held, sizes, strict=True):
+            value, grad, m, v, update = (
+                b[start : start + size].view(*lead, *full) if b.numel() else b
                 for b in (self.value, self.grad, self.m, self.v, self.update)
-            ]
-            self.each.append(Weight(*views, lead))
+            )
+            self.each.append(Weight(value, grad, m, v, update, lead, shape))
             start += size
 
     def _states(self) -> dict[str, Tensor]:

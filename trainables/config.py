@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -258,17 +259,21 @@ class Projected(Section):
 
 class _Stochastic(Section):
     lr: Annotated[Positive, BATCHED] = 1e-2
+    weight_decay: Annotated[NonNegative, BATCHED] = 0.0
     batch: Count | None = None
 
 
 class Sgd(_Stochastic):
-    """Stochastic gradient descent; `batch` null takes the full batch."""
+    """Stochastic gradient descent; `batch` null takes the full batch.
+
+    Its weight decay is coupled, as in torch.optim: the penalty `l2_sq` by another name.
+    """
 
     name: Literal["sgd"] = "sgd"
 
 
 class Adam(_Stochastic):
-    """Adam; penalties are coupled, they enter through the gradient."""
+    """Adam; penalties and weight decay are coupled, they enter through the gradient."""
 
     name: Literal["adam"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
@@ -280,11 +285,33 @@ class AdamW(Adam):
     """Adam with decoupled weight decay: w <- w - lr * weight_decay * w at every step."""
 
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
-    weight_decay: Annotated[NonNegative, BATCHED] = 0.0
+
+
+def share(fraction: float, whole: int) -> int:
+    """Return floor(fraction * whole); 0.29 of 100 is 29, although its float product is below."""
+    return math.floor(fraction * whole + 1e-9)
+
+
+def table_size(operation: str, p: int) -> int:
+    """Return the pairs that `operation` is defined on: division leaves out b = 0."""
+    return p * (p - 1) if operation == "div" else p * p
 
 
 def _prime(p: int) -> bool:
     return p > 1 and all(p % q for q in range(2, int(p**0.5) + 1))
+
+
+def _splits(p: int, operation: str, fraction: float | None) -> bool:
+    size = table_size(operation, p)
+    return fraction is not None and 0 < share(fraction, size) < size
+
+
+def _leaves_enough(p: int, operation: str, selection: str, k: int, fraction: float) -> bool:
+    columns = table_size(operation, p) // p
+    missing = p - columns  # division has no b = 0, in the square neither
+    last = min(k, p - 1)
+    held = (last + 1) * (columns if selection == "strip" else last + 1 - missing)
+    return share(fraction, p * columns) <= p * columns - held
 
 
 def _linear_solver(optimizer: str, depth: int, sign_free: bool) -> bool:
@@ -317,10 +344,21 @@ class GrokkingConfig(Config):
                    "a vector has at most n nonzeros. Lower task.s or raise task.n."),
         Constraint(("task.p",), _prime, "p must be a prime, e.g. 23, 59, 97 or 113."),
         Constraint(("task.name", "selection.name", "selection.fraction"),
-                   lambda task, name, f: task != "sparse_recovery" or name != "uniform" or f is None,
+                   lambda task, name, f: task not in SPARSE or name != "uniform" or f is None,
                    "fraction applies to tasks with a table. Remove it, or sweep task.N."),
-        Constraint(("task.p", "selection.k"), lambda p, k: k < p - 1,
-                   "the hold-out leaves nothing to train on. Choose selection.k below task.p - 1."),
+        Constraint(("task.p", "task.operation", "selection.fraction"), _splits,
+                   "that leaves no pair to train on, or none to test on. "
+                   "Choose selection.fraction between 0 and 1, e.g. 0.6."),
+        Constraint(("task.p", "task.operation", "selection.name", "selection.k",
+                    "selection.fraction"), _leaves_enough,
+                   "the fraction counts pairs of the whole table, and the hold-out leaves fewer. "
+                   "Lower selection.fraction or selection.k."),
+        Constraint(("task.name", "regularizer.terms.nuclear.strength"),
+                   lambda task, strength: task not in SPARSE or strength is None,
+                   "a vector has no nuclear norm. Remove this term."),
+        Constraint(tuple(f"regularizer.terms.{t}.strength" for t in Terms.model_fields),
+                   lambda *strengths: any(s is not None for s in strengths),
+                   "a sum needs a term. Set one of them, or regularizer.name: none."),
         Constraint(("model.depth", "model.sign_free", "optimizer.name"),
                    lambda depth, free, name: _linear_solver(name, depth, free),
                    "ista and projected need a linear model. "
@@ -328,9 +366,10 @@ class GrokkingConfig(Config):
         Constraint(("optimizer.name", "regularizer.name"),
                    lambda solver, penalty: not (
                        solver in ("ista", "projected") and penalty not in ("none", "l1", "l2_sq")),
-                   "ista and projected are written for the penalties none, l1 and l2_sq."),
+                   "ista and projected are written for the penalties none, l1 and l2_sq. "
+                   "Choose one of them, or optimizer.name: gd."),
         Constraint(("task.name", "optimizer.batch"),
-                   lambda task, batch: task != "sparse_recovery" or batch is None,
+                   lambda task, batch: task not in SPARSE or batch is None,
                    "sparse recovery is trained on all measurements. Remove optimizer.batch."),
     )  # fmt: skip
 

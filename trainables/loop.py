@@ -8,6 +8,7 @@ depends on steps alone, never on time, so that a pack killed and resumed ends bi
 from __future__ import annotations
 
 import io
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.checkpoint import Checkpoints, Saved
-from sweeper.errors import PackTooLargeError
+from sweeper.criterion import RISING
+from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
 from sweeper.sink import Sink
 from trainables import modular_arithmetic, sparse_recovery
@@ -42,8 +44,8 @@ def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> N
             _Loop(pack, sink, checkpoints).run()
     except torch.OutOfMemoryError as error:
         raise PackTooLargeError(str(error)) from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise PackTooLargeError(str(error)) from error
         raise
 
@@ -77,22 +79,26 @@ def _blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]
 class _Loop:
     """The state of one pack in training.
 
+    Trials are known by their position in the pack. Behind the last stand those that ended
+    before the pack was resumed: nothing is left of them but the final states in `aside`.
+
     Attributes (beside the obvious):
         alive: Positions of the trials that haven't ended.
-        best: For train and test the best value of the criterion's metric so far, ``[trials]``.
+        steps: Steps that each trial had taken when it ended, ``[trials]``.
+        diverged: Whether a metric of the last logged row wasn't finite, ``[trials]``.
+        best: Column name to the best value of each trial so far, ``[trials]``.
         aside: Position of an ended trial to its final state.
-        ended_at: Position of an ended trial to the steps it was trained for.
     """
 
     def __init__(self, pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
         self.pack, self.sink, self.checkpoints = pack, sink, checkpoints
         self.criterion = pack.criterion
-        self.ids = np.array(pack.trial_ids, dtype=object)
+        self.ids = pack.trial_ids
         self.alive = np.arange(len(self.ids))
-        worst = -np.inf if self.criterion.rising else np.inf
-        self.best = {side: np.full(len(self.ids), worst) for side in ("train", "test")}
+        self.steps = np.zeros(len(self.ids), dtype=np.int64)
+        self.diverged = np.zeros(len(self.ids), dtype=bool)
+        self.best: dict[str, NDArray[np.float64]] = {}
         self.aside: dict[int, dict[str, Tensor]] = {}
-        self.ended_at: dict[int, int] = {}
         self.step = 0
         self._rebuild()
 
@@ -152,44 +158,46 @@ class _Loop:
     def _log(self) -> None:
         """Measure, write one row a trial, and end the trials that are at their end."""
         metrics = self._metrics()
-        self.sink.write(self.step, self.ids[self.alive].tolist(), **metrics)
-        best = np.fmax if self.criterion.rising else np.fmin
-        for side, values in self.best.items():
-            column = metrics[f"{side}_{self.criterion.metric}"]
-            values[self.alive] = best(values[self.alive], column)
+        self.sink.write(self.step, [self.ids[p] for p in self.alive], **metrics)
+        for name, column in metrics.items():
+            if name.startswith(("train_", "test_")):
+                rising = name.split("_", 1)[1] in RISING
+                best = self.best.setdefault(name, np.full(len(self.ids), np.nan))
+                better = np.fmax if rising else np.fmin
+                best[self.alive] = better(best[self.alive], column)
+        finite = np.isfinite(metrics["train_loss"]) & np.isfinite(metrics["test_loss"])
+        self.diverged[self.alive] = ~finite
         run = self.pack.run
-        broken = ~(np.isfinite(metrics["train_loss"]) & np.isfinite(metrics["test_loss"]))
-        self.diverged = broken
-        ended = np.zeros(len(self.alive), dtype=bool)
         if run.diverged:
-            self._end(broken, "diverged")
-            ended |= broken
+            self._end(~finite, "diverged")
         if run.after_generalization:
-            generalized = self._generalized() & ~broken
-            self._end(generalized, "generalized")
-            ended |= generalized
-        self.alive, self.diverged = self.alive[~ended], broken[~ended]
+            self._end(self._generalized(), "generalized")
 
     def _generalized(self) -> NDArray[np.bool_]:
         """Return which of the trials that are alive have both memorized and generalized."""
-        train = self.criterion.train_holds(self.best["train"][self.alive])
-        return train & self.criterion.test_holds(self.best["test"][self.alive])
-
-    def _end(self, which: NDArray[np.bool_], status: str) -> None:
-        positions = self.alive[which]
-        if len(positions):
-            self.aside |= self._states(positions.tolist())
-            self.ended_at |= dict.fromkeys(positions.tolist(), self.step)
-            last = max(s for s in self.pack.run.logged_steps() if s <= self.step)
-            self.sink.end(self.ids[positions].tolist(), status, last_step=last, steps=self.step)
+        unknown = np.full(len(self.ids), np.nan)  # a metric that the task hasn't never holds
+        train, test = (
+            self.best.get(f"{side}_{self.criterion.metric}", unknown)[self.alive]
+            for side in ("train", "test")
+        )
+        return self.criterion.train_holds(train) & self.criterion.test_holds(test)
 
     def _finish_horizon(self) -> None:
         """End the trials that are left: they have reached the horizon."""
-        generalized = self._generalized()
-        self._end(self.diverged, "diverged")
-        self._end(generalized & ~self.diverged, "generalized")
-        self._end(~generalized & ~self.diverged, "censored")
-        self.alive = self.alive[:0]
+        self._end(self.diverged[self.alive], "diverged")
+        self._end(self._generalized(), "generalized")
+        self._end(np.ones(len(self.alive), dtype=bool), "censored")
+
+    def _end(self, which: NDArray[np.bool_], status: str) -> None:
+        """End those of the trials that are alive."""
+        positions = self.alive[which]
+        self.alive = self.alive[~which]
+        if len(positions):
+            self.aside |= self._states(positions.tolist())
+            self.steps[positions] = self.step
+            last = max(s for s in self.pack.run.logged_steps() if s <= self.step)
+            ids = [self.ids[p] for p in positions]
+            self.sink.end(ids, status, last_step=last, steps=self.step)
 
     def _compact(self) -> None:
         """Move the trials to smaller tensors once half of the ones there have ended."""
@@ -225,14 +233,18 @@ class _Loop:
     def _payload(self, positions: Sequence[int]) -> bytes:
         """Return the state of the trials at `positions` as bytes; loading runs no code."""
         states = self._states(positions)
-        names = states[positions[0]]
+        self.steps[self.alive] = self.step
+        chosen = list(positions)
         content = {
             "version": PAYLOAD_VERSION,
-            "steps": [self.ended_at.get(p, self.step) for p in positions],
-            "metric": self.criterion.metric,
-            "trial_ids": [str(self.ids[p]) for p in positions],
-            "best": {k: torch.from_numpy(v[list(positions)]) for k, v in self.best.items()},
-            "state": {name: torch.stack([states[p][name] for p in positions]) for name in names},
+            "pack_id": self.pack.id,
+            "trial_ids": [self.ids[p] for p in chosen],
+            "steps": torch.from_numpy(self.steps[chosen]),
+            "diverged": torch.from_numpy(self.diverged[chosen]),
+            "best": {name: torch.from_numpy(v[chosen]) for name, v in self.best.items()},
+            "state": {
+                name: torch.stack([states[p][name] for p in chosen]) for name in states[chosen[0]]
+            },
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -243,28 +255,50 @@ class _Loop:
 
     def _restore(self) -> bool:
         """Take up the saved states; return whether there were any."""
-        saved = self.checkpoints.start()
-        if not saved:
-            return False
-        place = {str(trial_id): p for p, trial_id in enumerate(self.ids)}
+        place = {trial_id: p for p, trial_id in enumerate(self.ids)}
         states: dict[int, dict[str, Tensor]] = {}
-        for one in saved:
+        for one in self.checkpoints.start():
             content = _content(one)
-            index = {trial_id: i for i, trial_id in enumerate(content["trial_ids"])}
-            for trial_id in one.trial_ids:
-                i, position = index[trial_id], place[trial_id]
-                self.step = content["steps"][i]  # the same for all trials of a pack
-                states[position] = {name: t[i] for name, t in content["state"].items()}
-                if content["metric"] == self.criterion.metric:
-                    for side, values in self.best.items():
-                        values[position] = float(content["best"][side][i])
-        self.diverged = np.zeros(len(self.alive), dtype=bool)
-        self._load(states)
-        return True
+            wanted = set(one.trial_ids)
+            if content["pack_id"] == self.pack.id:  # resumed: who ended before is carried along
+                self._grow([i for i in content["trial_ids"] if i not in wanted], place)
+                wanted.update(content["trial_ids"])
+            for i, trial_id in enumerate(content["trial_ids"]):
+                if trial_id in wanted:
+                    position = place[trial_id]
+                    self._take(content, i, position)
+                    state = {name: t[i] for name, t in content["state"].items()}
+                    (states if position in self.alive else self.aside)[position] = state
+        if states:
+            (self.step,) = {int(self.steps[p]) for p in states}  # by the engine's grouping
+            self._load(states)
+        return bool(states)
+
+    def _grow(self, trial_ids: Sequence[str], place: dict[str, int]) -> None:
+        """Give positions behind the pack's to trials that ended before it was resumed."""
+        for trial_id in trial_ids:
+            place[trial_id] = len(self.ids)
+            self.ids.append(trial_id)
+        more = (0, len(trial_ids))
+        self.steps, self.diverged = np.pad(self.steps, more), np.pad(self.diverged, more)
+
+    def _take(self, content: dict[str, Any], i: int, position: int) -> None:
+        """Take up what was noted of one trial."""
+        self.steps[position] = content["steps"][i]
+        self.diverged[position] = content["diverged"][i]
+        for name, column in content["best"].items():
+            best = self.best.setdefault(name, np.full(len(self.ids), np.nan))
+            best[position] = column[i]
 
 
 def _content(saved: Saved) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(io.BytesIO(saved.payload), weights_only=True)
+    try:
+        content: dict[str, Any] = torch.load(io.BytesIO(saved.payload), weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise StoreError(f"a checkpoint of {saved.trial_ids[0]} can't be read: {error}") from error
     if content["version"] > PAYLOAD_VERSION:
-        raise ValueError(f"checkpoint version {content['version']} is of a newer program: upgrade")
+        raise StoreError(
+            f"a checkpoint of {saved.trial_ids[0]} has version {content['version']}, and this "
+            f"program reads up to {PAYLOAD_VERSION}. Upgrade sweeper."
+        )
     return content

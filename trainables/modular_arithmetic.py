@@ -4,7 +4,8 @@ Two separate embeddings of the operands, multiplied elementwise, `depth` hidden 
 biases. Every weight starts at init_scale * U(+-1/sqrt(fan_in)); an embedding is a linear map of
 one-hot operands, so its fan_in is p. The loss is the mean cross-entropy in nats.
 
-Shape suffixes: B trials of a block, N examples, p modulus, d embedding, h hidden. Logits are
+Shape suffixes: B trials of a block, N examples, p modulus, d embedding, h hidden (both padded
+with zeros, see `trainables.blocks`). Logits are
 kept transposed, [B, p, N]: products with few columns are slow. The backward pass is written
 out: an automatic one took more than twice the time of a step.
 
@@ -25,10 +26,10 @@ from torch import Tensor
 
 from sweeper.packing import Pack
 from sweeper.trial import Trial
-from trainables.blocks import Block, Weights
-from trainables.config import GrokkingConfig
+from trainables.blocks import Block, Weights, padded
+from trainables.config import GrokkingConfig, share
 from trainables.optimizers import needs_moments, optimizer
-from trainables.regularizers import add_gradient, strengths
+from trainables.regularizers import add_gradient, decomposable, strengths
 from trainables.streams import stream
 
 TRIALS = 8
@@ -55,9 +56,9 @@ def table(operation: str, p: int) -> tuple[Tensor, Tensor, Tensor]:
     return a[keep], b[keep], (results[operation] % p)[keep]
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def split(
-    seed: int, operation: str, p: int, selection: str, fraction: float, k: int | None
+    seed: int, operation: str, p: int, selection: str, fraction: float, k: int
 ) -> tuple[Tensor, Tensor]:
     """Return the indices of the train and test pairs, ascending.
 
@@ -70,20 +71,16 @@ def split(
         order = order[(a[order] > k) | (b[order] > k)]
     elif selection == "strip":
         order = order[a[order] > k]
-    n_train = int(fraction * len(a))
-    if n_train > len(order):
-        raise ValueError(
-            f"selection.fraction = {fraction} asks for {n_train} of {len(a)} pairs, but the "
-            f"hold-out {selection} with k = {k} leaves {len(order)}. Lower one of them."
-        )
+    n_train = share(fraction, len(a))
+    assert 0 < n_train <= len(order)  # by the config's constraints
     train = torch.zeros(len(a), dtype=torch.bool)
     train[order[:n_train]] = True
     return train.nonzero()[:, 0], (~train).nonzero()[:, 0]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=32)
 def base_weights(seed: int, p: int, d: int, h: int, depth: int) -> list[Tensor]:
-    """Return the initial weights for init_scale 1: E_a, E_b [p, d], W_1 [h, d], ..., W_out [p, h]."""
+    """Return the initial weights for init_scale 1: E_a, E_b, W_1, ..., W_out."""
     g = stream(seed, "mlp", p, d, h, depth)
     shapes = shapes_of(p, d, h, depth)
     fans = [p, p, *(columns for _, columns in shapes[2:])]
@@ -104,14 +101,34 @@ def split_of(trial: Trial) -> tuple[Tensor, Tensor]:
     data_seed = v["task.data_seed"]
     return split(
         trial.seed if data_seed is None else data_seed, v["task.operation"], v["task.p"],
-        v["selection.name"], v["selection.fraction"], v.get("selection.k"),
+        v["selection.name"], v["selection.fraction"], v.get("selection.k", -1),
     )  # fmt: skip
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
-    """Return blocks of `TRIALS` trials for the trials at `positions`."""
+    """Return blocks of `TRIALS` trials for the trials at `positions`; they share their scratch."""
     cuts = [list(positions[i : i + TRIALS]) for i in range(0, len(positions), TRIALS)]
-    return [ModularArithmetic(pack, cut) for cut in cuts]
+    scratch: dict[tuple[int, int], Scratch] = {}
+    return [ModularArithmetic(pack, cut, scratch) for cut in cuts]
+
+
+class Scratch:
+    """The buffers of one step of B trials on N pairs; nothing in them outlives the step.
+
+    Attributes:
+        E: Looked-up rows of both embeddings, ``[2 * B * N, d]``.
+        X: Input of each layer, ``[B, N, d or h]``.
+        dX: Its gradient.
+        logits: ``[B, p, N]``.
+        S: Gradient of the logits.
+    """
+
+    def __init__(self, B: int, N: int, p: int, d: int, h: int, depth: int, move: Any) -> None:
+        widths = [d] + [h] * depth
+        self.E = torch.empty(2 * B * N, d, **move)
+        self.X = [torch.empty(B, N, width, **move) for width in widths]
+        self.dX = [torch.empty(B, N, width, **move) for width in widths]
+        self.logits, self.S = (torch.empty(B, p, N, **move) for _ in range(2))
 
 
 class ModularArithmetic:
@@ -120,45 +137,51 @@ class ModularArithmetic:
     Args:
         pack: The whole pack.
         positions: Of the block's trials in the pack.
+        scratch: Buffers by (B, N), shared by the blocks of the pack.
     """
 
-    def __init__(self, pack: Pack[GrokkingConfig], positions: list[int]) -> None:
+    def __init__(
+        self,
+        pack: Pack[GrokkingConfig],
+        positions: list[int],
+        scratch: dict[tuple[int, int], Scratch],
+    ) -> None:
         values: Any = pack.trials[0].values
         self.positions = positions
+        self._shared = scratch
+        self._epoch = -1
         self._trials = [pack.trials[i] for i in positions]
-        self._p, self._d = values["task.p"], values["model.d"]
-        self._h, self._depth = values["model.width"], values["model.depth"]
-        self._move = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
-        name = values["optimizer.name"]
+        p, d, h, depth = (
+            values[path] for path in ("task.p", "model.d", "model.width", "model.depth")
+        )
+        self._p, self._d, self._h, self._depth = p, padded(d), padded(h), depth
+        self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
         self.weights = Weights(
-            (len(positions),), shapes_of(self._p, self._d, self._h, self._depth),
-            moments=needs_moments(name), **self._move,
+            (len(positions),),
+            shapes_of(p, d, h, depth), shapes_of(p, self._d, self._h, depth),
+            moments=needs_moments(values["optimizer.name"]), **self._move,
         )  # fmt: skip
         for i, trial in enumerate(self._trials):
             scale: Any = trial.values["model.init_scale"]
-            base = base_weights(trial.seed, self._p, self._d, self._h, self._depth)
+            base = base_weights(trial.seed, p, d, h, depth)
             for weight, start in zip(self.weights.each, base, strict=True):
-                weight.value[i] = start * scale
-        size = len(positions) * self._p * self._d
+                weight.real(weight.value)[i] = start * scale
+        size = len(positions) * p * self._d
         self._embedding = self.weights.value[: 2 * size].view(-1, self._d)
         self._embedding_grad = self.weights.grad[: 2 * size].view(-1, self._d)
         self._batch: int | None = values.get("optimizer.batch")
         self._load_table(values["task.operation"])
         self._use(self._train)
-        lr = self._column(pack, "optimizer.lr")
-        decay = [float(t.values["optimizer.weight_decay"]) for t in self._trials] if name == "adamw" else None  # type: ignore[arg-type]  # fmt: skip
-        self._optimizer = optimizer(pack, self.weights, lr, decay)
+        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
         self._penalties = {
-            penalty: torch.tensor([column[i] for i in positions], dtype=torch.float64).to(
-                **self._move
-            )
+            penalty: self._rows(column).to(self.weights.value)
             for penalty, column in strengths(pack).items()
         }
 
-    def _column(self, pack: Pack[GrokkingConfig], path: str) -> Tensor:
-        column = pack.column(path)
-        numbers = torch.tensor([column[i] for i in self.positions], dtype=torch.float64)
-        return numbers.to(**self._move)
+    def _rows(self, column: Sequence[float]) -> Tensor:
+        """Return the number of each trial of the block, ``[B]``, in float64."""
+        numbers = [column[i] for i in self.positions]
+        return torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
 
     def _load_table(self, operation: str) -> None:
         device = self._move["device"]
@@ -170,7 +193,7 @@ class ModularArithmetic:
         base = (torch.arange(len(self._trials), device=device) * self._p)[:, None]
         self._base = base, base + len(self._trials) * self._p
 
-    def _rows(self, pairs: Tensor) -> Tensor:
+    def _looked_up(self, pairs: Tensor) -> Tensor:
         """Return the rows of both embeddings that `pairs`, [B, N], look up: [2 * B * N]."""
         a, b = self._operands
         return torch.stack([self._base[0] + a[pairs], self._base[1] + b[pairs]]).reshape(-1)
@@ -178,19 +201,15 @@ class ModularArithmetic:
     def _use(self, pairs: Tensor) -> None:
         """Train on `pairs`, [B, N], from now on."""
         B, N = pairs.shape
-        new = {"size": (B, N, self._h), **self._move}
-        self._n = N
-        self._lookup = self._rows(pairs)
-        swapped = self._lookup.view(2, -1).flip(0).reshape(-1)
-        self._scatter = swapped  # row a gets E_b * dX, row b gets E_a * dX
-        target = self._result[pairs][:, None]
-        self._target = torch.zeros(B, self._p, N, **self._move).scatter_(1, target, 1.0 / N)
-        self._E = torch.empty(2 * B * N, self._d, **self._move)
-        self._X = [torch.empty(B, N, self._d, **self._move)]
-        self._X += [torch.empty(**new) for _ in range(self._depth)]
-        self._dX = [torch.empty(B, N, self._d, **self._move)]
-        self._dX += [torch.empty(**new) for _ in range(self._depth)]
-        self._logits, self._S = (torch.empty(B, self._p, N, **self._move) for _ in range(2))
+        key = B, N
+        if key not in self._shared:
+            self._shared[key] = Scratch(B, N, self._p, self._d, self._h, self._depth, self._move)
+        self._scratch = self._shared[key]
+        self._lookup = self._looked_up(pairs)
+        # row a gets E_b * dX, row b gets E_a * dX
+        self._scatter = self._lookup.view(2, -1).flip(0).reshape(-1)
+        self._target = torch.zeros(B, self._p, N, **self._move)
+        self._target.scatter_(1, self._result[pairs][:, None], 1.0 / N)
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
@@ -203,43 +222,46 @@ class ModularArithmetic:
         self._optimizer.step(taken)
 
     def _minibatch(self, taken: int) -> Tensor:
-        """Return the pairs of step `taken`: epochs of permutations keyed by the data seed."""
+        """Return the pairs of step `taken`: epochs are permutations keyed by the trial's seed."""
         N = self._train.shape[1]
         size = min(self._batch or N, N)
         epoch, index = divmod(taken, N // size)
-        rows = []
-        for trial, pairs in zip(self._trials, self._train, strict=True):
-            order = torch.randperm(N, generator=stream(trial.seed, "batches", N, epoch))
-            rows.append(pairs[order[index * size : (index + 1) * size].to(pairs.device)])
-        return torch.stack(rows)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            orders = [
+                torch.randperm(N, generator=stream(t.seed, "batches", N, epoch))
+                for t in self._trials
+            ]
+            self._order = self._train.gather(1, torch.stack(orders).to(self._train.device))
+        return self._order[:, index * size : (index + 1) * size]
 
     def _forward(self) -> None:
-        X, W = self._X, [w.value for w in self.weights.each]
-        torch.index_select(self._embedding, 0, self._lookup, out=self._E)
-        E_a, E_b = self._E.view(2, *X[0].shape)
+        X, W = self._scratch.X, [w.value for w in self.weights.each]
+        torch.index_select(self._embedding, 0, self._lookup, out=self._scratch.E)
+        E_a, E_b = self._scratch.E.view(2, *X[0].shape)
         torch.mul(E_a, E_b, out=X[0])
         for i in range(self._depth):
             torch.bmm(X[i], W[2 + i].mT, out=X[i + 1]).relu_()
-        torch.bmm(W[-1], X[-1].mT, out=self._logits)
+        torch.bmm(W[-1], X[-1].mT, out=self._scratch.logits)
 
     def _backward(self) -> None:
-        X, dX, S = self._X, self._dX, self._S
+        X, dX, S = self._scratch.X, self._scratch.dX, self._scratch.S
         W, G = [w.value for w in self.weights.each], [w.grad for w in self.weights.each]
-        torch.softmax(self._logits, 1, out=S)
-        S.mul_(1.0 / self._n).sub_(self._target)  # d loss / d logits
+        torch.softmax(self._scratch.logits, 1, out=S)
+        S.mul_(1.0 / S.shape[2]).sub_(self._target)  # d loss / d logits
         torch.bmm(S, X[-1], out=G[-1])
         torch.bmm(S.mT, W[-1], out=dX[-1])
         for i in range(self._depth, 0, -1):
             torch.ops.aten.threshold_backward.grad_input(dX[i], X[i], 0, grad_input=dX[i])
             torch.bmm(dX[i].mT, X[i - 1], out=G[1 + i])
             torch.bmm(dX[i], W[1 + i], out=dX[i - 1])
-        self._E.view(2, *X[0].shape).mul_(dX[0])
-        self._embedding_grad.zero_().index_add_(0, self._scatter, self._E)
+        self._scratch.E.view(2, *X[0].shape).mul_(dX[0])
+        self._embedding_grad.zero_().index_add_(0, self._scatter, self._scratch.E)
 
     def _logits_of(self, pairs: Tensor) -> Tensor:
         """Return the logits of `pairs`, [B, N], transposed: [B, p, N]."""
         W = [w.value for w in self.weights.each]
-        E = self._embedding.index_select(0, self._rows(pairs))
+        E = self._embedding.index_select(0, self._looked_up(pairs))
         E_a, E_b = E.view(2, *pairs.shape, self._d)
         x = E_a * E_b
         for i in range(self._depth):
@@ -259,10 +281,12 @@ class ModularArithmetic:
             true = logits.gather(1, self._result[pairs][:, None])
             rows[f"{side}_loss"] = (torch.logsumexp(logits, 1) - true[:, 0]).mean(dim=1)
             rows[f"{side}_acc"] = ((logits >= true).sum(dim=1) == 1).double().mean(dim=1)
-        each = [w.value.double() for w in self.weights.each]
-        rows["l1"] = torch.stack([w.abs().sum(dim=(1, 2)) for w in each]).sum(dim=0)
-        rows["l2"] = torch.stack([w.square().sum(dim=(1, 2)) for w in each]).sum(dim=0).sqrt()
-        finite = torch.isfinite(rows["l1"])[:, None, None]
-        values = [torch.linalg.svdvals(torch.where(finite, w, 0.0)).sum(dim=1) for w in each]
-        rows["nuclear"] = torch.where(finite[:, 0, 0], torch.stack(values).sum(dim=0), math.nan)
-        return rows
+        zero = torch.zeros(len(self.positions), dtype=torch.float64, device=self._move["device"])
+        l1, squares, nuclear = zero, zero, zero  # one by one: the order of a sum is in its bits
+        for weight in self.weights.each:
+            matrix = decomposable(weight)[0].double()
+            l1 = l1 + weight.value.double().abs().sum(dim=(1, 2))
+            squares = squares + weight.value.double().square().sum(dim=(1, 2))
+            nuclear = nuclear + torch.linalg.svdvals(matrix).sum(dim=1)
+        nuclear = torch.where(torch.isfinite(l1), nuclear, math.nan)
+        return rows | {"l1": l1, "l2": squares.sqrt(), "nuclear": nuclear}

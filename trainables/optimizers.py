@@ -11,7 +11,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -51,16 +51,16 @@ class AdamW:
     Args:
         weights: What to train.
         lr: Learning rate of each trial, ``[*lead]``.
-        decay: Weight decay of each trial, ``[*lead]``; None for none at all.
+        keep: What a step leaves of a weight, 1 - lr * weight decay, ``[*lead]``; None for Adam.
         betas: Decay rates of the moments.
     """
 
     def __init__(
-        self, weights: Weights, lr: Tensor, decay: Tensor | None, betas: tuple[float, float]
+        self, weights: Weights, lr: Tensor, keep: Tensor | None, betas: tuple[float, float]
     ) -> None:
         self._weights = weights
         self._lr = [w.per_trial(lr) for w in weights.each]
-        self._keep = None if decay is None else [w.per_trial(1 - lr * decay) for w in weights.each]
+        self._keep = None if keep is None else [w.per_trial(keep) for w in weights.each]
         self._betas = betas
 
     def step(self, taken: int) -> None:
@@ -86,20 +86,24 @@ def needs_moments(name: str) -> bool:
 
 
 def optimizer(
-    pack: Pack[GrokkingConfig], weights: Weights, lr: Tensor, decay: Sequence[float] | None
+    pack: Pack[GrokkingConfig], weights: Weights, column: Callable[[str], Tensor]
 ) -> Optimizer:
     """Return the optimizer of `pack` for the weights of one of its blocks.
 
     Args:
         pack: Names the optimizer and its static fields.
         weights: Of the block.
-        lr: Learning rate of each row, ``[*lead]``.
-        decay: Weight decay of each row, flat; None where the optimizer has none.
+        column: Path of a field to its value for each row, ``[*lead]``, in float64.
     """
     values = pack.trials[0].values
-    if not needs_moments(str(values["optimizer.name"])):
-        return GradientDescent(weights, lr)
+    name = str(values["optimizer.name"])
+    lr = column("optimizer.lr")
+    if not needs_moments(name):
+        return GradientDescent(weights, lr.to(weights.value))
+    keep = (1 - lr * column("optimizer.weight_decay")) if name == "adamw" else None
     betas = values["optimizer.betas"]
     assert isinstance(betas, tuple)
-    tensor = None if decay is None else torch.tensor(decay).to(lr).reshape(lr.shape)
-    return AdamW(weights, lr, tensor, (betas[0], betas[1]))
+    return AdamW(
+        weights, lr.to(weights.value), None if keep is None else keep.to(weights.value),
+        (betas[0], betas[1]),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
-from trainables.blocks import Weight
+from trainables.blocks import Weight, padded
 from trainables.config import GrokkingConfig
 
 
@@ -38,10 +38,18 @@ def l2_fro(weight: Weight, strength: Tensor) -> None:
 
 
 def nuclear(weight: Weight, strength: Tensor) -> None:
-    """Add the polar factor U V^T, the (sub)gradient of strength * ||W||_*; 0 where W isn't finite."""
+    """Add the (sub)gradient of strength * ||W||_*, the polar factor; 0 where W isn't finite."""
+    matrix, finite = decomposable(weight)
+    U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    weight.real(weight.grad).addcmul_(weight.real(U @ Vh), strength * finite)
+
+
+def decomposable(weight: Weight) -> tuple[Tensor, Tensor]:
+    """Return W padded with zeros to multiples of 8, 0 where it isn't finite, and where it is."""
     finite = torch.isfinite(weight.value).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
-    U, _, Vh = torch.linalg.svd(torch.where(finite, weight.value, 0.0), full_matrices=False)
-    weight.grad.addcmul_(U @ Vh, strength * finite)
+    rows = weight.value.shape[-2]
+    matrix = torch.where(finite, weight.value, 0.0)
+    return torch.nn.functional.pad(matrix, (0, 0, 0, padded(rows) - rows)), finite
 
 
 GRADIENTS: dict[str, Callable[[Weight, Tensor], None]] = {
@@ -50,18 +58,24 @@ GRADIENTS: dict[str, Callable[[Weight, Tensor], None]] = {
 
 
 def strengths(pack: Pack[GrokkingConfig]) -> dict[str, list[float]]:
-    """Return penalty to the strengths of all trials of `pack`; terms that are 0 everywhere left out.
+    """Return penalty to the strengths of all trials of `pack`; what is 0 everywhere is left out.
 
-    The presence of a term is the same for all trials of a pack; its strength may be 0 for some.
+    A weight decay that isn't decoupled is one more `l2_sq`.
     """
-    name = pack.trials[0].values["regularizer.name"]
-    if name == "none":
-        return {}
-    if name != "sum":
-        return {str(name): pack.column("regularizer.strength")}
-    terms = {term: pack.column(f"regularizer.terms.{term}.strength") for term in GRADIENTS}
-    filled = {term: [v or 0.0 for v in column] for term, column in terms.items()}
-    return {term: column for term, column in filled.items() if any(column)}
+    values = pack.trials[0].values
+    name = values["regularizer.name"]
+    found: dict[str, list[float]] = {}
+    if name == "sum":
+        for term in GRADIENTS:
+            column = pack.column(f"regularizer.terms.{term}.strength")
+            found[term] = [strength or 0.0 for strength in column]
+    elif name != "none":
+        found[str(name)] = pack.column("regularizer.strength")
+    if "optimizer.weight_decay" in values and values["optimizer.name"] != "adamw":
+        decays = pack.column("optimizer.weight_decay")
+        before = found.get("l2_sq", [0.0] * len(decays))
+        found["l2_sq"] = [a + b for a, b in zip(before, decays, strict=True)]
+    return {penalty: column for penalty, column in found.items() if any(column)}
 
 
 def add_gradient(weights: Sequence[Weight], penalty: str, strength: Tensor) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.config import share
 from trainables.streams import stream
 
 
@@ -25,14 +26,20 @@ class Instance:
         X: Measurements, ``[N, n]``.
         y: Their values, ``[N]``.
         signal: a*, ``[n]``.
+        pinv: Pseudo-inverse of X, ``[n, N]``.
+        ls_linf: ||a_LS - a*||_inf of the least-squares solution a_LS = X^+ y (law 2).
+        null_floor: ||(I - X^+ X) a*|| / ||a*||, the share of a* that X doesn't see (law 11).
     """
 
     X: Tensor
     y: Tensor
     signal: Tensor
+    pinv: Tensor
+    ls_linf: float
+    null_floor: float
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def instance(
     *, seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float, rng: str
 ) -> Instance:
@@ -43,12 +50,23 @@ def instance(
     (s / n) / (N * snr).
     """
     draw = _legacy if rng == "numpy_legacy" else _streams
-    return draw(seed, n, s, N, signal, snr, int(tau * N))
+    X, y, a = draw(seed, n, s, N, signal, snr, tau)
+    pinv = torch.linalg.pinv(X)
+    unseen = a - pinv @ (X @ a)
+    return Instance(
+        X, y, a, pinv,
+        ls_linf=float((pinv @ y - a).abs().max()),
+        null_floor=float(unseen.norm() / a.norm()),
+    )  # fmt: skip
+
+
+Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 def _streams(
-    seed: int, n: int, s: int, N: int, signal: str, snr: float | None, n_coherent: int
-) -> Instance:
+    seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float
+) -> Drawn:
+    n_coherent = share(tau, N)
     g = stream(seed, "signal", n, s)
     places = torch.randperm(n, generator=g)[:s]
     values = torch.randn(s, generator=g, dtype=torch.float64)
@@ -65,7 +83,7 @@ def _streams(
     if snr is not None:
         noise = torch.randn(N, generator=stream(seed, "noise", N), dtype=torch.float64)
         y = y + noise * math.sqrt(s / n / (N * snr))
-    return Instance(X, y, a)
+    return X, y, a
 
 
 def _legacy_signal(seed: int, n: int, s: int, signal: str) -> np.ndarray:
@@ -77,10 +95,9 @@ def _legacy_signal(seed: int, n: int, s: int, signal: str) -> np.ndarray:
     return a
 
 
-def _legacy(
-    seed: int, n: int, s: int, N: int, signal: str, snr: float | None, n_coherent: int
-) -> Instance:
+def _legacy(seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float) -> Drawn:
     """Draw as the published code: every piece from a fresh Mersenne Twister of the same seed."""
+    n_coherent = int(tau * N)
     a = _legacy_signal(seed, n, s, signal)
     random = np.random.RandomState(seed % 2**32)
     X = np.zeros((N, n))
@@ -96,4 +113,4 @@ def _legacy(
         drawn = [np.sum(_legacy_signal(i * seed, n, s, signal) ** 2) for i in range(100 * n)]
         sigma = np.sqrt(np.mean(drawn) / (N * snr))
         y = y + sigma * np.random.RandomState(seed % 2**32).randn(N)
-    return Instance(torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(a))
+    return torch.from_numpy(X), torch.from_numpy(y), torch.from_numpy(a)

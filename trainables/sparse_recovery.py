@@ -4,11 +4,11 @@ Loss: 1/2 ||X a - y||^2 ([N25] 1.1, without 1/N). Metrics: relative errors ||X a
 and ||a - a*|| / ||a*||; test_loss is 1/2 ||a - a*||^2, the expected loss of a fresh unit
 Gaussian measurement.
 
-Shape suffixes: D data sets, M trials of a data set padded to a multiple of 8, N measurements,
-n length of a. Trials of one data set share its two matrix products. n and N are padded to even
-numbers with zeros: with that, and rows in eights, products came out bit-equal whatever the
-pack-mates. The factors of a product start equal and have equal gradients for ever, so one
-tensor stands for all of them.
+Shape suffixes: D data sets, M trials of a data set, N measurements, n length of a. Trials of
+one data set share its two matrix products. M, N and n are padded with zeros to multiples of 8:
+products then came out bit-equal whatever the pack-mates, in both dtypes and for all sizes
+tried. The factors of a product start equal and have equal gradients for ever, so one tensor
+stands for all of them.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -25,14 +25,11 @@ from torch import Tensor
 
 from sweeper.packing import Pack, data_key
 from sweeper.trial import Trial
-from trainables.blocks import Block, Weights
+from trainables.blocks import Block, Weights, padded
 from trainables.config import GrokkingConfig
 from trainables.optimizers import needs_moments, optimizer
 from trainables.regularizers import add_gradient, strengths
 from trainables.sparse_data import Instance, instance
-
-ROWS = 8
-"""Rows of a data set are padded to a multiple of this."""
 
 
 def instance_of(trial: Trial) -> Instance:
@@ -47,13 +44,13 @@ def instance_of(trial: Trial) -> Instance:
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
-    """Return blocks for the trials at `positions`: one for each padded number of trials a data set."""
+    """Return a block for each padded number of trials that data sets have at `positions`."""
     groups: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
     for position in positions:
         groups[data_key(pack.config_type, pack.trials[position])].append(position)
     buckets: defaultdict[int, list[list[int]]] = defaultdict(list)
     for group in groups.values():
-        buckets[len(group) + (-len(group)) % ROWS].append(group)
+        buckets[padded(len(group))].append(group)
     return [SparseRecovery(pack, m, same) for m, same in sorted(buckets.items())]
 
 
@@ -62,7 +59,7 @@ class SparseRecovery:
 
     Args:
         pack: The whole pack.
-        m: Rows a data set, a multiple of `ROWS`.
+        m: Rows a data set, padded.
         groups: For each data set the positions of its trials in the pack.
     """
 
@@ -72,86 +69,83 @@ class SparseRecovery:
         self._depth: int = values["model.depth"]
         self._sign_free: bool = values["model.sign_free"]
         self._solver: str = values["optimizer.name"]
-        self._dtype = getattr(torch, values["dtype"])
-        self._device = pack.run.device
+        self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
         self._lead = (len(groups), m)
-        self._load_data(pack, groups)
+        self._load_data([instance_of(pack.trials[g[0]]) for g in groups])
         D, n = len(groups), self._X.shape[2]
-        count = 2 if self._sign_free else 1
-        moments = needs_moments(self._solver)
+        signs = 2 if self._sign_free else 1
         self.weights = Weights(
-            self._lead, [(n,)] * count, dtype=self._dtype, device=self._device, moments=moments
-        )
-        scale = self._column(pack, "model.init_scale")[..., None] * self._real[:, None, :]
+            self._lead, [(values["task.n"],)] * signs, [(n,)] * signs,
+            moments=needs_moments(self._solver), **self._move,
+        )  # fmt: skip
+        init = self._rows(pack.column("model.init_scale")).to(self._X)
+        scale = init[..., None] * self._real[:, None, :]
         for weight in self.weights.each:
             weight.value.copy_(scale)
+        self._linear = self._depth == 1 and not self._sign_free
         self._a, self._s = (torch.zeros(D, m, n).to(scale) for _ in range(2))
-        self._g = torch.zeros(D, m, n).to(scale)
+        self._g = self.weights.each[0].grad if self._linear else torch.zeros(D, m, n).to(scale)
         self._r = torch.zeros(D, m, self._X.shape[1]).to(scale)
-        lr = self._column(pack, "optimizer.lr")
-        decay = self._flat(pack, "optimizer.weight_decay") if self._solver == "adamw" else None
-        self._optimizer = optimizer(pack, self.weights, lr, decay)
-        self._lr = lr[..., None]
+        deep = self._depth > 2  # at depth 2, A^(L-1) is A itself
+        self._powers = [torch.empty_like(w.value) if deep else w.value for w in self.weights.each]
+        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
+        self._lr = self._rows(pack.column("optimizer.lr")).to(self._X)[..., None]
         self._penalties = {
-            name: torch.tensor([column[p] if p >= 0 else 0.0 for p in self.positions])
-            .to(self._X).reshape(self._lead)
-            for name, column in strengths(pack).items()
-        }  # fmt: skip
+            name: self._rows(column).to(self._X) for name, column in strengths(pack).items()
+        }
         self._l1 = self._penalties.pop("l1", None)
-        if self._solver == "projected":
-            self._pinv_t = torch.linalg.pinv(self._X.double()).mT.contiguous().to(self._X)
 
-    def _flat(self, pack: Pack[GrokkingConfig], path: str) -> list[float]:
-        column = pack.column(path)
-        return [float(column[p]) if p >= 0 else 0.0 for p in self.positions]
+    def _rows(self, column: Sequence[float]) -> Tensor:
+        """Return the number of each row's trial, ``[D, M]`` in float64; 0 for inert rows."""
+        numbers = [float(column[p]) if p >= 0 else 0.0 for p in self.positions]
+        rows = torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
+        return rows.reshape(self._lead)
 
-    def _column(self, pack: Pack[GrokkingConfig], path: str) -> Tensor:
-        numbers = torch.tensor(self._flat(pack, path), dtype=torch.float64)
-        return numbers.to(dtype=self._dtype, device=self._device).reshape(self._lead)
-
-    def _load_data(self, pack: Pack[GrokkingConfig], groups: list[list[int]]) -> None:
-        """Stack the data of every data set, padded with zeros to even sizes."""
-        data = [instance_of(pack.trials[g[0]]) for g in groups]
+    def _load_data(self, data: list[Instance]) -> None:
+        """Stack the data sets, padded with zeros."""
         N, n = data[0].X.shape
-        D, N2, n2 = len(data), N + N % 2, n + n % 2
-        X, y = torch.zeros(D, N2, n2, dtype=torch.float64), torch.zeros(D, N2, dtype=torch.float64)
-        signal = torch.zeros(D, n2, dtype=torch.float64)
-        real = torch.zeros(D, n2, dtype=torch.float64)
+        D, N2, n2 = len(data), padded(N), padded(n)
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float64)
+
+        X, y, signal, real = zeros(D, N2, n2), zeros(D, N2), zeros(D, n2), zeros(D, n2)
+        pinv = zeros(D, N2, n2)
         for i, one in enumerate(data):
             X[i, :N, :n], y[i, :N], signal[i, :n], real[i, :n] = one.X, one.y, one.signal, 1.0
-        least = (torch.linalg.pinv(X) @ y[..., None])[..., 0]
-        row_space = (torch.linalg.pinv(X) @ X @ signal[..., None])[..., 0]
-        size = torch.linalg.vector_norm(signal, dim=-1, keepdim=True)
+            pinv[i, :N, :n] = one.pinv.mT
+        self._X, self._Xt = X.to(**self._move), X.mT.contiguous().to(**self._move)
+        self._pinv_t = pinv.to(**self._move) if self._solver == "projected" else None
+        self._signal, self._real = signal.to(**self._move), real.to(**self._move)
+        minus_y = -y.to(**self._move)[:, None, :]
+        self._minus_y = minus_y.expand(D, self._lead[1], N2).contiguous()
         # constants of each data set: a logged row carries them, so that laws are one query
-        self._ls_linf = (least - signal).abs().amax(dim=-1, keepdim=True)
-        self._null_floor = torch.linalg.vector_norm(signal - row_space, dim=-1, keepdim=True) / size
-        move = {"dtype": self._dtype, "device": self._device}
-        self._X, self._Xt = X.to(**move), X.mT.contiguous().to(**move)
-        self._signal, self._real = signal.to(**move), real.to(**move)
-        self._minus_y = -y.to(**move)[:, None, :].expand(D, self._lead[1], N2).contiguous()
-        self._y_norm = torch.linalg.vector_norm(y, dim=-1).to(**move)[:, None]
-        self._signal_norm = size.to(**move)
+        self._y_norm, self._signal_norm, self._ls_linf, self._null_floor = (
+            torch.tensor(numbers, dtype=torch.float64).to(**self._move)[:, None]
+            for numbers in (
+                [float(one.y.norm()) for one in data],
+                [float(one.signal.norm()) for one in data],
+                [one.ls_linf for one in data],
+                [one.null_floor for one in data],
+            )
+        )
 
     def _predict(self) -> Tensor:
-        """Return a, ``[D, M, n]``; a weight itself where the model is linear."""
-        each = self.weights.each
-        if self._depth == 1 and not self._sign_free:
-            return each[0].value
-        self._power(each[0].value, self._depth, self._a)
+        """Return a, ``[D, M, n]``, and leave A^(L-1) of every factor A in `_powers`."""
+        values = [w.value for w in self.weights.each]
+        if self._linear:
+            return values[0]
+        if self._depth == 1:
+            return torch.sub(values[0], values[1], out=self._a)
+        if self._depth > 2:
+            for value, power in zip(values, self._powers, strict=True):
+                torch.mul(value, value, out=power)
+                for _ in range(self._depth - 3):
+                    power.mul_(value)
+        torch.mul(self._powers[0], values[0], out=self._a)
         if self._sign_free:
-            self._power(each[1].value, self._depth, self._s)
-            self._a.sub_(self._s)
+            self._a.addcmul_(self._powers[1], values[1], value=-1)
         return self._a
-
-    @staticmethod
-    def _power(base: Tensor, exponent: int, out: Tensor) -> Tensor:
-        """Write base ** exponent to `out` by multiplication."""
-        if exponent == 0:
-            return out.fill_(1.0)
-        out.copy_(base)
-        for _ in range(exponent - 1):
-            out.mul_(base)
-        return out
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
@@ -173,27 +167,24 @@ class SparseRecovery:
         self._optimizer.step(taken)
 
     def _pull_back(self) -> None:
-        """Turn the gradient on a into that on the weights, by the chain rule.
+        """Turn the gradient g on a into that on the weights, by the chain rule.
 
         One factor of a product gets A^(L-1) g; u of u^L - v^L gets L u^(L-1) g, v its negative.
         """
-        each = self.weights.each
-        if self._depth == 1:
-            each[0].grad.copy_(self._g)
-        else:
-            self._power(each[0].value, self._depth - 1, self._s)
-            torch.mul(self._s, self._g, out=each[0].grad)
-        if not self._sign_free:
-            return
-        if self._depth > 1:
-            each[0].grad.mul_(self._depth)
-        self._power(each[1].value, self._depth - 1, self._s)
-        torch.mul(self._s, self._g, out=each[1].grad)
-        each[1].grad.mul_(-self._depth)
+        if self._linear:
+            return  # g is the weight's own
+        if self._sign_free and self._depth > 1:
+            self._g.mul_(self._depth)
+        for weight, power in zip(self.weights.each, self._powers, strict=True):
+            if self._depth == 1:
+                weight.grad.copy_(self._g)
+            else:
+                torch.mul(power, self._g, out=weight.grad)
+            self._g.neg_()  # for v
 
     def _proximal(self, a: Tensor) -> None:
         """Take ISTA's step: a gradient step on the loss, then the proximal map of lr * penalty."""
-        a.addcmul_(self._g, -self._lr)
+        a.addcmul_(self._g, self._lr, value=-1)
         if self._l1 is not None:
             shrunk = (a.abs() - self._lr * self._l1[..., None]).clamp_min_(0)
             torch.mul(a.sign(), shrunk, out=a)
@@ -210,6 +201,7 @@ class SparseRecovery:
             step += self._penalties["l2_sq"][..., None] * a
         a.sub_(self._lr * step)
         torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
+        assert self._pinv_t is not None
         torch.bmm(self._r, self._pinv_t, out=self._g)
         a.sub_(self._g)
 

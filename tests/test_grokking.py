@@ -1,0 +1,158 @@
+"""What holds for both families: a pack is nothing but its trials."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from sweeper.criterion import Criterion
+from sweeper.packing import static_key
+from sweeper.trial import Trial
+from tests.packs import MODULAR, SPARSE, STRICT, pack, run, same, trial
+from trainables import grokking
+from trainables.config import GrokkingConfig
+
+SUM = {"regularizer.name": "sum", "regularizer.terms.l1.strength": 1e-4}
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "sparse l1": SPARSE | {"regularizer.name": "l1"},
+    "sparse odd sizes": SPARSE | {"task.n": 33, "task.N": 17, "regularizer.name": "l1"},
+    "sparse float32": SPARSE | {"dtype": "float32", "regularizer.name": "l1"},
+    "sparse depth 2": SPARSE | {"model.depth": 2, "model.init_scale": 0.1},
+    "sparse depth 3 l2": SPARSE | {"model.depth": 3, "regularizer.name": "l2_sq"},
+    "sign-free 1": SPARSE | {"model.sign_free": True, "regularizer.name": "l1"},
+    "sign-free 2": SPARSE | {"model.sign_free": True, "model.depth": 2, "regularizer.name": "l1"},
+    "sign-free 3": SPARSE | {"model.sign_free": True, "model.depth": 3} | SUM
+    | {"regularizer.terms.l2_fro.strength": 1e-3},
+    "sign-free 4 odd": SPARSE | {"model.sign_free": True, "model.depth": 4, "task.n": 21},
+    "ista": SPARSE | {"optimizer.name": "ista", "regularizer.name": "l1"},
+    "projected": SPARSE | {"optimizer.name": "projected", "regularizer.name": "l1"},
+    "sparse adamw": SPARSE | {"optimizer.name": "adamw", "regularizer.name": "l2_fro"},
+    "sparse sgd": SPARSE | {"optimizer.name": "sgd"},
+    "sparse noise": SPARSE | {"task.snr": 100.0, "selection.name": "coherent"},
+    "mlp": MODULAR,
+    "mlp depth 2": MODULAR | {"model.depth": 2},
+    "mlp depth 3 odd": MODULAR | {"model.depth": 3, "model.d": 5, "model.width": 11},
+    "mlp float64": MODULAR | {"dtype": "float64"},
+    "mlp batch": MODULAR | {"optimizer.batch": 8},
+    "mlp div": MODULAR | {"task.operation": "div"},
+    "mlp square": MODULAR | {"selection.name": "square", "selection.fraction": 0.5},
+    "mlp strip": MODULAR | {"selection.name": "strip", "selection.fraction": 0.4},
+    "mlp l1": MODULAR | {"optimizer.name": "adam", "regularizer.name": "l1"},
+    "mlp l2_sq": MODULAR | {"optimizer.name": "adam", "regularizer.name": "l2_sq"},
+    "mlp l2_fro": MODULAR | {"optimizer.name": "adam", "regularizer.name": "l2_fro"},
+    "mlp nuclear": MODULAR | {"optimizer.name": "adam", "regularizer.name": "nuclear"},
+    "mlp sum sgd": MODULAR | {"optimizer.name": "sgd"} | SUM
+    | {"regularizer.terms.nuclear.strength": 1e-3},
+    "mlp gd": MODULAR | {"optimizer.name": "gd"},
+}  # fmt: skip
+
+
+def company(family: str, count: int = 64) -> list[Trial]:
+    """Return different trials of a family that may share a pack."""
+    given = FAMILIES[family]
+    found = []
+    for i in range(count):
+        more: dict[str, Any] = {"optimizer.lr": 0.02 + 0.001 * i}
+        more["model.init_scale"] = given.get("model.init_scale", 0.5) * (1 + i % 5 / 10)
+        if given.get("regularizer.name", "sum") != "sum":
+            more["regularizer.strength"] = 1e-3 * (i % 4)
+        if given.get("selection.name") == "coherent":
+            more["selection.tau"] = i % 7 / 8
+        if given.get("selection.name") in ("square", "strip"):
+            more["selection.k"] = 1 + i % 2
+        if given.get("task.name") == "sparse_recovery" and i % 3 == 0:
+            more["task.s"] = 3
+        if given.get("optimizer.name") in ("adamw", "adam", "sgd"):
+            more["optimizer.weight_decay"] = i % 3 / 10
+        found.append(trial(given | more, seed=i % 6))
+    assert len({t.id for t in found}) == count
+    assert len({static_key(GrokkingConfig, t.values) for t in found}) == 1
+    return found
+
+
+def criterion(family: str) -> Criterion:
+    if family.startswith("mlp"):  # some trials reach it and end early
+        return Criterion(metric="acc", train=0.5, test=0.3)
+    return Criterion(metric="error", train=0.5, test=0.95)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_trial_has_the_same_rows_alone_and_in_every_company(family: str) -> None:
+    trials = company(family)
+    within = run(pack(trials, steps=40, criterion=criterion(family)))
+    for chosen in ([trials[0]], [trials[63]], trials[5:8], trials[30:47]):
+        apart = run(pack(chosen, steps=40, criterion=criterion(family)))
+        same(apart, within, chosen)
+
+
+@pytest.mark.parametrize("family", ["sparse l1", "sign-free 3", "mlp", "mlp strip"])
+def test_the_order_of_a_pack_changes_nothing(family: str) -> None:
+    trials = company(family, 24)
+    same(run(pack(trials)), run(pack(trials[::-1])), trials)
+
+
+@pytest.mark.parametrize("family", ["sparse l1", "sign-free 2", "mlp", "mlp nuclear"])
+def test_trials_that_end_early_leave_the_others_undisturbed(family: str) -> None:
+    trials = company(family, 20)
+    ending = run(pack(trials, steps=60, criterion=criterion(family)))
+    endless = run(pack(trials, steps=60, criterion=STRICT.model_copy(update={"metric": "loss"})))
+    statuses = {status for status, _, _ in ending.ends.values()}
+    assert "generalized" in statuses
+    for t in trials:
+        rows = ending.of(t.id)
+        assert rows == endless.of(t.id)[: len(rows)]
+
+
+@pytest.mark.parametrize("broken", ["model.init_scale", "optimizer.lr"])
+@pytest.mark.parametrize("family", ["sparse l1", "sign-free 3", "ista", "mlp", "mlp nuclear"])
+def test_a_trial_that_diverges_is_told_so_and_its_mates_never_notice(
+    family: str, broken: str
+) -> None:
+    trials = company(family, 12)
+    values = {**trials[3].values, broken: 1e200}
+    bad = Trial.of(GrokkingConfig, values, trials[3].seed, trainable="trainables.grokking")
+    mixed = [*trials[:5], bad, *trials[5:]]
+    together = run(pack(mixed, steps=400, criterion=STRICT))
+    assert together.ends[bad.id][0] == "diverged"
+    without = run(pack(trials, steps=400, criterion=STRICT))
+    same(without, together, trials)
+    assert all(without.ends[t.id][0] != "diverged" for t in trials)
+
+
+def test_measurements_that_are_all_zero_leave_the_train_error_unknown_and_dont_diverge() -> None:
+    given = SPARSE | {"selection.name": "coherent", "selection.tau": 1.0, "task.N": 4}
+    found = None
+    for seed in range(20):
+        t = trial(given, seed)
+        memory = run(pack([t], steps=20))
+        if not any(x == x and abs(x) < float("inf") for x in memory.column(t.id, "train_error")):
+            found = memory.ends[t.id][0]
+            break
+    assert found == "censored"
+
+
+def test_importing_the_trainable_doesnt_import_torch() -> None:
+    code = (
+        "import sys, json, trainables.grokking as g; g.Config; g.memory_bytes;"
+        "print(json.dumps('torch' in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(out.stdout) is False
+
+
+def test_a_cuda_that_isnt_there_becomes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert grokking.device("cuda") == "cpu"
+    assert grokking.device("cuda:1") == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert grokking.device("cuda:1") == "cuda:1"
+
+
+def test_a_probe_measures_a_step() -> None:
+    seconds = grokking.probe(pack(company("sparse l1", 4)))
+    assert 1e-7 < seconds < 1
