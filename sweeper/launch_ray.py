@@ -119,7 +119,7 @@ class Cluster:
         return fits
 
     def run(
-        self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int
+        self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
     ) -> None:
         """Run every task once, in waves; what became of them stands in the store.
 
@@ -137,7 +137,7 @@ class Cluster:
 
     @staticmethod
     def _wave(
-        tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float, max_concurrent: int
+        tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float, max_concurrent: int | None
     ) -> None:
         tuner = tune.Tuner(
             tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
@@ -183,11 +183,15 @@ def launch_on_ray(
     resources = grid.file.resources
     with Cluster(address) as cluster:
         room = cluster.room(resources.cpu, resources.gpu)
-        workers = min(room, max_concurrent) if max_concurrent else room
+        if address == "local":
+            workers = min(room, max_concurrent or room)
+            most: int | None = workers
+        else:  # packs that wait are what makes a cluster grow
+            workers, most = max_concurrent or room, max_concurrent
         return launch(
             grid, where,
             lambda tasks: cluster.run(
-                tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=workers
+                tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=most
             ),
             workers=workers, device=device(grid), announce=announce, started=started,
         )  # fmt: skip

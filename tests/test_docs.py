@@ -1,0 +1,80 @@
+"""The documentation is true: its commands run, its grids parse, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sweeper.loading import load_grid
+
+ROOT = Path(__file__).parent.parent
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(language: str) -> list[list[str]]:
+    """Return the sweeper commands in the README's blocks of a language."""
+    lines = [line for block in blocks(ROOT / "README.md", language) for line in block.splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("sweeper ")]
+
+
+def sweeper(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command as typed in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "sweeper.cli", *words], cwd=folder, capture_output=True, text=True,
+        check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_the_readmes_commands_run_in_the_order_that_they_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "grids").symlink_to(ROOT / "grids")
+    typed = commands("sh")
+    assert len(typed) >= 10
+    for words in typed:
+        done = sweeper(words[1:], tmp_path)
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    for picture in ("smoke.png", "curves.png", "smoke.csv", "metrics.parquet"):
+        assert (tmp_path / picture).stat().st_size > 0
+
+
+def test_the_readmes_grid_file_is_valid(tmp_path: Path) -> None:
+    (block,) = blocks(ROOT / "README.md", "yaml")
+    path = tmp_path / "grid.yaml"
+    path.write_text(block)
+    grid = load_grid(path)
+    assert (grid.n_cells, grid.n_trials) == (68, 340)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_command_is_told_of_in_the_readme() -> None:
+    from sweeper.cli import app
+
+    text = (ROOT / "README.md").read_text()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        assert f"sweeper {name}" in text, name
+
+
+def test_every_field_of_a_grid_file_is_shown_in_the_readme() -> None:
+    from sweeper.gridfile import GridFile
+
+    (block,) = blocks(ROOT / "README.md", "yaml")
+    for key in set(GridFile.model_fields) - {"trainable", "search"}:
+        assert re.search(rf"^{key}:", block, re.MULTILINE), key
