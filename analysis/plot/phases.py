@@ -1,7 +1,4 @@
-"""Figures of a sweep: phase diagrams and learning curves. The one door to matplotlib.
-
-A figure says what it shows and where it comes from, and the same data give the same bytes.
-"""
+"""Phase diagrams: cells in data coordinates, bounds hatched, missing cells marked."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import Colormap, LogNorm, Normalize
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import (
@@ -27,14 +24,10 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from analysis.curves import Curves, learning_curves
 from analysis.phase import Axis, DiagramCell, PhaseDiagram
+from analysis.plot.sheet import STYLE, Sheet, check_suffix
 from analysis.provenance import Provenance
-from sweeper import sql
 from sweeper.criterion import Phase
-from sweeper.errors import UsageError
-
-SUFFIXES = (".png", ".svg")
 
 PHASES = {
     Phase.COMPREHENSION: "#4c9f70",
@@ -54,15 +47,6 @@ LABELS = {
 
 MISSING = "#ececec"
 MARK = "#a0a0a0"
-INK = "#303030"
-FAINT = "#767676"
-
-STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": INK,
-    "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "hatch.linewidth": 0.7,
-    "svg.hashsalt": "sweeper", "svg.fonttype": "none", "axes.unicode_minus": False,
-}  # fmt: skip
 
 COLUMNS = 4
 """Facets side by side at most."""
@@ -72,16 +56,6 @@ MOST_TICKS = 9
 
 CHARACTER = 0.075
 """Width of a character of a tick's label, in inches."""
-
-
-def check_suffix(path: Path) -> None:
-    """Check that `path` names a figure.
-
-    Raises:
-        UsageError: By its suffix it doesn't.
-    """
-    if path.suffix not in SUFFIXES:
-        raise UsageError(f"{path}: a figure is written as {' or '.join(SUFFIXES)}.")
 
 
 def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> None:
@@ -96,7 +70,7 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
         columns = min(n, COLUMNS)
         rows = -(-n // columns)
         width, height = _panel_size(diagram, columns)
-        sheet = _Sheet(columns * width + 1.9, rows * height + 1.0, provenance, diagram.value)
+        sheet = Sheet(columns * width + 1.9, rows * height + 1.0, provenance, diagram.value)
         figure = sheet.body
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         paint = _Paint(diagram)
@@ -317,107 +291,3 @@ def _colour_bar(figure: SubFigure, axes: list[Axes], diagram: PhaseDiagram, pain
         bar.formatter = StrMethodFormatter("{x:g}")
         bar.minorlocator = NullLocator()
         bar.update_ticks()
-
-
-def draw_curves(
-    connection: sql.Connection, path: Path, *, where: str | None = None, provenance: Provenance
-) -> None:
-    """Draw learning curves to `path`, a PNG or SVG by its suffix: train above, test below.
-
-    Args:
-        connection: Views, see `analysis.views.open_views`.
-        path: What to write.
-        where: SQL condition over the columns of `trials` and `delays`; all trials without.
-        provenance: What to print below.
-
-    Raises:
-        UsageError: Another suffix, no trial to show, or trials with different criteria.
-    """
-    check_suffix(path)
-    curves = learning_curves(connection, where=where)
-    with mpl.rc_context(STYLE):
-        sheet = _Sheet(7.6, 5.6, provenance, "learning curves")
-        upper, lower = sheet.body.subplots(2, 1, sharex=True)
-        n = len(curves.trials)
-        cmap = mpl.colormaps["tab10" if n <= 10 else "turbo"]
-        colours = [cmap(k) if n <= 10 else cmap(0.03 + 0.94 * k / (n - 1)) for k in range(n)]
-        alpha = 0.95 if n <= 12 else max(0.3, 8 / n)
-        for ax, side in ((upper, "train"), (lower, "test")):
-            for trial, colour in zip(curves.trials, colours, strict=True):
-                values = trial.train if side == "train" else trial.test
-                ax.plot(trial.steps, values, color=colour, linewidth=1.2, alpha=alpha)
-                reached = trial.t1 if side == "train" else trial.t2
-                if reached is not None:
-                    k = int(np.searchsorted(trial.steps, reached))
-                    ax.plot([reached], [values[k]], marker="o" if side == "train" else "D",
-                            markersize=4.5, color=colour, markeredgecolor="white",
-                            markeredgewidth=0.6, zorder=4)  # fmt: skip
-            _dress_curves(ax, curves, side)
-        lower.set_xlabel("optimizer steps")
-        handles: list[Any] = []
-        if n <= Curves.LABELLED:
-            handles = [
-                Line2D([], [], color=colour, linewidth=2, label=trial.label)
-                for trial, colour in zip(curves.trials, colours, strict=True)
-            ]
-        handles += [
-            Line2D([], [], color=FAINT, linestyle="", marker="o", markersize=4.5, label="t1"),
-            Line2D([], [], color=FAINT, linestyle="", marker="D", markersize=4.5, label="t2"),
-            Line2D([], [], color=INK, linestyle=":", linewidth=1, label="threshold"),
-        ]
-        sheet.save(path, handles)
-
-
-def _dress_curves(ax: Axes, curves: Curves, side: str) -> None:
-    threshold = curves.criterion.train if side == "train" else curves.criterion.test
-    ax.axhline(threshold, color=INK, linestyle=":", linewidth=1)
-    ax.set_xscale("symlog", linthresh=1, linscale=0.3)
-    ax.set_xlim(0, None)
-    ax.set_ylabel(f"{side}_{curves.criterion.metric}")
-    if not curves.criterion.rising and curves.positive(side):
-        ax.set_yscale("log")
-    ax.grid(color="#e8e8e8", linewidth=0.6)
-    ax.set_axisbelow(True)
-    for name in ("top", "right"):
-        ax.spines[name].set_visible(False)
-
-
-class _Sheet:
-    """A figure with a title above and its provenance below.
-
-    Attributes:
-        body: Where to draw.
-    """
-
-    def __init__(self, width: float, height: float, provenance: Provenance, what: str) -> None:
-        """Make a sheet whose body has that size in inches."""
-        self.provenance = provenance
-        self.title = f"{provenance.sweep}: {what}"
-        head = 0.42 + 0.15 * (provenance.criterion.count("\n") + 1)
-        foot = 0.22
-        self.figure = Figure(figsize=(width, head + height + foot), layout="constrained")
-        bands: Any = self.figure.subfigures(3, 1, height_ratios=[head, height, foot])
-        top, bottom = bands[0], bands[2]
-        self.body: SubFigure = bands[1]
-        left = 0.1 / width
-        top.text(left, 1 - 0.1 / head, self.title, va="top", fontsize=12, fontweight="bold")
-        top.text(left, 1 - 0.36 / head, provenance.criterion, va="top", fontsize=8, color=FAINT)
-        bottom.text(left, 0.3, provenance.footer, va="bottom", fontsize=6.5, color=FAINT)
-
-    def save(self, path: Path, handles: list[Any]) -> None:
-        """Add the legend and write the file with its provenance inside."""
-        if handles:
-            self._legend(handles)
-        footer, criterion = self.provenance.footer, self.provenance.criterion
-        about = {"Title": self.title, "Source": footer, "Description": f"{criterion}\n{footer}"}
-        if path.suffix == ".svg":
-            self.figure.savefig(path, metadata={**about, "Creator": "sweeper", "Date": None})
-        else:
-            self.figure.savefig(path, dpi=160, metadata={**about, "Software": None})
-
-    def _legend(self, handles: list[Any]) -> None:
-        sizes = [len(handle.get_label()) + 6 for handle in handles]
-        room = int(self.figure.get_figwidth() * 15)  # characters
-        columns = len(handles) if sum(sizes) <= room else max(1, room // max(sizes))
-        self.body.legend(handles=handles, loc="outside lower center", ncols=columns,
-                         frameon=False, fontsize=8, handlelength=1.4)  # fmt: skip

@@ -1,0 +1,10 @@
+"""Figures of a sweep: phase diagrams and learning curves. The one door to matplotlib.
+
+A figure says what it shows and where it comes from, and the same data give the same bytes.
+"""
+
+from analysis.plot.curves import draw_curves
+from analysis.plot.phases import draw_phase
+from analysis.plot.sheet import check_suffix
+
+__all__ = ["check_suffix", "draw_curves", "draw_phase"]
