@@ -1,0 +1,143 @@
+"""The tests that carry the design notice when it breaks.
+
+Each case breaks one line of a copy of the project and runs the tests that should notice. A case
+whose line is gone fails too: then it has to be pointed at the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("sweeper", "trainables", "analysis", "tests", "grids", "pyproject.toml")
+
+MUTATIONS = {
+    # packed equals alone
+    "rows aren't padded to eights": (
+        "trainables/sparse_recovery.py", "ROWS = 8", "ROWS = 1", "tests/test_loop.py",
+    ),
+    "a pack draws from its first trial's seed": (
+        "sweeper/packing.py",
+        "return (trial.seed, *sorted(drawn",
+        "return (0, *sorted(drawn",
+        "tests/test_loop.py",
+    ),
+    "ended trials go on training before they are set aside": (
+        "trainables/loop.py",
+        "self.aside |= self._states(positions.tolist())",
+        "pass",
+        "tests/test_loop.py",
+    ),
+    # ids ignore spelling
+    "a field equal to its default counts": (
+        "sweeper/trial.py",
+        "if path not in usual or usual[path] != value",
+        "if path not in usual or value is not None",
+        "tests/test_trial.py",
+    ),
+    "lines aren't sorted": (
+        "sweeper/trial.py",
+        '''"".join(lines[p] for p in sorted(lines)))
+        lines[SEED]''',
+        '''"".join(lines[p] for p in lines))
+        lines[SEED]''',
+        "tests/test_trial.py",
+    ),
+    # SQL equals the pure definition at equality
+    "an error must be below its threshold": (
+        "sweeper/criterion.py",
+        "else values <= threshold",
+        "else values < threshold",
+        "tests/test_criterion.py tests/test_views.py",
+    ),
+    "an accuracy must be above its threshold": (
+        "sweeper/criterion.py",
+        "values >= threshold if",
+        "values > threshold if",
+        "tests/test_criterion.py tests/test_views.py",
+    ),
+    "the SQL wants an error below its threshold": (
+        "analysis/sql/delays.sql",
+        "train_value <= $train",
+        "train_value < $train",
+        "tests/test_views.py",
+    ),
+    "the SQL wants an accuracy above its threshold": (
+        "analysis/sql/delays.sql",
+        "test_value >= $test",
+        "test_value > $test",
+        "tests/test_views.py",
+    ),
+    # exactly once
+    "a superseded attempt may go on writing": (
+        "sweeper/sink.py",
+        "if pack.attempt != self.attempt or pack.void",
+        "if pack.void",
+        "tests/test_ledger.py",
+    ),
+    "rows behind a later attempt's start count": (
+        "sweeper/ledger.py",
+        "later = [a.resumed_at for a in self.attempts if a.number > attempt]",
+        "later = []",
+        "tests/test_ledger.py",
+    ),
+    "rows are committed after the checkpoint that follows them": (
+        "sweeper/checkpoint.py",
+        "self._sink.flush(checkpoint=entry, done=done)",
+        'claim.commit({"kind": "rows", "checkpoint": entry}); self._sink.flush(done=done)',
+        "tests/test_launch.py",
+    ),
+    "a resumed pack logs its first step again": (
+        "trainables/loop.py",
+        "(resumed and target == self.step)",
+        "(resumed and target < self.step)",
+        "tests/test_loop.py",
+    ),
+    "a voided pack's rows count": (
+        "sweeper/ledger.py",
+        "if pack.void:\n            return",
+        "if False:\n            return",
+        "tests/test_sweep.py",
+    ),
+    # censored, never dropped
+    "a diverged trial has a delay": (
+        "sweeper/criterion.py",
+        "if diverged:",
+        "if False:",
+        "tests/test_criterion.py tests/test_views.py",
+    ),
+}
+
+
+def run(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
+    """Run test files in a copy of the project."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not long and not root", *tests.split()],
+        cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_breaking_this_line_is_noticed(name: str, tmp_path: Path) -> None:
+    file, old, new, tests = MUTATIONS[name]
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / part)
+    path = tmp_path / file
+    text = path.read_text()
+    assert text.count(old) >= 1, f"{file} has no {old!r} any more"
+    path.write_text(text.replace(old, new))
+    done = run(tmp_path, tests)
+    assert done.returncode == 1, f"nobody noticed: {done.stdout[-2000:]}{done.stderr[-500:]}"
+    assert "FAILURES" in done.stdout
