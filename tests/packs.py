@@ -45,7 +45,9 @@ def pack(
 ) -> Pack[GrokkingConfig]:
     """Return a pack that runs `trials` for `steps`."""
     tasks = ("sparse_recovery", "modular_arithmetic")
-    settings = {"points_per_decade": 20, "criteria": dict.fromkeys(tasks, criterion)}
+    settings: dict[str, Any] = {
+        "points_per_decade": 20, "criteria": dict.fromkeys(tasks, criterion),
+    }  # fmt: skip
     return Pack(
         pack_id([t.id for t in trials]), tuple(trials), GrokkingConfig,
         Run(steps=steps, **(settings | run)),

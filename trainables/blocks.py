@@ -54,7 +54,9 @@ class Weight:
 
     def real(self, of: Tensor) -> Tensor:
         """Return the part of `of`, shaped as `value`, that isn't padding."""
-        return of[(..., *(slice(size) for size in self.shape))]
+        for axis, size in enumerate(self.shape, start=len(self.lead)):
+            of = of.narrow(axis, 0, size)
+        return of
 
     def per_trial(self, numbers: Tensor) -> Tensor:
         """Return one number a trial, ``[*lead]``, in a shape that broadcasts over `value`."""

@@ -9,30 +9,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sweeper.config import Config as AnyConfig
+from trainables.config import (
+    MLP,
+    ModularArithmetic,
+    Product,
+    SparseRecovery,
+    share,
+    table_size,
+)
 from trainables.config import GrokkingConfig as Config
-from trainables.config import ModularArithmetic, SparseRecovery
 
 if TYPE_CHECKING:
     from trainables.loop import device, probe, train
+
+EIGHT = 8
+"""Rows that a data set of sparse recovery has at least."""
 
 __all__ = ["Config", "device", "memory_bytes", "probe", "train", "useful_size"]
 
 
 def memory_bytes(config: AnyConfig) -> int:
-    """Return the bytes that one trial adds to a pack: weights, gradients, moments, activations."""
+    """Return the bytes that one trial adds to a pack, if it shares its data with none of them."""
     assert isinstance(config, Config)
     size = 8 if config.dtype == "float64" else 4
+    copies = 5 if config.optimizer.name in ("adam", "adamw") else 2  # value, gradient, moments
     task, model = config.task, config.model
-    if isinstance(task, SparseRecovery):
-        per_data = 3 * task.N * task.n  # X, its transpose and its pseudo-inverse, if not shared
-        return size * (per_data + 8 * 8 * task.n + 8 * 2 * task.N)
+    if isinstance(task, SparseRecovery) and isinstance(model, Product):
+        matrices = 3 if config.optimizer.name == "projected" else 2  # X, X^T, pseudo-inverse
+        signs = 2 if model.sign_free else 1
+        rows = EIGHT * (signs * (copies + (model.depth > 2)) + 3)
+        return size * (matrices * task.N * task.n + rows * task.n + EIGHT * 2 * task.N)
     assert isinstance(task, ModularArithmetic)
-    pairs = task.p**2
-    p, d, h = task.p, getattr(model, "d", 64), getattr(model, "width", 128)
-    depth = getattr(model, "depth", 1)
+    assert isinstance(model, MLP)
+    p, d, h, depth = task.p, model.d, model.width, model.depth
     weights = 2 * p * d + d * h + (depth - 1) * h * h + h * p
-    activations = pairs * (6 * d + 2 * (depth + 1) * h + 4 * p)
-    return size * (5 * weights + activations)
+    n = share(getattr(config.selection, "fraction", None) or 1.0, table_size(task.operation, p))
+    scratch = n * (4 * d + 2 * depth * h + 2 * p)  # of a block of eight; as if a pack had two
+    return size * (copies * weights + n * p + scratch // 2) + 32 * n
 
 
 def useful_size(config: AnyConfig) -> int:

@@ -284,9 +284,8 @@ class ModularArithmetic:
         zero = torch.zeros(len(self.positions), dtype=torch.float64, device=self._move["device"])
         l1, squares, nuclear = zero, zero, zero  # one by one: the order of a sum is in its bits
         for weight in self.weights.each:
-            matrix = decomposable(weight)[0].double()
             l1 = l1 + weight.value.double().abs().sum(dim=(1, 2))
             squares = squares + weight.value.double().square().sum(dim=(1, 2))
-            nuclear = nuclear + torch.linalg.svdvals(matrix).sum(dim=1)
+            nuclear = nuclear + torch.linalg.svdvals(decomposable(weight)[0]).double().sum(dim=1)
         nuclear = torch.where(torch.isfinite(l1), nuclear, math.nan)
         return rows | {"l1": l1, "l2": squares.sqrt(), "nuclear": nuclear}

@@ -1,0 +1,263 @@
+"""The fused loop: killed, resumed, carried on and compacted, it ends with the same bits."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sweeper.checkpoint import Saved
+from sweeper.criterion import Criterion
+from sweeper.errors import PackTooLargeError, StoreError
+from sweeper.packing import Pack
+from sweeper.schema import logged_steps
+from sweeper.trial import Trial
+from tests.packs import MODULAR, SPARSE, STRICT, Memory, killed_and_resumed, pack, run, same, trial
+from trainables import grokking, loop
+from trainables.config import GrokkingConfig
+from trainables.loop import _Loop
+
+EASY = Criterion(metric="error", train=0.3, test=0.95)
+EASY_ACC = Criterion(metric="acc", train=0.5, test=0.2)
+L1 = {"regularizer.name": "l1", "regularizer.strength": 1e-3}
+
+
+def sparse(count: int = 12, **more: Any) -> list[Trial]:
+    given = SPARSE | L1 | {"model.init_scale": 1e-3}
+    return [trial(given, i % 5, optimizer__lr=0.02 + 0.01 * i, **more) for i in range(count)]
+
+
+def modular(count: int = 10, **more: Any) -> list[Trial]:
+    return [trial(MODULAR, i % 5, optimizer__lr=0.005 + 0.002 * i, **more) for i in range(count)]
+
+
+PACKS: dict[str, Callable[[], Pack[GrokkingConfig]]] = {
+    "sparse": lambda: pack(sparse(), 100, EASY),
+    "sparse adam": lambda: pack(sparse(optimizer__name="adam"), 100, EASY),
+    "sign-free": lambda: pack(
+        sparse(model__sign_free=True, model__depth=3, model__init_scale=0.2), 100, EASY
+    ),
+    "modular": lambda: pack(modular(), 100, EASY_ACC),
+    "modular batches": lambda: pack(modular(optimizer__batch=7), 100, EASY_ACC),
+}
+
+
+@pytest.mark.parametrize("kind", PACKS)
+@pytest.mark.parametrize("kill_at", [0, 1, 10, 11, 33, 71, 80])
+def test_a_pack_killed_at_a_checkpoint_ends_as_if_nobody_had(kind: str, kill_at: int) -> None:
+    make = PACKS[kind]
+    undisturbed = run(make())
+    if max(steps for _, _, steps in undisturbed.ends.values()) <= kill_at:
+        pytest.skip("all trials had ended before")
+    resumed = killed_and_resumed(make, kill_at)
+    same(resumed, undisturbed, make().trials)
+    assert resumed.rows.keys() == undisturbed.rows.keys()
+
+
+@pytest.mark.parametrize("kind", PACKS)
+def test_trials_end_at_different_steps_or_the_other_tests_say_little(kind: str) -> None:
+    ends = run(PACKS[kind]()).ends
+    assert len({steps for _, _, steps in ends.values()}) >= 3
+
+
+def states(payload: bytes | None) -> dict[str, tuple[int, list[bytes]]]:
+    """Return trial to (its step, its tensors) of a checkpoint."""
+    assert payload is not None
+    content = torch.load(io.BytesIO(payload), weights_only=True)
+    return {
+        trial_id: (
+            int(content["steps"][i]),
+            [t[i].numpy().tobytes() for _, t in sorted(content["state"].items())],
+        )
+        for i, trial_id in enumerate(content["trial_ids"])
+    }
+
+
+@pytest.mark.parametrize("kind", PACKS)
+def test_the_final_states_of_trials_that_ended_before_a_kill_are_kept(kind: str) -> None:
+    undisturbed = run(PACKS[kind]())
+    steps = sorted(steps for _, _, steps in undisturbed.ends.values())
+    resumed = killed_and_resumed(PACKS[kind], steps[2])
+    assert states(resumed.saved) == states(undisturbed.saved)
+    for trial_id, (step, _) in states(resumed.saved).items():
+        assert step == undisturbed.ends[trial_id][2]
+
+
+@pytest.mark.parametrize("kind", PACKS)
+def test_trials_carried_on_from_where_they_ended_equal_longer_ones(kind: str) -> None:
+    short = run(PACKS[kind]())
+    trials = PACKS[kind]().trials
+    longer = run(pack(trials, 200, STRICT.model_copy(update={"metric": "loss", "train": -1.0})))
+    assert short.saved is not None
+    groups: dict[int, list[Trial]] = {}
+    for t in trials:  # the engine makes a pack of those that stopped at the same step
+        groups.setdefault(short.ends[t.id][2], []).append(t)
+    assert len(groups) >= 3
+    for group in groups.values():
+        saved = Saved(short.saved, tuple(t.id for t in group))
+        memory = Memory(start_from=[saved], rows=dict(short.rows))
+        unreachable = STRICT.model_copy(update={"metric": "loss", "train": -1.0})
+        run(Pack("carried on", tuple(group), GrokkingConfig, pack(group, 200, unreachable).run),
+            memory)  # fmt: skip
+        same(memory, longer, group)
+
+
+def test_a_pack_can_go_on_from_several_checkpoints() -> None:
+    trials = sparse(6)
+    parts = [run(pack(trials[:2], 50)), run(pack(trials[2:], 50))]
+    saved = [
+        Saved(part.saved or b"", tuple(t.id for t in chosen))
+        for part, chosen in zip(parts, (trials[:2], trials[2:]), strict=True)
+    ]
+    rows = parts[0].rows | parts[1].rows
+    same(run(pack(trials, 120), Memory(saved, rows=rows)), run(pack(trials, 120)), trials)
+
+
+def test_compaction_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[_Loop] = []
+    rebuild = _Loop._rebuild
+
+    def counted(self: _Loop) -> None:
+        built.append(self)
+        rebuild(self)
+
+    monkeypatch.setattr(_Loop, "_rebuild", counted)
+    rebuilt = set()
+    for kind, make in PACKS.items():
+        del built[:]
+        compacted = run(make())
+        if len(built) > 1:
+            rebuilt.add(kind)
+        with monkeypatch.context() as patch:
+            patch.setattr(_Loop, "_compact", lambda self: None)
+            same(run(make()), compacted, make().trials)
+    assert len(rebuilt) >= 3
+
+
+def test_a_killed_trial_that_had_diverged_is_still_told_so_at_the_horizon() -> None:
+    def make() -> Pack[GrokkingConfig]:
+        trials = sparse(4)
+        values = {**trials[0].values, "optimizer.lr": 1e9}
+        bad = Trial.of(GrokkingConfig, values, 0, trainable="trainables.grokking")
+        return pack([bad, *trials], 95, diverged=False)
+
+    steps = logged_steps(20, 95)
+    assert steps[-1] < 95, "the horizon itself isn't logged"
+    resumed = killed_and_resumed(make, 94)
+    assert resumed.ends == run(make()).ends
+    assert resumed.ends[make().trials[0].id] == ("diverged", steps[-1], 95)
+
+
+def test_a_trial_stops_at_the_first_logged_step_at_which_it_has_done_both() -> None:
+    memory = run(PACKS["modular"]())
+    found = 0
+    for trial_id, (status, last, steps) in memory.ends.items():
+        held = (memory.column(trial_id, "train_acc") >= EASY_ACC.train).any()
+        held &= (memory.column(trial_id, "test_acc") >= EASY_ACC.test).any()
+        assert (status == "generalized") == held
+        found += bool(held)
+        assert steps == last if status == "generalized" else steps == 100
+        before = memory.column(trial_id, "test_acc")[:-1].max(initial=0.0)
+        before_train = memory.column(trial_id, "train_acc")[:-1].max(initial=0.0)
+        assert not (before >= EASY_ACC.test and before_train >= EASY_ACC.train)
+    assert found
+
+
+def test_a_criterion_that_the_task_knows_nothing_of_never_holds() -> None:
+    memory = run(pack(sparse(2), 30, Criterion(metric="acc", train=0.0, test=0.0)))
+    assert {status for status, _, _ in memory.ends.values()} == {"censored"}
+
+
+class Evil:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path: Path, how: str) -> None:
+    evil = Evil(tmp_path / "executed")
+    if how == "torch":
+        buffer = io.BytesIO()
+        torch.save({"version": 1, "evil": evil}, buffer)
+        payload = buffer.getvalue()
+    else:
+        payload = pickle.dumps(evil, protocol=2)
+    trials = sparse(1)
+    with pytest.raises(StoreError, match="can't be read"):
+        run(pack(trials), Memory([Saved(payload, (trials[0].id,))]))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_checkpoint_of_a_newer_program_is_refused_with_a_remedy() -> None:
+    buffer = io.BytesIO()
+    torch.save({"version": loop.PAYLOAD_VERSION + 1}, buffer)
+    trials = sparse(1)
+    with pytest.raises(StoreError, match=r"has version 2, .* Upgrade sweeper\."):
+        run(pack(trials), Memory([Saved(buffer.getvalue(), (trials[0].id,))]))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_pack_without_room_is_told_apart_from_a_failure(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "_blocks", refuse)
+    with pytest.raises(PackTooLargeError):
+        run(pack(sparse(1)))
+    monkeypatch.setattr(loop, "_blocks", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(pack(sparse(1)))
+
+
+def tensors(thing: Any, seen: dict[int, int]) -> dict[int, int]:
+    """Return address to bytes of every storage that `thing` holds on to."""
+    if isinstance(thing, torch.Tensor):
+        storage = thing.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
+    elif isinstance(thing, dict):
+        for value in thing.values():
+            tensors(value, seen)
+    elif isinstance(thing, list | tuple):
+        for value in thing:
+            tensors(value, seen)
+    elif type(thing).__module__.startswith("trainables."):
+        names = getattr(thing, "__slots__", None) or vars(thing)
+        tensors([getattr(thing, name) for name in names], seen)
+    return seen
+
+
+BIG = {"task.name": "modular_arithmetic"}
+WIDE = {"task.name": "sparse_recovery", "task.N": 40, "model.sign_free": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        (BIG, 8), (BIG, 32), (BIG, 64), (BIG | {"model.depth": 3, "dtype": "float64"}, 16),
+        (BIG | {"optimizer.name": "sgd", "task.p": 31}, 16),
+        ({"task.name": "sparse_recovery"}, 16), (WIDE, 8), (WIDE | {"model.depth": 3}, 8),
+        (WIDE | {"optimizer.name": "adam", "task.n": 300}, 8),
+        ({"task.name": "sparse_recovery", "optimizer.name": "projected", "task.n": 500}, 8),
+    ],
+)  # fmt: skip
+def test_the_memory_of_a_trial_is_known_within_a_factor_of_two(
+    given: dict[str, Any], count: int
+) -> None:
+    trials = [trial(given, seed) for seed in range(count)]  # no data shared: the worst case
+    held = sum(tensors(loop._blocks(pack(trials), range(count)), {}).values()) / count
+    claimed = grokking.memory_bytes(trials[0].config(GrokkingConfig))
+    assert held / 2 <= claimed <= held * 2
