@@ -1,0 +1,54 @@
+"""Optimizers equal torch.optim, trial by trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.packs import MODULAR, pack, trial
+from tests.test_modular_arithmetic import network
+from trainables import loop
+from trainables.modular_arithmetic import split_of, table
+
+RATES = [(0.01, 0.0), (0.02, 0.5), (0.003, 1.0)]
+
+
+@pytest.mark.parametrize("name", ["gd", "sgd", "adam", "adamw"])
+def test_a_hundred_steps_equal_those_of_torch(name: str) -> None:
+    given = MODULAR | {"dtype": "float64", "optimizer.name": name}
+    own: list[dict[str, Any]] = []
+    for lr, decay in RATES:
+        own.append(given | {"optimizer.lr": lr})
+        if name != "gd":
+            own[-1]["optimizer.weight_decay"] = decay
+    trials = [trial(g, seed) for seed, g in enumerate(own)]
+    block = loop._blocks(pack(trials), range(3))[0]
+    a, b, c = table("add", 7)
+    for i, (lr, decay) in enumerate(RATES):
+        values = [w.real(w.value)[i].clone().requires_grad_() for w in block.weights.each]
+        peer: torch.optim.Optimizer
+        if name in ("gd", "sgd"):
+            peer = torch.optim.SGD(values, lr=lr, weight_decay=decay if name == "sgd" else 0.0)
+        else:
+            kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+            peer = kind(values, lr=lr, betas=(0.9, 0.98), weight_decay=decay)
+        pairs = split_of(trials[i])[0]
+        alone = loop._blocks(pack([trials[i]]), [0])[0]
+        for taken in range(100):
+            peer.zero_grad()
+            logits = network(values, a[pairs], b[pairs])
+            torch.autograd.backward(torch.nn.functional.cross_entropy(logits, c[pairs]))
+            peer.step()
+            alone.step(taken)
+        for weight, value in zip(alone.weights.each, values, strict=True):
+            torch.testing.assert_close(weight.real(weight.value)[0], value, rtol=1e-9, atol=1e-11)
+    for taken in range(100):
+        block.step(taken)
+    for i, t in enumerate(trials):
+        alone = loop._blocks(pack([t]), [0])[0]
+        for taken in range(100):
+            alone.step(taken)
+        for x, y in zip(block.weights.each, alone.weights.each, strict=True):
+            assert torch.equal(x.value[i], y.value[0])
