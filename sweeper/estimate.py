@@ -101,9 +101,4 @@ def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:
 
 def axis_sizes(grid: Grid) -> dict[str, int]:
     """Return each axis of `grid` and how many different values it takes."""
-    values: dict[str, set[object]] = {path: set() for path in grid.axes}
-    for slab in grid.slabs:
-        for path, seen in values.items():
-            on_axis = [a for a in slab.axes if path in a.paths]
-            seen |= set(on_axis[0].column(path)) if on_axis else {slab.constants.get(path)}
-    return {path: len(seen - {None}) or 1 for path, seen in values.items()}
+    return {path: len(grid.axis_values(path)) for path in grid.axes}

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweeper.collapse import collapse
-from sweeper.config import Config, Values, all_leaves, arrow_kind, marks
+from sweeper.config import Config, Scalar, Values, all_leaves, arrow_kind, marks
 from sweeper.criterion import Criterion
 from sweeper.exclusion import Rule, spread
 from sweeper.gridfile import GridFile
@@ -199,11 +199,25 @@ class Grid:
 
     @property
     def axes(self) -> list[str]:
-        """The paths that differ between cells, sorted."""
-        found = {p for slab in self.slabs for axis in slab.axes for p in axis.paths}
-        constant = {p for slab in self.slabs for p in slab.constants} - found
-        found |= {p for p in constant if len({s.constants.get(p) for s in self.slabs}) > 1}
-        return sorted(found)
+        """The axes of the file that take more than one value, sorted."""
+        named = {
+            path
+            for block in self.file.blocks
+            for group in (block.product, *block.zip)
+            for path in group
+        }
+        return sorted(path for path in named if len(self.axis_values(path)) > 1)
+
+    def axis_values(self, path: str) -> set[Scalar]:
+        """Return the values that the field at `path` takes where it applies."""
+        found: set[Scalar] = set()
+        for slab in self.slabs:
+            on_axis = [axis for axis in slab.axes if path in axis.paths]
+            if on_axis:
+                found |= set(on_axis[0].column(path))
+            elif path in slab.constants:
+                found.add(slab.constants[path])
+        return found
 
     @property
     def criteria(self) -> dict[str, Criterion]:

@@ -20,7 +20,10 @@ PARTS = ("sweeper", "trainables", "analysis", "tests", "grids", "pyproject.toml"
 MUTATIONS = {
     # packed equals alone
     "rows aren't padded to eights": (
-        "trainables/sparse_recovery.py", "ROWS = 8", "ROWS = 1", "tests/test_loop.py",
+        "trainables/sparse_recovery.py",
+        "ROWS = 8",
+        "ROWS = 1",
+        "tests/test_loop.py",
     ),
     "a pack draws from its first trial's seed": (
         "sweeper/packing.py",
@@ -43,10 +46,10 @@ MUTATIONS = {
     ),
     "lines aren't sorted": (
         "sweeper/trial.py",
-        '''"".join(lines[p] for p in sorted(lines)))
-        lines[SEED]''',
-        '''"".join(lines[p] for p in lines))
-        lines[SEED]''',
+        """"".join(lines[p] for p in sorted(lines)))
+        lines[SEED]""",
+        """"".join(lines[p] for p in lines))
+        lines[SEED]""",
         "tests/test_trial.py",
     ),
     # SQL equals the pure definition at equality

@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.checkpoint import Checkpoints
-from sweeper.config import BATCHED, DRAWN, Config as AnyConfig
-from sweeper.config import Section
+from sweeper.config import BATCHED, DRAWN, Section
+from sweeper.config import Config as AnyConfig
 from sweeper.errors import PackTooLargeError
 from sweeper.packing import Pack
 from sweeper.sink import Sink
@@ -76,7 +76,7 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
     if "huge" in fates.values() and len(fates) > MAX_PACK:
         raise PackTooLargeError("huge")
     rates = {t.id: float(t.values["task.rate"]) for t in pack.trials}  # type: ignore[arg-type]
-    state = {i: 1.0 for i in pack.trial_ids}
+    state = dict.fromkeys(pack.trial_ids, 1.0)
     step = -1
     for saved in checkpoints.start():
         content = json.loads(saved.payload)
