@@ -17,34 +17,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
-import secrets
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-import pyarrow as pa
 
 from benchmarks import stored
+from benchmarks.invariants import (
+    NAME,
+    Reader,
+    claims,
+    differences,
+    faults,
+    late_commits,
+    launches,
+    ledger_of,
+)
+from benchmarks.launched import Process
 from sweeper import api
-from sweeper.errors import StoreError
-from sweeper.ledger import Ledger
-from sweeper.schema import logged_steps
 
-ROOT = Path(__file__).resolve().parent.parent
-NAME = "chaos"
-MARK = "SWEEPER_CHAOS"
 Who = Literal["driver", "worker", "both"]
 
 GRID = """
@@ -73,88 +72,6 @@ resources: {pack: 16}
 
 
 @dataclass
-class Process:
-    """A launch and everything that it started.
-
-    Attributes:
-        process: The driver.
-        mark: Value of `MARK` in the environment of all of them.
-        begun: Clock reading at its start.
-        seen: Pids that ever belonged to it, with their times of creation.
-    """
-
-    process: subprocess.Popen[bytes]
-    mark: str
-    begun: float
-    seen: dict[int, float] = field(default_factory=dict)
-
-    @classmethod
-    def start(cls, grid: Path, store: str) -> Process:
-        """Start `sweeper launch` in a session of its own."""
-        mark = secrets.token_hex(8)
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        env = os.environ | {MARK: mark, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0",
-                            "OMP_NUM_THREADS": "1"}  # fmt: skip
-        for name in ("SWEEPER_STORE", "SWEEPER_ADDRESS", "RAY_ADDRESS"):
-            env.pop(name, None)
-        command = [sys.executable, "-m", "sweeper.cli", "launch", str(grid), "--store", store,
-                   "--yes", "--quiet"]  # fmt: skip
-        log = open(f"{store}.log", "ab")  # noqa: SIM115, PTH123 - inherited, and closed below
-        process = subprocess.Popen(
-            command, env=env, cwd=ROOT, start_new_session=True, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log,
-        )  # fmt: skip
-        log.close()
-        return cls(process, mark, time.monotonic())
-
-    def family(self) -> list[psutil.Process]:
-        """Return all processes of this launch that are alive.
-
-        Those that carry the mark, their descendants (a worker that names itself overwrites its
-        environment), and those that were found so before and lost their parents since.
-        """
-        marked = f"{MARK}={self.mark}".encode()
-        found: dict[int, psutil.Process] = {}
-        for process in psutil.process_iter():
-            with suppress(psutil.Error, OSError):
-                content = Path(f"/proc/{process.pid}/environ").read_bytes()
-                known = self.seen.get(process.pid) == process.create_time()
-                if known or marked in content.split(b"\0"):
-                    found[process.pid] = process
-        for process in list(found.values()):
-            with suppress(psutil.Error):
-                found |= {c.pid: c for c in process.children(recursive=True)}
-        alive = []
-        for process in found.values():
-            with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    self.seen[process.pid] = process.create_time()
-                    alive.append(process)
-        return alive
-
-    def kill_all(self) -> int:
-        """Kill everything of this launch; return how many processes that were."""
-        killed: set[int] = set()
-        for _ in range(10):
-            family = self.family()
-            if not family:
-                break
-            for process in family:
-                with suppress(psutil.Error):
-                    process.kill()
-                    killed.add(process.pid)
-            time.sleep(0.1)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(timeout=10)
-        return len(killed)
-
-    @property
-    def age(self) -> float:
-        """Seconds since it was started."""
-        return time.monotonic() - self.begun
-
-
-@dataclass
 class Kill:
     """One kill: who, when (seconds after the start of the launch), what was left 3 s later."""
 
@@ -163,120 +80,6 @@ class Kill:
     after_s: float
     step_s: float
     left: int = 0
-
-
-class Reader(threading.Thread):
-    """Asks the views of a sweep in a loop, and keeps what is wrong.
-
-    Attributes:
-        reads: Answers so far.
-        problems: Errors, duplicates and gaps that it saw.
-    """
-
-    def __init__(self, store: str, points_per_decade: int, steps: int) -> None:
-        super().__init__(daemon=True)
-        self.store, self.logged = store, logged_steps(points_per_decade, steps)
-        self.reads = 0
-        self.problems: list[str] = []
-        self._over = threading.Event()
-
-    def run(self) -> None:
-        """Read until stopped."""
-        while not self._over.wait(0.3):
-            if not Path(self.store, NAME, "log").exists():
-                continue
-            try:
-                table = api.query(
-                    self.store, NAME,
-                    "select trial_id, list(step order by step) as steps from metrics group by all",
-                )  # fmt: skip
-            except Exception as error:
-                self.problems.append(f"{type(error).__name__}: {error}")
-                continue
-            self.reads += 1
-            for row in table.to_pylist():
-                if row["steps"] != list(self.logged[: len(row["steps"])]):
-                    self.problems.append(f"{row['trial_id']}: {len(row['steps'])} steps, not 0..k")
-
-    def stop(self) -> None:
-        """Stop reading."""
-        self._over.set()
-        if self.ident is not None:
-            self.join()
-
-
-def ledger_of(store: str) -> Ledger | None:
-    """Return the ledger of the sweep, or None while there is none."""
-    with suppress(StoreError):
-        return stored.open_sweep(store, NAME)
-    return None
-
-
-def records(store: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of the ledger, in order."""
-    for path in sorted(Path(store, NAME, "log").glob("*.json")):
-        yield json.loads(path.read_text())
-
-
-def claims(store: str, launch: int) -> list[dict[str, Any]]:
-    """Return the claims of the `launch`-th launch of the store, from 0."""
-    every = list(records(store))
-    ids = [r["launch_id"] for r in every if r["kind"] == "launch"]
-    if launch >= len(ids):
-        return []
-    return [r for r in every if r["kind"] == "claim" and r["launch_id"] == ids[launch]]
-
-
-def launches(store: str) -> int:
-    """Return how many launches the ledger knows."""
-    return sum(r["kind"] == "launch" for r in records(store)) if Path(store, NAME).exists() else 0
-
-
-def late_commits(store: str) -> int:
-    """Return how many records of an attempt stand behind a newer claim of its pack: 0 is right."""
-    newest: dict[str, int] = {}
-    late = 0
-    for record in records(store):
-        if record["kind"] == "claim":
-            newest[record["pack_id"]] = record["attempt"]
-        elif "attempt" in record:
-            late += record["attempt"] < newest[record["pack_id"]]
-    return late
-
-
-def faults(store: str, points_per_decade: int, steps: int) -> list[str]:
-    """Return duplicates and gaps among the rows of a finished sweep, in words."""
-    book = stored.open_sweep(store, NAME)
-    logged = logged_steps(points_per_decade, steps)
-    seen: dict[str, list[int]] = {}
-    table = stored.rows(book)
-    for trial, step in zip(table["trial_id"].to_pylist(), table["step"].to_pylist(), strict=True):
-        seen.setdefault(trial, []).append(step)
-    found = []
-    last = {r["trial_id"]: r["last_step"] for r in stored.ends(book).to_pylist()}
-    for trial in stored.plan(book)["trial_id"].to_pylist():
-        have = seen.get(trial, [])
-        twice = [s for s, n in Counter(have).items() if n > 1]
-        missing = {s for s in logged if s <= last.get(trial, -1)} - set(have)
-        if twice or missing or trial not in last or sorted(have)[-1:] != [last[trial]]:
-            found.append(f"{trial}: twice {twice[:3]}, missing {sorted(missing)[:3]}")
-    return found
-
-
-def differences(store: str, reference: str) -> list[str]:
-    """Return in what a sweep differs from one that nobody killed; nothing if bit-equal."""
-    mine, other = (stored.open_sweep(where, NAME) for where in (store, reference))
-    found = []
-    tables: dict[str, tuple[pa.Table, pa.Table]] = {
-        "rows": (stored.rows(mine), stored.rows(other)),
-        "ends": (stored.ends(mine), stored.ends(other)),
-    }
-    for name, (a, b) in tables.items():
-        if a.num_rows != b.num_rows:
-            found.append(f"{name}: {a.num_rows}, not {b.num_rows}")
-        else:
-            found += [f"{name}: {c}" for c in b.column_names if not a[c].equals(b[c])]
-    return found
 
 
 def wait_for_claim(launched: Process, store: str, launch: int) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import chaos
+from benchmarks import chaos, invariants
+from benchmarks.launched import Process
 from sweeper import sweep
 from sweeper.launch import run_inline
 from sweeper.loading import load_grid
@@ -48,10 +49,10 @@ def reference(tmp_path: Path, grid: Path) -> str:
     return where
 
 
-def assert_as_if_nobody_had_killed(store: str, reference: str, reader: chaos.Reader) -> None:
-    assert chaos.faults(store, 50, 12_000) == []
-    assert chaos.differences(store, reference) == []
-    assert chaos.late_commits(store) == 0
+def assert_as_if_nobody_had_killed(store: str, reference: str, reader: invariants.Reader) -> None:
+    assert invariants.faults(store, 50, 12_000) == []
+    assert invariants.differences(store, reference) == []
+    assert invariants.late_commits(store) == 0
     assert reader.problems == []
     assert reader.reads
 
@@ -60,8 +61,8 @@ def test_a_launch_killed_with_all_its_workers_ends_with_the_undisturbed_rows(
     tmp_path: Path, grid: Path, reference: str
 ) -> None:
     store = str(tmp_path / "killed")
-    reader = chaos.Reader(store, 50, 12_000)
-    first = chaos.Process.start(grid, store)
+    reader = invariants.Reader(store, 50, 12_000)
+    first = Process.start(grid, store)
     second = None
     try:
         assert chaos.wait_for_claim(first, store, 0)
@@ -69,14 +70,14 @@ def test_a_launch_killed_with_all_its_workers_ends_with_the_undisturbed_rows(
         assert chaos.wait_for_checkpoint(first, store)
         assert chaos.strike(first, "both", store, 0)
         assert first.family() == []
-        second = chaos.Process.start(grid, store)
+        second = Process.start(grid, store)
         assert second.process.wait(timeout=120) == 0
     finally:
         reader.stop()
         for launched in (first, second):
             if launched is not None:
                 launched.kill_all()
-    assert max(c["resumed_at"] for c in chaos.claims(store, 1)) > 0
+    assert max(c["resumed_at"] for c in invariants.claims(store, 1)) > 0
     assert_as_if_nobody_had_killed(store, reference, reader)
 
 
@@ -85,7 +86,7 @@ def test_three_kills_at_random_moments_leave_no_trace(
     tmp_path: Path, grid: Path, reference: str
 ) -> None:
     store = str(tmp_path / "killed")
-    reader = chaos.Reader(store, 50, 12_000)
+    reader = invariants.Reader(store, 50, 12_000)
     campaign = chaos.Campaign(grid, store, random.Random(0), window=2)
     reader.start()
     try:
