@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
-from sweeper import parts
+from sweeper import parts, sql
 from sweeper.errors import StoreError
 from sweeper.launch import ended_trials, pack_rows
 from sweeper.ledger import Ledger, PackState, Part, Record
@@ -93,6 +93,32 @@ def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:
         return table
     ids = table["trial_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     return table.take(pa.array(np.sort(np.unique(ids, return_index=True)[1])))
+
+
+def nested(plan: pa.Table) -> pa.Table:
+    """Return a plan with one struct column a part, null where a trial hasn't the part.
+
+    Fields whose names differ in case only are told apart, see `sweeper.sql.distinct`.
+    """
+    columns = {name: plan[name].combine_chunks() for name in plan.column_names}
+    return pa.table(_nested(columns))
+
+
+def _nested(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    heads: dict[str, dict[str, pa.Array]] = {}
+    for path, column in columns.items():
+        head, dot, rest = path.partition(".")
+        heads.setdefault(head, {})[rest if dot else ""] = column
+    found: dict[str, pa.Array] = {}
+    for head, inner in heads.items():
+        if "" in inner:
+            found[head] = inner[""]
+            continue
+        fields = _nested(inner)
+        absent = inner["name"].is_null() if "name" in inner else None
+        names = sql.distinct(list(fields))
+        found[head] = pa.StructArray.from_arrays(list(fields.values()), names=names, mask=absent)
+    return found
 
 
 def ends(ledger: Ledger) -> pa.Table:

@@ -88,7 +88,7 @@ class _Sources:
         """Create the tables of schema `facts` and the view `metrics`; return the files read."""
         ledger, connection = self.ledger, self.connection
         connection.execute("create schema facts")
-        _table(connection, "facts.plan", plan)
+        _table(connection, "facts.plan", snapshot.nested(plan))
         _table(connection, "facts.listed", snapshot.listed(ledger))
         _table(connection, "facts.attempts", snapshot.attempts(ledger))
         shared = self._supersede()
@@ -182,43 +182,10 @@ def _create_trials(connection: sql.Connection) -> list[str]:
     return list(config)
 
 
-def _config(paths: Iterable[str]) -> dict[str, str]:
-    """Return for each column of the config its SQL: one struct a part, the rest as it is."""
-    tree: dict[str, list[str]] = {part: [] for part in PARTS}
-    flat: dict[str, str] = {}
-    for path in sorted(paths):
-        head, dot, _ = path.partition(".")
-        if dot:
-            tree.setdefault(head, []).append(path)
-        else:
-            flat[head] = f"p.{sql.identifier(path)}"
-    return {head: _part(head, paths) for head, paths in tree.items()} | flat
-
-
-def _part(head: str, paths: list[str]) -> str:
-    if not paths:
-        return "null::struct(name varchar)"
-    packed = _struct(paths, len(head) + 1)
-    name = f"{head}.name"
-    if name not in paths:
-        return packed
-    return f"case when p.{sql.identifier(name)} is not null then {packed} end"
-
-
-def _struct(paths: list[str], offset: int) -> str:
-    fields: dict[str, list[str]] = {}
-    for path in paths:
-        fields.setdefault(path[offset:].partition(".")[0], []).append(path)
-    packed = [
-        f"{sql.identifier(field)} := "
-        + (
-            f"p.{sql.identifier(inner[0])}"
-            if len(inner[0]) == offset + len(field)
-            else _struct(inner, offset + len(field) + 1)
-        )
-        for field, inner in fields.items()
-    ]
-    return f"struct_pack({', '.join(packed)})"
+def _config(names: Iterable[str]) -> dict[str, str]:
+    """Return for each column of the config its SQL; a part that no trial has is null."""
+    absent = dict.fromkeys(PARTS, "null::struct(name varchar)")
+    return absent | {name: f"p.{sql.identifier(name)}" for name in names}
 
 
 def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]) -> None:

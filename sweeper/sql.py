@@ -130,52 +130,69 @@ def query(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> 
     try:
         if parameters:
             return connection.execute(text, list(parameters)).to_arrow_table()
-        return connection.sql(exact(connection, text)).to_arrow_table()
+        return _plain(connection.sql(exact(connection, text)).to_arrow_table())
     except duckdb.Error as error:
         raise QueryError(explain(error)) from None
 
 
-def exact(connection: Connection, text: str) -> str:
-    """Return `text` with the fields of structs looked up by their exact spelling.
+TWIN = "\ue000"
+"""Ends the name of a field that another one's differs from in case only. DuckDB folds the case of
+names, everywhere and down to its scans, so that ``task.N`` would read ``task.n``."""
 
-    DuckDB folds the case of names, so that ``task.N`` would read ``task.n``. Where the view
-    `trials` has a struct with two such fields, a reference to one becomes one by position.
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return `names` such that no two are equal when folded: twins get `TWIN` at their end.
+
+    The one that is in lower case keeps its name.
     """
-    shapes = _colliding(connection)
-    if not shapes:
+    folded = [name.casefold() for name in names]
+    return [
+        name + TWIN if folded.count(fold) > 1 and name != fold else name
+        for name, fold in zip(names, folded, strict=True)
+    ]
+
+
+def exact(connection: Connection, text: str) -> str:
+    """Return `text` with the fields of the structs of `trials` looked up by exact spelling.
+
+    Raises:
+        QueryError: A field that has a twin is asked for in brackets.
+    """
+    twins = _twins(connection)
+    if not twins:
         return text
-    (raw,) = connection.sql(f"select json_serialize_sql({literal(text)})").fetchall()[0]
+    ((raw,),) = connection.sql(f"select json_serialize_sql({literal(text)})").fetchall()
     edits: list[tuple[int, int, str]] = []
     for node in _nodes(json.loads(raw)):
+        _refuse_brackets(node, twins)
         outputs = {id(x) for x in node.get("select_list") or []}
         for child in _columns(node):
             names = [str(name) for name in child["column_names"]]
-            replaced = _by_position(names, shapes)
-            if replaced is not None:
+            found = _spelled(names, twins)
+            if found is not None:
                 start = int(child["query_location"])
+                end = start + int(child["query_location_length"])
                 named = id(child) in outputs and not child.get("alias")
                 suffix = f" as {identifier(names[-1])}" if named else ""
-                edits.append(
-                    (start, start + int(child["query_location_length"]), replaced + suffix)
-                )
+                edits.append((start, end, ".".join(map(identifier, found)) + suffix))
     content = text.encode()
     for start, end, new in sorted(edits, reverse=True):
         content = content[:start] + new.encode() + content[end:]
     return content.decode()
 
 
-def _colliding(connection: Connection) -> dict[str, list[str]]:
-    """Return the structs of `trials` that have two fields of one folded name: name to fields."""
+def _twins(connection: Connection) -> dict[str, set[str]]:
+    """Return the fields of structs of `trials` that end with `TWIN`: struct to plain names."""
     try:
         schema = connection.sql("select * from trials limit 0").to_arrow_table().schema
     except duckdb.CatalogException:
         return {}
-    found: dict[str, list[str]] = {}
+    found: dict[str, set[str]] = {}
     for column in schema:
         if pa.types.is_struct(column.type):
-            fields = [child.name for child in column.type]
-            if len({f.casefold() for f in fields}) < len(fields):
-                found[column.name] = fields
+            names = {f.name.removesuffix(TWIN) for f in column.type if f.name.endswith(TWIN)}
+            if names:
+                found[column.name] = names
     return found
 
 
@@ -187,17 +204,50 @@ def _columns(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield child
 
 
-def _by_position(names: Sequence[str], shapes: dict[str, list[str]]) -> str | None:
-    """Return the reference `names` with its colliding field by position; None if it has none."""
+def _spelled(names: list[str], twins: dict[str, set[str]]) -> list[str] | None:
+    """Return the reference `names` to the field of that very spelling; None if it stands so."""
     for at, name in enumerate(names[:-1]):
-        fields = shapes.get(name)
-        if fields is not None and names[at + 1] in fields:
-            folded = [f.casefold() for f in fields]
-            if folded.count(names[at + 1].casefold()) == 1:
-                return None
-            prefix = ".".join(identifier(n) for n in names[: at + 1])
-            return f"struct_extract_at({prefix}, {fields.index(names[at + 1]) + 1})"
+        if names[at + 1] in twins.get(name, ()):
+            return [*names[: at + 1], names[at + 1] + TWIN, *names[at + 2 :]]
     return None
+
+
+def _refuse_brackets(node: dict[str, Any], twins: dict[str, set[str]]) -> None:
+    asked = "ARRAY_EXTRACT" in str(node.get("type")) or "_extract" in str(node.get("function_name"))
+    for child in _nodes(node) if asked else ():
+        name = str(child.get("column_names", [""])[-1])
+        if name in twins:
+            fields = ", ".join(sorted(twins[name]))
+            raise QueryError(
+                f"{name}[...]: the case of {fields} would be lost. Write {name}.FIELD instead."
+            )
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Return `table` without `TWIN` in any name."""
+    if TWIN not in str(table.schema):
+        return table
+    schema = pa.schema([_plain_field(field) for field in table.schema])
+    columns = [
+        _renamed(column.combine_chunks(), field.type) if pa.types.is_struct(field.type) else column
+        for column, field in zip(table.columns, schema, strict=True)
+    ]
+    return pa.table(columns, schema=schema)
+
+
+def _plain_field(field: pa.Field) -> pa.Field:
+    kind = field.type
+    if pa.types.is_struct(kind):
+        kind = pa.struct([_plain_field(child) for child in kind])
+    return pa.field(field.name.removesuffix(TWIN), kind)
+
+
+def _renamed(array: pa.Array, kind: pa.StructType) -> pa.Array:
+    children = [
+        _renamed(child, f.type) if pa.types.is_struct(f.type) else child
+        for child, f in zip(array.flatten(), kind, strict=True)
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
 
 
 def mask(expression: str, cells: pa.Table) -> NDArray[np.bool_]:

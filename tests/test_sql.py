@@ -14,7 +14,8 @@ from sweeper import sql
 def views() -> sql.Connection:
     """A view `trials` whose struct has two fields that differ only in case."""
     task = pa.StructArray.from_arrays(
-        [pa.array(["a", "b"]), pa.array([30, 40]), pa.array([100, 200])], names=["name", "N", "n"]
+        [pa.array(["a", "b"]), pa.array([30, 40]), pa.array([100, 200])],
+        names=sql.distinct(["name", "N", "n"]),
     )
     connection = sql.connect()
     connection.register("rows", pa.table({"task": task, "id": [1, 2]}))
@@ -36,6 +37,8 @@ def views() -> sql.Connection:
         ("select task.N, count(*) as k from trials group by task.N order by task.N",
          {"N": [30, 40], "k": [1, 1]}),
         ("with x as (select task.N as m from trials) select max(m) as m from x", {"m": [40]}),
+        ("select sum(t.task.N) as s from (select any_value(task) as task from trials group by id) t"
+         " where true", {"s": [70]}),
         ('select "task"."n" as n from trials where id in (select id from trials where task.N=30)',
          {"n": [100]}),
         ("select task.name, 'ü' as u, task.N from trials order by id",
@@ -47,6 +50,19 @@ def test_fields_are_looked_up_by_their_exact_spelling(
 ) -> None:
     with views:
         assert sql.query(views, query).to_pydict() == expected
+
+
+def test_whole_structs_come_out_with_their_plain_names(views: sql.Connection) -> None:
+    with views:
+        rows = sql.query(views, "select task from trials order by id").to_pylist()
+    assert rows[0] == {"task": {"name": "a", "N": 30, "n": 100}}
+
+
+@pytest.mark.parametrize("query", ["select task['n'] from trials", "select task['N'] from trials",
+                                   "select struct_extract(task, 'N') from trials"])  # fmt: skip
+def test_a_field_with_a_twin_is_refused_in_brackets(views: sql.Connection, query: str) -> None:
+    with views, pytest.raises(sql.QueryError, match="the case of N would be lost"):
+        sql.query(views, query)
 
 
 def test_a_locked_connection_reads_only_what_it_was_given(tmp_path: Path) -> None:

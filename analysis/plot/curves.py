@@ -28,7 +28,8 @@ def draw_curves(
         provenance: What to print below.
 
     Raises:
-        UsageError: Another suffix, no trial to show, or trials with different criteria.
+        UsageError: Another suffix, no trial to show, trials with different criteria, or a file
+            that can't be written.
     """
     check_suffix(path)
     curves = learning_curves(connection, where=where)

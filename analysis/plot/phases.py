@@ -62,7 +62,7 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
     """Draw `diagram` to `path`, a PNG or SVG by its suffix.
 
     Raises:
-        UsageError: Another suffix.
+        UsageError: Another suffix, or a file that can't be written.
     """
     check_suffix(path)
     with mpl.rc_context(STYLE):
@@ -108,7 +108,9 @@ class _Paint:
         self.censored = False
         self.missing = False
         shown = [c.value for c in diagram.cells if c.value is not None and self._flat(c) is None]
-        if diagram.kind == "steps":
+        if not shown:
+            pass  # nothing to scale: a colour bar would make up its ends
+        elif diagram.kind == "steps":
             self.norm = _log_norm([max(1, v) for v in shown])
         elif diagram.kind == "number":
             self.norm = _number_norm([float(v) for v in shown])
@@ -172,7 +174,7 @@ class _Paint:
 
 
 def _log_norm(values: Sequence[float]) -> Normalize:
-    low, high = (min(values), max(values)) if values else (1, 10)
+    low, high = min(values), max(values)
     if high < 2 * low:
         middle = (low * high) ** 0.5
         low, high = middle / 2, middle * 2
@@ -180,8 +182,6 @@ def _log_norm(values: Sequence[float]) -> Normalize:
 
 
 def _number_norm(values: Sequence[float]) -> Normalize:
-    if not values:
-        return Normalize(0, 1)
     low, high = min(values), max(values)
     if low > 0 and high >= 100 * low:
         return LogNorm(low, high)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure, SubFigure
 
+from analysis.phase import writing
 from analysis.provenance import Provenance
 from sweeper.errors import UsageError
 
@@ -56,15 +58,28 @@ class Sheet:
         bottom.text(left, 0.3, provenance.footer, va="bottom", fontsize=6.5, color=FAINT)
 
     def save(self, path: Path, handles: list[Any]) -> None:
-        """Add the legend and write the file with its provenance inside."""
+        """Add the legend and write the file with its provenance inside.
+
+        Raises:
+            UsageError: It can't be written.
+        """
         if handles:
             self._legend(handles)
         footer, criterion = self.provenance.footer, self.provenance.criterion
-        about = {"Title": self.title, "Source": footer, "Description": f"{criterion}\n{footer}"}
+        about: dict[str, str | None] = {
+            "Title": self.title,
+            "Source": footer,
+            "Description": f"{criterion}\n{footer}",
+        }
+        drawn = BytesIO()
         if path.suffix == ".svg":
-            self.figure.savefig(path, metadata={**about, "Creator": "sweeper", "Date": None})
+            about |= {"Creator": "sweeper", "Date": None}
+            self.figure.savefig(drawn, format="svg", metadata=about)
         else:
-            self.figure.savefig(path, dpi=160, metadata={**about, "Software": None})
+            about |= {"Software": None}
+            self.figure.savefig(drawn, format="png", dpi=160, metadata=about)
+        with writing(path) as file:
+            file.write(drawn.getvalue())
 
     def _legend(self, handles: list[Any]) -> None:
         sizes = [len(handle.get_label()) + 6 for handle in handles]
