@@ -90,7 +90,7 @@ def agenda(grid: Grid, ledger: Ledger | None, *, workers: int) -> Agenda:
         return plan
     _check_log(grid, ledger)
     damage, void = _damage(ledger)
-    ends = _latest(ended_trials(ledger), void)
+    ends = _latest(ended_trials(ledger, without=void))
     status = _status(grid, ledger, table, ends, void)
     open_ = [i for i in open_packs(ledger.state) if i not in void]
     in_open = set(pack_rows(ledger, open_)["trial_id"].to_pylist()) if open_ else set()
@@ -131,37 +131,44 @@ def _check_log(grid: Grid, ledger: Ledger) -> None:
 
 
 def _damage(ledger: Ledger) -> tuple[list[str], set[str]]:
-    """Return what is wrong with listed files, and the packs that have to be trained again."""
+    """Return what is wrong with listed files, and the packs that have to be trained again.
+
+    Every file is read and its checksum proven: a launch builds on them.
+    """
     state = ledger.state
     messages: list[str] = []
     void: set[str] = set()
+    lists = {path: parts.corrupt(ledger.files, {"path": path, "sha256": sha})
+             for path, sha in state.files.items()
+             if any(p.path == path and not p.void for p in state.packs.values())}  # fmt: skip
+    messages += [message for message in lists.values() if message]
     for pack in state.packs.values():
+        if pack.void:
+            continue
         listed = [part for _, part in (*pack.parts, *pack.ends)]
-        found = [m for part in listed if not pack.void and (m := parts.damaged(ledger.files, part))]
+        found = [m for part in listed if (m := parts.corrupt(ledger.files, part))]
         messages += found
-        if found:
+        if found or lists[pack.path]:
             void.add(pack.id)
     for part in state.compacted:
-        if message := parts.damaged(ledger.files, part):
+        if message := parts.corrupt(ledger.files, part):
             messages.append(message)
             void |= state.compacted_by[part.path]
-    for part in state.compacted:  # a compacted file goes as a whole
-        if void & state.compacted_by[part.path]:
-            void |= state.compacted_by[part.path]
     grown = True
-    while grown:  # what went on from a damaged pack goes with it
-        heirs = {p.id for p in state.packs.values() if void & set(p.parents)} - void
-        grown = bool(heirs)
-        void |= heirs
-    return messages, void
+    while grown:  # what went on from a damaged pack, or shares a file with it, goes with it
+        before = len(void)
+        void |= {p.id for p in state.packs.values() if void & set(p.parents)}
+        for part in state.compacted:
+            if void & state.compacted_by[part.path]:
+                void |= state.compacted_by[part.path]
+        grown = len(void) > before
+    return messages, {i for i in void if not state.packs[i].void}
 
 
-def _latest(ends: pa.Table, void: set[str]) -> dict[str, Record]:
+def _latest(ends: pa.Table) -> dict[str, Record]:
     """Return for each trial the end after its most steps, as the row of `ended_trials`."""
     found: dict[str, Record] = {}
     for row in ends.to_pylist():
-        if row["pack_id"] in void:
-            continue
         before = found.get(row["trial_id"])
         if before is None or row["steps"] >= before["steps"]:
             found[row["trial_id"]] = row
@@ -214,7 +221,7 @@ def _reached(
     ):
         return {
             i
-            for i, end in _latest(ended_trials(ledger), void).items()
+            for i, end in _latest(ended_trials(ledger, without=void)).items()
             if i in short and end["status"] == "generalized"
         }
     return reached(ledger, {i: grid.criteria[tasks[i]] for i in short})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -126,7 +126,7 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
             sink.flush(done=True)
     except (SupersededError, DrainedError, StoreError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if len(pack.trials) > 1:
             return _split(sink, pack)
         lines = traceback.format_exception(error)
@@ -194,14 +194,21 @@ def pack_rows(ledger: Ledger, pack_ids: Sequence[str]) -> pa.Table:
     return pa.concat_tables(tables).sort_by([("pack_id", "ascending"), ("position", "ascending")])
 
 
-def ended_trials(ledger: Ledger, pack_ids: Sequence[str] | None = None) -> pa.Table:
+def ended_trials(
+    ledger: Ledger, pack_ids: Sequence[str] | None = None, *, without: Collection[str] = ()
+) -> pa.Table:
     """Return the ends that count: the columns of `ENDS`, and pack_id and attempt.
 
     A trial that was carried on has one row for each time that it ended.
+
+    Args:
+        ledger: The sweep's ledger.
+        pack_ids: The packs to look at; None for all.
+        without: Packs to leave out.
     """
     tables = []
     for pack, attempt, part, cutoff in ledger.state.ends():
-        if pack_ids is not None and pack not in pack_ids:
+        if pack in without or (pack_ids is not None and pack not in pack_ids):
             continue
         table = parts.read(ledger.files, part)
         if cutoff is not None:

@@ -266,8 +266,14 @@ class Ledger:
                 f"{files.location(META)}: format {meta['format']}, written by a newer sweeper. "
                 f"This one reads up to {FORMAT}: upgrade it. Nothing was changed."
             )
+        if not {"format", "name", "points_per_decade"} <= meta.keys():
+            raise StoreError(
+                f"{files.location(META)}: damaged: it must hold format, name and "
+                "points_per_decade. Restore it from a backup; nothing was changed."
+            )
         ledger = cls(files, meta)
         ledger.refresh()
+        ledger.check_no_gap()
         return ledger
 
     @classmethod
@@ -275,6 +281,25 @@ class Ledger:
         """Return the ledger in `files`, begun with `meta` if there was none."""
         files.create(META, _bytes({"format": FORMAT, **meta}))
         return cls.open(files)
+
+    def check_no_gap(self) -> None:
+        """Check that no record is missing.
+
+        Raises:
+            StoreError: A later one is there, or files that only records can have made.
+        """
+        missing = _path(self.number + 1)
+        later = self.files.paths("log", after=missing)
+        if later and self.files.size(missing) is None:
+            raise StoreError(
+                f"{self.files.location(missing)}: missing, though {later[0]} is there. Restore it "
+                "from a backup; nothing was changed."
+            )
+        if self.number == 0 and self.files.paths("metrics") and self.files.size(missing) is None:
+            raise StoreError(
+                f"{self.files.location('log')}: empty, though the sweep was launched. Restore it "
+                "from a backup; nothing was changed."
+            )
 
     def refresh(self) -> bool:
         """Read what was appended since; return whether there was anything."""
@@ -301,6 +326,11 @@ class Ledger:
                 self.state.fold(record)
                 self.number += 1
                 return
+
+
+def first_record() -> str:
+    """Return the path of the first record of every log."""
+    return _path(1)
 
 
 def _path(number: int) -> str:

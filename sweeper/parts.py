@@ -75,6 +75,18 @@ def content(files: Files, entry: Record) -> bytes:
 REMEDY = "`sweeper launch` trains its trials again; all others are untouched."
 
 
+def corrupt(files: Files, entry: Part | Record) -> str | None:
+    """Return what is wrong with a listed file, its checksum proven; None if nothing is."""
+    if isinstance(entry, Part) and (message := damaged(files, entry)):
+        return message
+    part = entry if isinstance(entry, dict) else {"path": entry.path, "sha256": entry.sha256}
+    try:
+        content(files, part)
+    except StoreError as error:
+        return str(error).removesuffix(f" {REMEDY}")
+    return None
+
+
 def damaged(files: Files, part: Part) -> str | None:
     """Return what is wrong with a listed file by its size alone; None if nothing is."""
     size = files.size(part.path)

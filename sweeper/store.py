@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+import psutil
 from filelock import FileLock, Timeout
 
 from sweeper.errors import BusyError, StoreError, SweeperError
@@ -64,7 +65,9 @@ def driving(files: Files, launch_id: str) -> Iterator[None]:
             lock.acquire(timeout=0)
         elif is_fresh(lease := read_lease(files)):
             raise Timeout(str(lease))
-    except Timeout:
+    except OSError as error:
+        if not isinstance(error, Timeout):
+            raise StoreError(f"{files.uri}: can't be written: {error.strerror}.") from None
         who = read_lease(files) or {}
         raise BusyError(
             f"{files.uri}: process {who.get('pid', '?')} on {who.get('host', '?')} is launching "
@@ -109,4 +112,6 @@ def read_lease(files: Files) -> Record | None:
 
 def is_fresh(lease: Record | None) -> bool:
     """Return whether a driver is alive behind `lease`."""
-    return lease is not None and time.time() - float(lease.get("at", 0)) < STALE_S
+    if lease is None or time.time() - float(lease.get("at", 0)) >= STALE_S:
+        return False
+    return lease.get("host") != socket.gethostname() or psutil.pid_exists(int(lease["pid"]))

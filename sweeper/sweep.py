@@ -17,10 +17,11 @@ import pyarrow as pa
 from sweeper import parts
 from sweeper.agenda import Agenda, Counts, agenda
 from sweeper.compaction import compact, sweep_out
+from sweeper.errors import StoreError
 from sweeper.files import Files
 from sweeper.grid import Grid
 from sweeper.launch import Launcher, PackTask, run_inline
-from sweeper.ledger import META, Ledger
+from sweeper.ledger import META, Ledger, Record, first_record
 from sweeper.provenance import provenance
 from sweeper.sink import STOP, stop_requested
 from sweeper.store import driving, is_fresh, join, open_sweep, read_lease
@@ -106,15 +107,7 @@ class Launched:
 def begin(grid: Grid, ledger: Ledger, plan: Agenda, launch_id: str, *, device: str) -> Launched:
     """Write the launch and its packs to the ledger; return the tasks."""
     files = ledger.files
-    digest = sha256("\n".join(plan.table["trial_id"].to_pylist()).encode()).hexdigest()[:24]
-    listed = next(
-        (
-            r["plan"]
-            for r in ledger.state.launches.values()
-            if r["plan"]["path"] == f"plans/{digest}.parquet"
-        ),
-        None,
-    ) or parts.write(files, f"plans/{digest}.parquet", plan.table, steps=None)
+    listed = _write_plan(ledger, plan, launch_id)
     if plan.void:
         ledger.append({"kind": "void", "pack_ids": plan.void, "why": plan.damage})
     ledger.append(
@@ -148,6 +141,16 @@ def begin(grid: Grid, ledger: Ledger, plan: Agenda, launch_id: str, *, device: s
         PackTask(files.uri, launch_id, i, device, threads) for i in (*plan.restored, *plan.packs)
     ]
     return Launched(ledger, launch_id, tasks, plan.counts, plan.counts.new)
+
+
+def _write_plan(ledger: Ledger, plan: Agenda, launch_id: str) -> Record:
+    """Return the entry of the plan's file; one that an earlier launch wrote serves again."""
+    digest = sha256("\n".join(plan.table["trial_id"].to_pylist()).encode()).hexdigest()[:24]
+    for record in reversed(ledger.state.launches.values()):
+        entry: Record = record["plan"]
+        if digest in entry["path"] and parts.corrupt(ledger.files, entry) is None:
+            return entry
+    return parts.write(ledger.files, f"plans/{digest}-{launch_id}.parquet", plan.table, steps=None)
 
 
 def launch(
@@ -223,7 +226,14 @@ def peek(uri: str) -> Ledger | None:
     if "://" not in uri and not os.path.isdir(uri):  # noqa: PTH112
         return None
     files = Files.at(uri)
-    return Ledger.open(files) if files.size(META) is not None else None
+    if files.size(META) is None:
+        if files.size(first_record()) is None:
+            return None
+        raise StoreError(
+            f"{files.location(META)}: missing, though the sweep has a log. Restore it from a "
+            "backup: it holds the sweep's format, name and points_per_decade."
+        )
+    return Ledger.open(files)
 
 
 def request_stop(files: Files, launch_id: str) -> None:

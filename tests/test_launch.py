@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sweeper import sweep
 from sweeper.agenda import agenda
 from sweeper.launch import PackTask, ended_trials, run_inline, run_pack
+from tests import toy
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
 
@@ -199,3 +201,19 @@ def test_a_task_whose_pack_was_finished_by_another_does_nothing(tmp_path: Path, 
     for task in kept:
         run_pack(task)
     assert ledger(store).number == before
+
+
+def test_a_trial_that_exits_fails_alone(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = toy.train
+
+    def leave(pack: Any, sink: Any, checkpoints: Any) -> None:
+        if "diverges" in pack.column("task.fate"):
+            raise SystemExit(7)
+        train(pack, sink, checkpoints)
+
+    monkeypatch.setattr(toy, "train", leave)
+    grid = toy_grid(tmp_path, "task.fate=well,diverges", "task.shift=0", "task.rate=1.0")
+    outcome = run(grid, store, workers=1)
+    assert (outcome.counts.done, outcome.counts.failed, outcome.exit_code) == (2, 2, 3)

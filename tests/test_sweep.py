@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from sweeper import sweep
+from analysis.views import open_views
+from sweeper import sql, sweep
 from sweeper.agenda import Agenda, agenda
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
-from sweeper.launch import PackTask, ended_trials
-from sweeper.store import driving, join
+from sweeper.launch import PackTask, ended_trials, run_inline
+from sweeper.store import driving, is_fresh, join
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
 LONG = ("stop.after_generalization=false", "task.shift=0")
@@ -146,8 +153,6 @@ def test_a_second_driver_is_refused_and_named(tmp_path: Path, store: str) -> Non
 
 
 def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, store: str) -> None:
-    import subprocess
-    import sys
 
     files = Files.at(join(store, "toy"), create=True)
     code = (
@@ -163,10 +168,6 @@ def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, st
 def test_a_full_disk_is_a_clear_error_and_nothing_is_lost(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import resource
-    import signal
-    import subprocess
-    import sys
 
     grid = toy_grid(tmp_path)
     code = f"""
@@ -183,8 +184,6 @@ except StoreFullError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert resource
-    assert signal
     assert (
         "no space left. What was committed is whole: free some space and launch again."
         in done.stdout
@@ -212,3 +211,90 @@ def test_an_unusable_store_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="can't be created"):
         run(toy_grid(tmp_path), str(tmp_path / "file"))
+
+
+def _damage(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "delete":
+        path.unlink()
+    elif how == "truncate":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        content[len(content) // 3] ^= 0xFF
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["delete", "truncate", "flip"])
+@pytest.mark.parametrize("folder", ["metrics", "ends", "plans", "packs"])
+def test_a_launch_mends_whatever_file_is_damaged(
+    folder: str, how: str, tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path)
+    run(grid, store)
+    expected = rows(store)
+    generalized = sum(status == "generalized" for status in statuses(store).values())
+    _damage(next((Path(join(store, "toy")) / folder).iterdir()), how)
+    assert run(grid, store).counts.done == 12
+    assert rows(store).equals(expected)
+    assert_whole(store, grid)
+    with open_views(ledger(store)) as views:
+        counted = sql.query(views, "select count(*) as n, count(t2) as g from delays").to_pylist()
+    assert counted == [{"n": 12, "g": generalized}]
+
+
+def test_a_missing_record_of_the_log_is_named_and_nothing_is_begun_anew(
+    tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path)
+    run(grid, store)
+    folder = Path(join(store, "toy"))
+    first = folder / "log" / "000000000001.json"
+    content = first.read_bytes()
+    first.unlink()
+    with pytest.raises(StoreError, match=r"log/000000000001\.json: missing, though log/"):
+        run(grid, store)
+    first.write_bytes(content)
+    (folder / "sweep.json").rename(folder / "aside")
+    with pytest.raises(StoreError, match=r"sweep\.json: missing, though the sweep has a log"):
+        run(grid, store)
+    (folder / "aside").rename(folder / "sweep.json")
+    assert run(grid, store).counts.done == 12
+    (folder / "sweep.json").write_text("{}")
+    with pytest.raises(StoreError, match="damaged: it must hold format, name and"):
+        run(grid, store)
+
+
+def test_a_smaller_horizon_leaves_longer_trials_as_long_as_they_are(
+    tmp_path: Path, store: str
+) -> None:
+    options = ("task.pause=0.01", "task.shift=0", "stop.after_generalization=false")
+    grid = toy_grid(tmp_path, *options)
+
+    def drain(tasks: Sequence[PackTask]) -> None:
+        timer = threading.Timer(0.6, sweep.request_stop, (ledger(store).files, tasks[0].launch_id))
+        timer.start()
+        run_inline(tasks)
+        timer.join()
+
+    run(grid, store, workers=1, launcher=drain)
+    short = toy_grid(tmp_path, "steps=5", *options)
+    assert run(short, store, workers=1).counts.done == 6
+    with open_views(ledger(store)) as views:
+        found = sql.query(
+            views,
+            "select t.last_step as a, d.last_step as b, max(m.step) as c, any_value(t.steps) as s "
+            "from trials t join delays d using (trial_id) join metrics m using (trial_id) "
+            "group by all",
+        ).to_pylist()
+    assert all(row["a"] == row["b"] == row["c"] <= row["s"] for row in found)
+    assert all(row["a"] > 5 for row in found)
+
+
+def test_a_driver_that_was_killed_is_not_at_work() -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    lease = {"host": socket.gethostname(), "pid": int(dead.stdout), "at": time.time()}
+    assert not is_fresh(lease)
+    assert is_fresh({**lease, "pid": os.getpid()})
+    assert is_fresh({**lease, "host": "elsewhere"})
+    assert not is_fresh({**lease, "host": "elsewhere", "at": time.time() - 60})

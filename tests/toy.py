@@ -18,6 +18,7 @@ from sweeper.config import BATCHED, DRAWN, Section
 from sweeper.config import Config as AnyConfig
 from sweeper.errors import PackTooLargeError
 from sweeper.packing import Pack
+from sweeper.schema import logged_steps
 from sweeper.sink import Sink
 
 
@@ -109,7 +110,7 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
             sink.end(done, "generalized", last_step=step, steps=step)
             alive = [i for i in alive if i not in broken and i not in done]
             steps |= dict.fromkeys([*broken, *done], step)
-        if not alive or step == pack.run.steps:
+        if not alive or step >= pack.run.steps:
             break
         if checkpoints.due():
             checkpoints.save(step, _payload(step, steps, state))
@@ -117,7 +118,7 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
         for i in alive:
             state[i] = state[i] * (1 - rates[i] * 1e-3) + 1e-3
         step += 1
-    last = max(s for s in logged if s <= step)
+    last = logged_steps(pack.run.points_per_decade, step)[-1]
     sink.end(alive, "censored", last_step=last, steps=step)
     keep = {i: state[i] for i in pack.trial_ids if checkpoints.keeps(i)}
     checkpoints.finish(step, _payload(step, steps, keep) if keep else None)

@@ -22,6 +22,7 @@ from sweeper.checkpoint import Checkpoints, Saved
 from sweeper.criterion import RISING
 from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
+from sweeper.schema import logged_steps
 from sweeper.sink import Sink
 from trainables import modular_arithmetic, sparse_recovery
 from trainables.blocks import Block
@@ -195,7 +196,7 @@ class _Loop:
         if len(positions):
             self.aside |= self._states(positions.tolist())
             self.steps[positions] = self.step
-            last = max(s for s in self.pack.run.logged_steps() if s <= self.step)
+            last = logged_steps(self.pack.run.points_per_decade, self.step)[-1]
             ids = [self.ids[p] for p in positions]
             self.sink.end(ids, status, last_step=last, steps=self.step)
 
