@@ -1,7 +1,8 @@
 """A YAML file as plain values that remember where they stand.
 
 YAML 1.2: ``1e-3`` is a float, ``no`` is a string, a duplicate key is an error. Aliases, tags,
-deep nesting and huge files are refused before they are expanded: a grid file never needs them.
+merge keys, deep nesting and huge files are refused before they are expanded: a grid file never
+needs them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionStartEvent, NodeEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    MappingStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
 
 from sweeper.errors import ConfigError
 
@@ -130,7 +138,8 @@ def _reason(error: MarkedYAMLError) -> str:
 
 def _unsafe(text: str, source: str) -> Iterator[str]:
     """Yield the first thing in the file's events that a grid file may not hold."""
-    depth = nodes = 0
+    nodes = 0
+    open_: list[int | None] = []  # of each mapping around, how many nodes it has; None for a list
     for event in _yaml().parse(text):
         mark = event.start_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
@@ -138,17 +147,26 @@ def _unsafe(text: str, source: str) -> Iterator[str]:
             yield f"{where}: alias *{event.anchor}. Aliases aren't allowed: write the value out."
         if isinstance(event, NodeEvent):
             nodes += 1
+            inside = open_[-1] if open_ else None
+            if inside is not None:
+                open_[-1] = inside + 1
+                if inside % 2 == 0 and _merges(event):
+                    yield f"{where}: merge key <<. Merge keys aren't allowed: write the keys out."
             if nodes > MAX_NODES:
                 yield f"{where}: more than {MAX_NODES} values. Use linspace, logspace or range."
             tag = getattr(event, "tag", None)
             if tag:
                 yield f"{where}: tag {tag}. Tags aren't allowed: write the plain value."
         if isinstance(event, CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
+            open_.append(0 if isinstance(event, MappingStartEvent) else None)
+            if len(open_) > MAX_DEPTH:
                 yield f"{where}: nested too deeply. At most {MAX_DEPTH} levels."
-        elif type(event).__name__.endswith("EndEvent") and depth:
-            depth -= 1
+        elif isinstance(event, CollectionEndEvent):
+            open_.pop()
+
+
+def _merges(key: NodeEvent) -> bool:
+    return isinstance(key, ScalarEvent) and key.value == "<<" and key.implicit[0]
 
 
 def _plain(node: Any, path: Path_, document: Document) -> Any:

@@ -63,6 +63,24 @@ def test_aliases_tags_depth_and_size_are_refused_where_they_stand() -> None:
     assert refusal("[" * 100_000).startswith("g.yaml:1:21: nested")
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("fixed:\n  <<: {steps: 20}\n", "2:3"), ("a: [1, {b: c, <<: {d: 1}}]\n", "1:15"),
+        ("<<: [{a: 1}]\n", "1:1"), ("a: &x {b: 1}\nc: {d: {e: [f]}, <<: *x}\n", "2:18"),
+    ],
+)  # fmt: skip
+def test_a_merge_key_is_refused_where_it_stands(text: str, place: str) -> None:
+    assert refusal(text) == (
+        f"g.yaml:{place}: merge key <<. Merge keys aren't allowed: write the keys out."
+    )
+
+
+@pytest.mark.parametrize("text", ["{a: <<}", "[<<, <<]", "{'<<': 1}"])
+def test_what_only_looks_like_a_merge_key_is_text(text: str) -> None:
+    assert "<<" in str(parse_value(text, "x"))
+
+
 def test_a_file_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.document.MAX_NODES", 100)
     assert refusal("a: [" + "1, " * 200 + "]") == (
@@ -94,7 +112,7 @@ def test_a_file_that_can_not_be_read_says_why(
 
 
 @settings(deadline=None)
-@given(st.text(max_size=60) | st.text("{}[]:,-&*!|>'\"#%@` \n\tab1.", max_size=60))
+@given(st.text(max_size=60) | st.text("{}[]:,-&*!|>'\"#%@` \n\tab1.<", max_size=60))
 def test_any_text_is_a_document_or_a_clear_error(text: str) -> None:
     message = "g.yaml"
     try:
