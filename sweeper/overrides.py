@@ -3,7 +3,7 @@
 `KEY` is a key of the file (``seeds``, ``resources.cpu``) or a dotted path of the config;
 ``KEY=V1,V2`` makes it an axis. An override replaces what the file says of that path,
 wherever it says it. Text in quotes, and a list in brackets, stays one value; a list of lists
-is an axis of vectors.
+is an axis of vectors. `exclude` is one rule as it stands, or a list of rules in brackets.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _apply(document: Document, key: str, right: str, source: str) -> None:
     if key in ("fixed", "grid") or head == "grid":
         raise ConfigError(f"{source}: {key} is no value. Name a path below it. {EXAMPLE}")
     if head in GridFile.model_fields:
-        value = right if head == "exclude" else _value(right, source)
+        value = _rules(right, source) if head == "exclude" else _value(right, source)
         if isinstance(value, _Many):
             value = value.values
         _forget_below(document, tuple(key.split(".")))
@@ -88,6 +88,15 @@ def _value(right: str, source: str) -> Any:
     if isinstance(value, dict) and set(value) & set(AXIS_KINDS):
         return _Many(value)
     return value
+
+
+def _rules(right: str, source: str) -> Any:
+    """Return a list of rules where the right side is one in YAML, else the rule that it is."""
+    try:
+        value = parse_value(right, source)
+    except ConfigError:
+        return right  # SQL needn't be YAML
+    return value if isinstance(value, list) else right
 
 
 def _several(right: str, source: str) -> _Many:

@@ -108,6 +108,13 @@ def test_an_axis_can_be_added_where_the_file_has_no_grid() -> None:
         ("seeds=3,5", lambda g: g.seeds == [3, 5]),
         ("seeds=[3,5]", lambda g: g.seeds == [3, 5]),
         ("steps=7", lambda g: g.steps == 7),
+        ('exclude=["optimizer.lr < 0.15"]', lambda g: g.file.excludes == ["optimizer.lr < 0.15"]),
+        (
+            "exclude=[optimizer.lr < 0.15, 'task.n in (50, 51)']",
+            lambda g: g.file.excludes == ["optimizer.lr < 0.15", "task.n in (50, 51)"],
+        ),
+        ("exclude=[]", lambda g: g.file.excludes == []),
+        ("exclude=task.n in (50, 51)", lambda g: g.file.excludes == ["task.n in (50, 51)"]),
         ("steps=1e3", lambda g: g.steps == 1000),
         ("fixed.steps=7", lambda g: g.steps == 7),
         ("name=other", lambda g: g.name == "other"),
