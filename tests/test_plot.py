@@ -103,6 +103,31 @@ def test_curves_of_nothing_or_of_different_criteria_are_refused(tmp_path: Path) 
             assert str(caught.value).startswith(message)
 
 
+def test_a_diagram_without_any_delay_has_no_colour_bar(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    plan = [
+        Planned(
+            f"t{k}", f"c{k}", config=config(model__depth=1 + k % 2, optimizer__lr=10.0 ** (k // 2))
+        )
+        for k in range(4)
+    ]
+    launch = made.launch(plan)
+    pack = made.pack([p.trial_id for p in plan])
+    attempt = made.claim(pack, launch)
+    for k, p in enumerate(plan):
+        rows = curve(p.trial_id, [0, 1000], train_acc=[0.1, 0.2], test_acc=[0.1, 0.1])
+        status = "diverged" if k == 0 else "censored"
+        made.rows(pack, attempt, rows, [end(p.trial_id, status, 1000)])
+    with open_views(made.ledger) as connection:
+        provenance = Provenance.of(made.ledger, connection)
+        diagram = phase_diagram(connection, X, Y)
+        draw_phase(diagram, tmp_path / "a.svg", provenance)
+    text = (tmp_path / "a.svg").read_text()
+    assert ">confusion<" in text
+    assert ">diverged<" in text
+    assert "delay t2 - t1 (optimizer steps)" not in text
+
+
 def test_a_figure_of_another_suffix_is_refused(tmp_path: Path) -> None:
     ledger = make(tmp_path).ledger
     with open_views(ledger) as connection:
