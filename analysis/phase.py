@@ -219,7 +219,7 @@ def flat(table: pa.Table) -> pa.Table:
     while any(pa.types.is_struct(f.type) for f in table.schema):
         table = table.flatten()
     for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
+        if pa.types.is_nested(field.type) or pa.types.is_interval(field.type):
             values = [plain(value, field.type) for value in table.column(index).to_pylist()]
             texts = [None if v is None else json.dumps(v, default=str) for v in values]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))

@@ -20,6 +20,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from analysis.phase import flat, plain, writing
 from analysis.views import open_views
 from sweeper import sql as door
 from sweeper import store
@@ -175,48 +176,61 @@ def sql(
         output: Where to; None for the terminal.
         form: One of `FORMATS`; None goes by the suffix of `output`, or is a table.
         everything: Every trial ever run instead of the latest grid.
+
+    Raises:
+        UsageError: The format is unknown or contradicts the suffix, or the file can't be written.
     """
-    suffix = output.suffix.removeprefix(".") if output else ""
-    form = form or (suffix if suffix in FORMATS else "csv" if output else "table")
-    if form not in FORMATS:
-        raise UsageError(f"format {form!r} is unknown. One of: {', '.join(FORMATS)}.")
-    if form == "parquet" and output is None:
-        raise UsageError("parquet isn't for the terminal. Name a file with -o.")
+    form = _form(output, form)
     with open_views(store.open_sweep(where, name), everything=everything) as views:
         door.check_read_only(query)
         result = door.query(views, query)
     write(result, output, form)
 
 
+def _form(output: Path | None, form: str | None) -> str:
+    """Return the format to write, which the suffix of `output` and `form` agree on."""
+    listed = ", ".join(FORMATS)
+    if form is not None and form not in FORMATS:
+        raise UsageError(f"format {form!r} is unknown. One of: {listed}.")
+    if output is None:
+        if form == "parquet":
+            raise UsageError("parquet isn't for the terminal. Name a file with -o.")
+        return form or "table"
+    suffix = output.suffix.removeprefix(".").lower()
+    if suffix in FORMATS:
+        if form not in (None, suffix):
+            raise UsageError(f"{output}: the suffix says {suffix}, --format says {form}. Drop one.")
+        return suffix
+    if form is None:
+        raise UsageError(f"{output}: the suffix names no format. Add --format, one of: {listed}.")
+    return form
+
+
 def write(result: pa.Table, output: Path | None, form: str) -> None:
     """Write a result as table, csv, json (an object a line) or parquet; None is the terminal."""
-    if form == "parquet":
-        pq.write_table(result, output)
+    if form == "parquet" and output is not None:
+        with writing(output) as file:
+            pq.write_table(result, file)
         return
     if form == "csv":
         sink = pa.BufferOutputStream()
-        pa_csv.write_csv(_flat(result), sink)
+        pa_csv.write_csv(flat(result), sink)
         text = sink.getvalue().to_pybytes().decode()
     elif form == "json":
-        lines = (json.dumps(row, default=str, allow_nan=False) for row in result.to_pylist())
-        text = "".join(f"{line}\n" for line in lines)
+        text = _json_lines(result)
     else:
         text = render(result)
     if output is None:
         sys.stdout.write(text)
     else:
-        output.write_text(text)
+        with writing(output) as file:
+            file.write(text.encode())
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    """Return `table` with structs as dotted columns, and lists as JSON."""
-    while any(pa.types.is_struct(f.type) for f in table.schema):
-        table = table.flatten()
-    for index, column in enumerate(table.schema):
-        if pa.types.is_list(column.type):
-            texts = [None if v is None else json.dumps(v) for v in table[column.name].to_pylist()]
-            table = table.set_column(index, column.name, pa.array(texts, pa.string()))
-    return table
+def _json_lines(result: pa.Table) -> str:
+    kinds = {field.name: field.type for field in result.schema}
+    rows = ({k: plain(v, kinds[k]) for k, v in row.items()} for row in result.to_pylist())
+    return "".join(f"{json.dumps(row, default=str, allow_nan=False)}\n" for row in rows)
 
 
 def render(result: pa.Table) -> str:

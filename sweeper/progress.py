@@ -192,7 +192,10 @@ def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = N
     else:
         text += "; nothing to do"
     if grid.n_collapsed:
-        text += f" ({grid.n_collapsed} cells collapsed: they differ only in axes that don't apply)"
+        n = grid.n_collapsed
+        text += (
+            f" ({n} {'cell' if n == 1 else 'cells'} collapsed: each means the same as another one)"
+        )
     return text
 
 
