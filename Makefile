@@ -55,8 +55,8 @@ check-long: setup  ## run what is too slow for check, at most 60 minutes
 	$(BIN)/python -m pytest -m "long or root" --timeout 3600
 
 bench: setup  ## run the benchmarks side by side with their peers
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/packing.py
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.packing
 
 format: setup  ## format the code and mend what ruff can
 	$(BIN)/ruff format .

@@ -15,7 +15,7 @@ from sweeper.loading import load_grid
 
 GRID = """
 name: chaos
-fixed: {steps: 12_000}
+fixed: {steps: 40_000}
 grid:
   - product:
       task.name: [sparse_recovery]
@@ -50,7 +50,7 @@ def reference(tmp_path: Path, grid: Path) -> str:
 
 
 def assert_as_if_nobody_had_killed(store: str, reference: str, reader: invariants.Reader) -> None:
-    assert invariants.faults(store, 50, 12_000) == []
+    assert invariants.faults(store, 50, 40_000) == []
     assert invariants.differences(store, reference) == []
     assert invariants.late_commits(store) == 0
     assert reader.problems == []
@@ -61,7 +61,7 @@ def test_a_launch_killed_with_all_its_workers_ends_with_the_undisturbed_rows(
     tmp_path: Path, grid: Path, reference: str
 ) -> None:
     store = str(tmp_path / "killed")
-    reader = invariants.Reader(store, 50, 12_000)
+    reader = invariants.Reader(store, 50, 40_000)
     first = Process.start(grid, store)
     second = None
     try:
@@ -86,7 +86,7 @@ def test_three_kills_at_random_moments_leave_no_trace(
     tmp_path: Path, grid: Path, reference: str
 ) -> None:
     store = str(tmp_path / "killed")
-    reader = invariants.Reader(store, 50, 12_000)
+    reader = invariants.Reader(store, 50, 40_000)
     campaign = chaos.Campaign(grid, store, random.Random(0), window=2)
     reader.start()
     try:
