@@ -133,16 +133,10 @@ def _expressions(query: str) -> Iterator[dict[str, Any]]:
     with sql.connect(threads=1) as connection:
         (text,) = connection.execute("select json_serialize_sql(?)", [query]).fetchone() or ("{}",)
     (statement,) = json.loads(text)["statements"]
-    stack: list[Any] = [statement["node"]["select_list"]]
-    if len(stack[0]) != 1:
+    selected = statement["node"]["select_list"]
+    if len(selected) != 1:
         raise sql.QueryError("a rule is one condition.")
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            yield node
-            stack.extend(node.values())
-        elif isinstance(node, list):
-            stack.extend(node)
+    yield from sql.nodes(selected)
 
 
 def _find(names: Sequence[str], types: Types) -> str:

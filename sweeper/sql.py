@@ -97,14 +97,15 @@ def check_read_only(query: str) -> None:
     tree = json.loads(text)
     if tree.get("error"):
         raise QueryError("only queries are allowed: select, from, with, describe, summarize.")
-    for node in _nodes(tree):
+    for node in nodes(tree):
         if _WRITES.match(str(node.get("type", ""))):
             raise QueryError(
                 "the store is read-only here: the query contains a statement that writes."
             )
 
 
-def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+def nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    """Yield every mapping in a syntax tree, in no particular order."""
     stack = [tree]
     while stack:
         node = stack.pop()
@@ -163,7 +164,7 @@ def exact(connection: Connection, text: str) -> str:
         return text
     ((raw,),) = connection.sql(f"select json_serialize_sql({literal(text)})").fetchall()
     edits: list[tuple[int, int, str]] = []
-    for node in _nodes(json.loads(raw)):
+    for node in nodes(json.loads(raw)):
         _refuse_brackets(node, twins)
         outputs = {id(x) for x in node.get("select_list") or []}
         for child in _columns(node):
@@ -214,7 +215,7 @@ def _spelled(names: list[str], twins: dict[str, set[str]]) -> list[str] | None:
 
 def _refuse_brackets(node: dict[str, Any], twins: dict[str, set[str]]) -> None:
     asked = "ARRAY_EXTRACT" in str(node.get("type")) or "_extract" in str(node.get("function_name"))
-    for child in _nodes(node) if asked else ():
+    for child in nodes(node) if asked else ():
         name = str(child.get("column_names", [""])[-1])
         if name in twins:
             fields = ", ".join(sorted(twins[name]))
