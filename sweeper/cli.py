@@ -372,11 +372,9 @@ def schema() -> None:
 
 def main() -> None:
     """Run the command line; a mistake on it is exit code 2."""
-    here = os.getcwd()  # noqa: PTH109 - a trainable of the user's own lives in the working folder
-    sys.path.insert(0, here)
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    )
+    # A trainable of the user's own lives in the working folder. Behind everything else: a folder
+    # of theirs that is called analysis must not hide ours. Ray's workers take over the path.
+    sys.path.append(str(Path.cwd()))
     app()
 
 

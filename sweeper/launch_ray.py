@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -50,6 +51,8 @@ OBJECT_STORE = 80 << 20
 
 
 def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
+    here = str(Path.cwd())  # Ray puts it first, where a folder of the user's could hide ours
+    sys.path[:] = [*(path for path in sys.path if path != here), here]
     run_pack(PackTask(**config["task"]))
     return {"done": True}
 

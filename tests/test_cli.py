@@ -276,3 +276,22 @@ def test_stop_drains_a_launch_from_outside(grid_file: str, store: str) -> None:
 
 def test_colours_are_only_for_a_terminal(finished: str) -> None:
     assert "\x1b" not in sweeper("status", "--store", finished).stdout
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "ray"])
+def test_a_trainable_in_the_working_folder_is_found_and_hides_nothing_of_ours(
+    inline: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text((Path(__file__).parent / "toy.py").read_text())
+    for name in ("analysis", "trainables", *(["sweeper"] if inline else [])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not ours')")
+    (tmp_path / "mine.yaml").write_text(TOY.replace("tests.toy", "mine"))
+    command = "import sys; sys.path.pop(0); from sweeper.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "launch", "mine.yaml", *(["--inline"] if inline else [])],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "12 trials: 12 done"

@@ -267,8 +267,16 @@ def _tick_labels(axis: Axis) -> list[str]:
     full = [axis.label(value) for value in axis.values]
     if not axis.categorical:
         short = [f"{value:.3g}" for value in axis.values]
+        if axis.log and any("e" in label for label in short):  # then all of them, to compare
+            short = [_power(value) for value in axis.values]
         full = short if len(set(short)) == len(short) else full
     return [_plain_exponent(label) for label in full]
+
+
+def _power(value: float) -> str:
+    """Return `value` in powers of ten with three digits: 0.000316 as 3.16e-04."""
+    mantissa, _, exponent = f"{value:.2e}".partition("e")
+    return f"{float(mantissa):g}e{exponent}"
 
 
 def _plain_exponent(label: str) -> str:
