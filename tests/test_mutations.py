@@ -20,9 +20,9 @@ PARTS = ("sweeper", "trainables", "analysis", "tests", "grids", "pyproject.toml"
 MUTATIONS = {
     # packed equals alone
     "rows aren't padded to eights": (
-        "trainables/sparse_recovery.py",
-        "ROWS = 8",
-        "ROWS = 1",
+        "trainables/blocks.py",
+        "EIGHT = 8",
+        "EIGHT = 1",
         "tests/test_loop.py",
     ),
     "a pack draws from its first trial's seed": (
