@@ -40,6 +40,8 @@ def open_views(
 ) -> sql.Connection:
     """Return a locked connection with the views over what `ledger` holds at its `number`.
 
+    Ask it by `sweeper.sql.query`: DuckDB itself would read ``task.N`` as ``task.n``.
+
     Args:
         ledger: The sweep's ledger.
         everything: Show the trials of all grids the sweep ever had, not of the latest only.

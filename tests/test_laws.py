@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from analysis.views import open_views
-from sweeper import api
+from sweeper import api, sql
 from sweeper.store import open_sweep
 from tests.packs import SPARSE, trial
 from trainables.sparse_recovery import instance_of
@@ -211,12 +211,13 @@ def test_laws_7_and_30_what_is_selected_decides_what_is_learnt(tmp_path: Path) -
     grid = api.load_grid(Path(__file__).parents[1] / "grids" / "selection.yaml")
     assert api.launch(grid, store, inline=True).exit_code == 0
     views = open_views(open_sweep(store, "selection"))
-    reached = views.execute("""
-        select task.N, selection.tau, count(t2),
-               quantile_disc(coalesce(t2, 1_000_000), 0.5)
+    table = sql.query(views, """
+        select task.N, selection.tau, count(t2) as reached,
+               quantile_disc(coalesce(t2, 1_000_000), 0.5) as median
         from trials join delays using (trial_id)
         where task.name = 'sparse_recovery' group by all order by all
-    """).fetchall()  # fmt: skip
+    """)  # fmt: skip
+    reached = list(zip(*table.to_pydict().values(), strict=True))
     for N in (30, 40, 50):
         counts = [count for n, _, count, _ in reached if n == N]
         assert counts == sorted(counts, reverse=True)
