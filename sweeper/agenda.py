@@ -91,9 +91,10 @@ def agenda(grid: Grid, ledger: Ledger | None, *, workers: int) -> Agenda:
     _check_log(grid, ledger)
     damage, void = _damage(ledger)
     ends = _latest(ended_trials(ledger, without=void))
-    status = _status(grid, ledger, table, ends, void)
+    status = _status(grid, ledger, table, ends)
     open_ = [i for i in open_packs(ledger.state) if i not in void]
-    in_open = set(pack_rows(ledger, open_)["trial_id"].to_pylist()) if open_ else set()
+    listed = pack_rows(ledger, open_)
+    in_open = set(listed["trial_id"].to_pylist())
     ids = table["trial_id"].to_pylist()
     fresh = np.array(
         [s in ("new", "longer") and i not in in_open for i, s in zip(ids, status, strict=True)],
@@ -105,11 +106,9 @@ def agenda(grid: Grid, ledger: Ledger | None, *, workers: int) -> Agenda:
         Counts(len(ids), tally["done"], tally["new"] + tally["longer"], tally["failed"]),
         table, workers, void=sorted(void), damage=damage,
     )  # fmt: skip
-    if open_:
-        rows = pack_rows(ledger, open_)
-        keep = pc.is_in(rows["trial_id"], pa.array(sorted(wanted), pa.string()))
-        having = set(rows.filter(keep)["pack_id"].to_pylist())
-        plan.restored = [i for i in open_ if i in having]
+    keep = pc.is_in(listed["trial_id"], pa.array(sorted(wanted), pa.string()))
+    having = set(listed.filter(keep)["pack_id"].to_pylist())
+    plan.restored = [i for i in open_ if i in having]
     starts = [
         _start(ledger, ends[i]) if s == "longer" else None
         for i, s, f in zip(ids, status, fresh, strict=True)
@@ -175,9 +174,7 @@ def _latest(ends: pa.Table) -> dict[str, Record]:
     return found
 
 
-def _status(
-    grid: Grid, ledger: Ledger, table: pa.Table, ends: dict[str, Record], void: set[str]
-) -> list[str]:
+def _status(grid: Grid, ledger: Ledger, table: pa.Table, ends: dict[str, Record]) -> list[str]:
     """Return for each trial: done, failed, new, or longer (it goes on from its end)."""
     ids = table["trial_id"].to_pylist()
     lead = next(iter(grid.config.parts), None)
@@ -189,7 +186,9 @@ def _status(
     }  # fmt: skip
     stops = grid.file.stop.after_generalization
     reached = (
-        _reached(grid, ledger, dict(zip(ids, tasks, strict=True)), short, void) if stops else set()
+        _reached(grid, ledger, dict(zip(ids, tasks, strict=True)), {i: ends[i] for i in short})
+        if stops
+        else set()
     )
     found = []
     for trial_id in ids:
@@ -204,9 +203,9 @@ def _status(
 
 
 def _reached(
-    grid: Grid, ledger: Ledger, tasks: dict[str, str], short: set[str], void: set[str]
+    grid: Grid, ledger: Ledger, tasks: dict[str, str], short: dict[str, Record]
 ) -> set[str]:
-    """Return those of the trials `short` of the horizon that have both t1 and t2.
+    """Return those of the trials that ended `short` of the horizon that have both t1 and t2.
 
     Trusts the recorded status where the criterion is the one they were trained under.
     """
@@ -219,11 +218,7 @@ def _reached(
         for record in ledger.state.launches.values()
         for task, c in now.items()
     ):
-        return {
-            i
-            for i, end in _latest(ended_trials(ledger, without=void)).items()
-            if i in short and end["status"] == "generalized"
-        }
+        return {i for i, end in short.items() if end["status"] == "generalized"}
     return reached(ledger, {i: grid.criteria[tasks[i]] for i in short})
 
 
