@@ -298,3 +298,16 @@ def test_a_driver_that_was_killed_is_not_at_work() -> None:
     assert is_fresh({**lease, "pid": os.getpid()})
     assert is_fresh({**lease, "host": "elsewhere"})
     assert not is_fresh({**lease, "host": "elsewhere", "at": time.time() - 60})
+
+
+def test_a_log_that_was_emptied_is_said_and_nothing_is_begun_anew(
+    tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path)
+    run(grid, store)
+    folder = Path(join(store, "toy"))
+    (folder / "log").rename(folder / "aside")
+    with pytest.raises(StoreError, match="log: empty, though the sweep was launched"):
+        run(grid, store)
+    (folder / "aside").rename(folder / "log")
+    assert run(grid, store).counts.done == 12
