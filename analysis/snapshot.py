@@ -81,9 +81,12 @@ def check(ledger: Ledger) -> None:
 
 
 def launches(ledger: Ledger, *, everything: bool) -> list[Record]:
-    """Return the launches whose grids are shown: the latest, or all in order."""
-    records = list(ledger.state.launches.values())
-    return records if everything else records[-1:]
+    """Return the launches whose trials are shown: the latest and those beside it, or all."""
+    known = ledger.state.launches
+    if everything or not known:
+        return list(known.values())
+    last = next(reversed(known.values()))
+    return [*(known[i] for i in last.get("beside", ())), last]
 
 
 def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:

@@ -36,7 +36,11 @@ CRITERIA = pa.schema(
 
 
 def open_views(
-    ledger: Ledger, *, everything: bool = False, criteria: Mapping[str, Criterion] | None = None
+    ledger: Ledger,
+    *,
+    everything: bool = False,
+    criteria: Mapping[str, Criterion] | None = None,
+    plan: pa.Table | None = None,
 ) -> sql.Connection:
     """Return a locked connection with the views over what `ledger` holds at its `number`.
 
@@ -47,6 +51,7 @@ def open_views(
         everything: Show the trials of all grids the sweep ever had, not of the latest only.
         criteria: Task to the criterion that `delays` and `cells` follow, instead of the one
             that the last launch recorded.
+        plan: Show these trials and no others: columns of `sweeper.grid.Grid.table`.
 
     Raises:
         StoreError: Files that the ledger lists are missing or torn; names all of them.
@@ -55,7 +60,8 @@ def open_views(
     shown = snapshot.launches(ledger, everything=everything)
     recorded = {t: Criterion(**c) for t, c in snapshot.criteria(shown).items()}
     connection = sql.connect()
-    readable = _Sources(ledger, connection).create(snapshot.plan(ledger, shown))
+    wanted = snapshot.plan(ledger, shown) if plan is None else plan
+    readable = _Sources(ledger, connection).create(wanted)
     config = _create_trials(connection)
     _create_delays(connection, {**recorded, **(criteria or {})})
     _create_cells(connection, config)

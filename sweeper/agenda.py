@@ -71,19 +71,22 @@ class Agenda:
         return len(self.restored) + len(self.packs)
 
 
-def agenda(grid: Grid, ledger: Ledger | None, *, workers: int) -> Agenda:
+def agenda(
+    grid: Grid, ledger: Ledger | None, *, workers: int, table: pa.Table | None = None
+) -> Agenda:
     """Return what is to be done for `grid` beyond what `ledger` holds.
 
     Args:
         grid: What is wanted.
         ledger: What there is; None for an empty store.
         workers: Packs that can run at the same time.
+        table: The wanted trials, where they aren't those of the grid: columns of `Grid.table`.
 
     Raises:
         UsageError: The logged steps differ from the store's, or trials should go on whose
             final checkpoints weren't kept.
     """
-    table = grid.table()
+    table = grid.table() if table is None else table
     if ledger is None:
         plan = Agenda(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
         _new_packs(grid, plan, table, [None] * table.num_rows, workers)

@@ -8,16 +8,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import pyarrow as pa
 
 from analysis.views import open_views
-from sweeper import sql, store
+from sweeper import driver, sql, store, sweep
 from sweeper.agenda import Agenda
+from sweeper.driver import Launched, Outcome, Runner
 from sweeper.grid import Grid
-from sweeper.launch_ray import launch_on_ray
+from sweeper.launch_ray import on_ray
 from sweeper.loading import load_grid
-from sweeper.sweep import Launched, Outcome, launch_inline
 
 __all__ = ["launch", "load_grid", "query"]
 
@@ -49,12 +50,17 @@ def launch(
     Raises:
         SweeperError: With a remedy.
     """
+    with runner(grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
+        return sweep.launch(grid, where, here, announce=announce, started=started)
+
+
+def runner(
+    grid: Grid, *, address: str = "local", inline: bool = False, max_concurrent: int | None = None
+) -> AbstractContextManager[Runner]:
+    """Return what runs the packs of `grid`; use it as a context manager, see `launch`."""
     if inline:
-        return launch_inline(grid, where, announce=announce, started=started)
-    return launch_on_ray(
-        grid, where, address=address, max_concurrent=max_concurrent,
-        announce=announce, started=started,
-    )  # fmt: skip
+        return nullcontext(driver.inline(grid))
+    return on_ray(grid, address=address, max_concurrent=max_concurrent)
 
 
 def query(where: str, name: str, text: str, *, everything: bool = False) -> pa.Table:

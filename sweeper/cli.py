@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from sweeper.agenda import Agenda
-    from sweeper.sweep import Launched
+    from sweeper.driver import Launched, Runner
+    from sweeper.grid import Grid
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -133,15 +134,8 @@ def launch(
                 stopper.arm(launched)
                 monitor.start(launched)
 
-            if inline:
-                outcome = sweep.launch_inline(loaded, store, announce=announce, started=started)
-            else:
-                from sweeper.launch_ray import launch_on_ray
-
-                outcome = launch_on_ray(
-                    loaded, store, address=address, max_concurrent=max_concurrent,
-                    announce=announce, started=started,
-                )  # fmt: skip
+            with _runner(loaded, address, inline, max_concurrent) as runner:
+                outcome = sweep.launch(loaded, store, runner, announce=announce, started=started)
     counts = outcome.counts
     code = outcome.exit_code if not stopper.signal or not counts.new else 128 + stopper.signal
     if as_json:
@@ -154,6 +148,18 @@ def launch(
         )
         out.print(f"{counts.trials} trials: {counts.done} done{failed}{rest}", markup=False)
     raise typer.Exit(code)
+
+
+def _runner(
+    grid: Grid, address: str, inline: bool, max_concurrent: int | None
+) -> AbstractContextManager[Runner]:
+    if inline:
+        from sweeper import driver
+
+        return nullcontext(driver.inline(grid))
+    from sweeper.launch_ray import on_ray
+
+    return on_ray(grid, address=address, max_concurrent=max_concurrent)
 
 
 class _Stopper:

@@ -59,6 +59,7 @@ class Grid:
         steps: Horizon in optimizer steps.
         slabs: The cells.
         text: The file's text and the overrides, for the provenance.
+        overrides: What the command line changed of it.
         rules: The exclusion rules.
     """
 
@@ -68,6 +69,7 @@ class Grid:
     slabs: tuple[Slab, ...]
     text: str = ""
     rules: tuple[Rule, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -14,7 +14,8 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,11 +32,10 @@ import ray
 from ray import tune
 from ray.exceptions import RayError
 
-from sweeper.agenda import Agenda
+from sweeper.driver import Runner, device
 from sweeper.errors import ClusterError, StoreError, StoreFullError
 from sweeper.grid import Grid
 from sweeper.launch import PackTask, run_pack
-from sweeper.sweep import Launched, Outcome, device, launch
 
 WAVE = 500
 """Most Tune trials of one `Tuner`: its state grows with them and is rewritten whole."""
@@ -173,16 +173,20 @@ class Cluster:
             ray.shutdown()
 
 
-def launch_on_ray(
-    grid: Grid,
-    where: str,
-    *,
-    address: str = "local",
-    max_concurrent: int | None = None,
-    announce: Callable[[Agenda], None] = lambda _: None,
-    started: Callable[[Launched], None] = lambda _: None,
-) -> Outcome:
-    """Launch `grid` into the store `where` on Ray; arguments as in `sweeper.api.launch`."""
+@contextmanager
+def on_ray(
+    grid: Grid, *, address: str = "local", max_concurrent: int | None = None
+) -> Iterator[Runner]:
+    """Yield the runner that trains the packs of `grid` on Ray.
+
+    Args:
+        grid: Says what a pack needs.
+        address: See `Cluster`.
+        max_concurrent: Most packs at the same time; None for as many as there is room for.
+
+    Raises:
+        ClusterError: The cluster can't be reached, or no node has room for one pack.
+    """
     resources = grid.file.resources
     with Cluster(address) as cluster:
         room = cluster.room(resources.cpu, resources.gpu)
@@ -191,13 +195,11 @@ def launch_on_ray(
             most: int | None = workers
         else:  # packs that wait are what makes a cluster grow
             workers, most = max_concurrent or room, max_concurrent
-        return launch(
-            grid, where,
-            lambda tasks: cluster.run(
-                tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=most
-            ),
-            workers=workers, device=device(grid), announce=announce, started=started,
-        )  # fmt: skip
+
+        def launcher(tasks: Sequence[PackTask]) -> None:
+            cluster.run(tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=most)
+
+        yield Runner(launcher, workers, device(grid))
 
 
 def _check_reachable(address: str) -> None:

@@ -26,11 +26,11 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 from sweeper.agenda import Agenda
+from sweeper.driver import Launched, Progress
 from sweeper.errors import SweeperError
 from sweeper.estimate import Estimate
 from sweeper.grid import Grid
 from sweeper.ledger import Ledger
-from sweeper.sweep import Launched, Progress
 
 POLL_S = 0.5
 """Seconds between two looks at the ledger."""

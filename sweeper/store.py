@@ -52,8 +52,52 @@ def open_sweep(uri: str, name: str) -> Ledger:
     return Ledger.open(Files.at(join(uri, name)))
 
 
+class Lease:
+    """Tells readers who drives a sweep, renewed by a thread of its own.
+
+    Attributes:
+        launch_id: The launch that is at work.
+    """
+
+    def __init__(self, files: Files, launch_id: str) -> None:
+        self.launch_id = launch_id
+        self._files = files
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, daemon=True)
+
+    def hold(self, launch_id: str) -> None:
+        """Say that the launch `launch_id` is at work now."""
+        self.launch_id = launch_id
+        self._write()
+
+    def begin(self) -> None:
+        """Write the lease and keep it fresh."""
+        self._write()
+        self._thread.start()
+
+    def end(self) -> None:
+        """Take the lease away."""
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        with suppress(SweeperError):
+            self._files.delete(LEASE)
+
+    def _renew(self) -> None:
+        while not self._over.wait(LEASE_S):
+            with suppress(SweeperError):  # a full disk: the lease grows stale, no harm
+                self._write()
+
+    def _write(self) -> None:
+        lease = {
+            "launch_id": self.launch_id, "host": socket.gethostname(), "pid": os.getpid(),
+            "at": time.time(),
+        }  # fmt: skip
+        self._files.write(LEASE, json.dumps(lease).encode())
+
+
 @contextmanager
-def driving(files: Files, launch_id: str) -> Iterator[None]:
+def driving(files: Files, launch_id: str) -> Iterator[Lease]:
     """Hold the sweep as its only driver, and keep a lease that tells readers so.
 
     Raises:
@@ -63,8 +107,8 @@ def driving(files: Files, launch_id: str) -> Iterator[None]:
     try:
         if lock is not None:
             lock.acquire(timeout=0)
-        elif is_fresh(lease := read_lease(files)):
-            raise Timeout(str(lease))
+        elif is_fresh(found := read_lease(files)):
+            raise Timeout(str(found))
     except OSError as error:
         if not isinstance(error, Timeout):
             raise StoreError(f"{files.uri}: can't be written: {error.strerror}.") from None
@@ -73,33 +117,14 @@ def driving(files: Files, launch_id: str) -> Iterator[None]:
             f"{files.uri}: process {who.get('pid', '?')} on {who.get('host', '?')} is launching "
             "this sweep. Wait for it, or stop it with `sweeper stop`."
         ) from None
-    stop = threading.Event()
-    thread = threading.Thread(target=_renew, args=(files, launch_id, stop), daemon=True)
+    lease = Lease(files, launch_id)
     try:
-        _write_lease(files, launch_id)
-        thread.start()
-        yield
+        lease.begin()
+        yield lease
     finally:
-        stop.set()
-        if thread.ident is not None:
-            thread.join()
-        with suppress(SweeperError):
-            files.delete(LEASE)
+        lease.end()
         if lock is not None:
             lock.release()
-
-
-def _renew(files: Files, launch_id: str, stop: threading.Event) -> None:
-    while not stop.wait(LEASE_S):
-        with suppress(SweeperError):  # a full disk: the lease grows stale, no harm
-            _write_lease(files, launch_id)
-
-
-def _write_lease(files: Files, launch_id: str) -> None:
-    lease = {
-        "launch_id": launch_id, "host": socket.gethostname(), "pid": os.getpid(), "at": time.time()
-    }  # fmt: skip
-    files.write(LEASE, json.dumps(lease).encode())
 
 
 def read_lease(files: Files) -> Record | None:

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper import parts, store, sweep
+from sweeper.driver import Outcome, Runner
 from sweeper.grid import Grid
 from sweeper.launch import ended_trials, run_inline
 from sweeper.ledger import Ledger
 from sweeper.loading import load_grid
 from sweeper.schema import logged_steps
-from sweeper.sweep import Outcome
 
 TOY = """
 name: toy
@@ -38,7 +38,7 @@ def toy_grid(tmp_path: Path, *overrides: str, text: str = TOY) -> Grid:
 
 def run(grid: Grid, where: str, *, workers: int = 2, launcher: Any = run_inline) -> Outcome:
     """Launch `grid` in this process."""
-    return sweep.launch(grid, where, launcher, workers=workers)
+    return sweep.launch(grid, where, Runner(launcher, workers))
 
 
 def ledger(where: str, name: str = "toy") -> Ledger:

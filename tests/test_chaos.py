@@ -10,6 +10,7 @@ import pytest
 from benchmarks import chaos, invariants
 from benchmarks.launched import Process
 from sweeper import sweep
+from sweeper.driver import Runner
 from sweeper.launch import run_inline
 from sweeper.loading import load_grid
 
@@ -45,7 +46,7 @@ def grid(tmp_path: Path) -> Path:
 @pytest.fixture
 def reference(tmp_path: Path, grid: Path) -> str:
     where = str(tmp_path / "reference")
-    sweep.launch(load_grid(grid, []), where, run_inline, workers=1)
+    sweep.launch(load_grid(grid, []), where, Runner(run_inline, 1))
     return where
 
 

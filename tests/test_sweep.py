@@ -16,6 +16,7 @@ import pytest
 from analysis.views import open_views
 from sweeper import sql, sweep
 from sweeper.agenda import Agenda, agenda
+from sweeper.driver import Runner
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
 from sweeper.launch import PackTask, ended_trials, run_inline
@@ -203,7 +204,7 @@ def test_nothing_is_written_before_the_launch_is_agreed_to(tmp_path: Path, store
         raise NoError
 
     with pytest.raises(NoError):
-        sweep.launch(toy_grid(tmp_path), store, lambda _: None, workers=1, announce=refuse)
+        sweep.launch(toy_grid(tmp_path), store, Runner(lambda _: None, 1), announce=refuse)
     assert not Path(store).exists()
 
 

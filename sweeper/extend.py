@@ -1,0 +1,73 @@
+"""Longer horizons: censored trials go on from their checkpoints.
+
+A horizon is no part of a trial's identity, so a trial that was carried on has the id and the rows
+of one that was asked to go as far from the start, bit for bit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analysis import snapshot
+from analysis.views import open_views
+from sweeper import loading, sql, store
+from sweeper.errors import UsageError
+from sweeper.grid import Grid
+from sweeper.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Trials to carry on.
+
+    Attributes:
+        grid: The sweep's grid with the longer horizon.
+        table: The trials, in the columns of `Grid.table`.
+    """
+
+    grid: Grid
+    table: pa.Table
+
+
+def extension(where: str, name: str, steps: int, *, condition: str | None = None) -> Extension:
+    """Return the censored trials of a sweep that are to be trained up to `steps`.
+
+    Args:
+        where: URI of the store.
+        name: The sweep.
+        steps: The horizon, in optimizer steps from the start.
+        condition: SQL over the columns of `trials` and `delays`: which of them; None for all.
+
+    Raises:
+        UsageError: They all went as far already, or the condition means nothing.
+        StoreError: There is no such sweep, or nothing of it was launched yet.
+    """
+    ledger = store.open_sweep(where, name)
+    grid = loading.stored_grid(ledger, [f"steps={steps}"])
+    ids, furthest = _censored(ledger, condition)
+    if ids and furthest >= steps:
+        raise UsageError(
+            f"--steps {steps}: no longer than what these {len(ids)} censored trials have already, "
+            f"{furthest} steps. Ask for more."
+        )
+    plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
+    table = plan.filter(pc.is_in(plan["trial_id"], pa.array(ids, pa.string())))
+    return Extension(grid, table.select(grid.schema.names))
+
+
+def _censored(ledger: Ledger, condition: str | None) -> tuple[list[str], int]:
+    """Return the censored trials that meet `condition`, and the fewest steps that one has."""
+    text = (
+        "select trial_id, steps from trials "
+        "join (select * exclude (last_step) from delays) as d using (trial_id) "
+        "where status = 'censored'"
+    )
+    if condition:
+        text += f" and ({condition})"
+    sql.check_read_only(text)
+    with open_views(ledger) as views:
+        found = sql.query(views, text)
+    return found["trial_id"].to_pylist(), min(found["steps"].to_pylist(), default=0)
