@@ -6,6 +6,7 @@ of one that was asked to go as far from the start, bit for bit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,6 +15,8 @@ import pyarrow.compute as pc
 from analysis import snapshot
 from analysis.views import open_views
 from sweeper import loading, sql, store
+from sweeper.agenda import Agenda
+from sweeper.driver import Launched, Outcome, Runner, drive
 from sweeper.errors import UsageError
 from sweeper.grid import Grid
 from sweeper.ledger import Ledger
@@ -56,6 +59,27 @@ def extension(where: str, name: str, steps: int, *, condition: str | None = None
     plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
     table = plan.filter(pc.is_in(plan["trial_id"], pa.array(ids, pa.string())))
     return Extension(grid, table.select(grid.schema.names))
+
+
+def extend(
+    wanted: Extension,
+    where: str,
+    runner: Runner,
+    *,
+    announce: Callable[[Agenda], None] = lambda _: None,
+    started: Callable[[Launched], None] = lambda _: None,
+) -> Outcome:
+    """Carry the trials of `wanted` on; arguments as in `sweeper.sweep.launch`.
+
+    Raises:
+        UsageError: The final checkpoint of one wasn't kept.
+        BusyError: Another driver is at work on this sweep.
+        StoreError: The store can't be read or written.
+    """
+    with drive(wanted.grid, where, runner) as driver:
+        return driver.train(
+            wanted.grid, wanted.table, adds="extend", announce=announce, started=started
+        )
 
 
 def _censored(ledger: Ledger, condition: str | None) -> tuple[list[str], int]:

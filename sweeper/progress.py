@@ -61,22 +61,29 @@ class Monitor:
         max_failures: int | None = None,
         stop: Callable[[], None] = lambda: None,
     ) -> None:
+        self.stop = stop
         self._show = show
         self._max_failures = max_failures
-        self._stop = stop
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self, launched: Launched) -> None:
-        """Begin to follow `launched`."""
-        self._thread = threading.Thread(target=self._run, args=(launched,), daemon=True)
+        """Begin to follow `launched`, instead of the launch before it."""
+        self._end()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(launched, self._over), daemon=True)
         self._thread.start()
 
-    def _run(self, launched: Launched) -> None:
+    def _end(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, launched: Launched, ending: threading.Event) -> None:
         ledger = Ledger.open(launched.ledger.files)
         asked = False
         while True:
-            over = self._over.wait(POLL_S)
+            over = ending.wait(POLL_S)
             try:
                 progress = launched.progress(ledger)
             except SweeperError:
@@ -86,7 +93,7 @@ class Monitor:
                 limit = self._max_failures
                 if limit is not None and progress.failed >= limit and not asked:
                     asked = True
-                    self._stop()
+                    self.stop()
             if over:
                 return
 
@@ -99,9 +106,7 @@ class Monitor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._end()
 
 
 @contextmanager

@@ -21,7 +21,9 @@ VAGUE = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
 HEAVY = {"torch", "ray"}
 LAZY = {
     "sweeper/__init__.py": r"__getattr__",
-    "sweeper/cli.py": r".*",
+    "sweeper/cli/reading.py": r".*",
+    "sweeper/cli/shell.py": r".*",
+    "sweeper/cli/training.py": r".*",
     "trainables/grokking.py": r"__getattr__",
 }
 """File to the functions whose bodies may import: what keeps `sweeper --help` fast."""

@@ -1,0 +1,56 @@
+"""The commands: parse, call one function, print.
+
+Heavy libraries are imported in the bodies of the commands, so that `sweeper --help` is instant.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sweeper import __version__
+from sweeper.cli import reading, training
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    help="Grids of thousands of small training runs, as phase diagrams of grokking delay.",
+)  # fmt: skip
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"sweeper {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command()(training.launch)
+app.command()(training.plan)
+app.command("ls")(reading.list_sweeps)
+app.command()(reading.status)
+app.command()(reading.sql)
+app.command()(reading.phase)
+app.command()(reading.curves)
+app.command()(training.extend)
+app.command()(training.stop)
+app.command()(training.retry)
+app.command()(reading.schema)
+
+
+def main() -> None:
+    """Run the command line; a mistake on it is exit code 2."""
+    # A trainable of the user's own lives in the working folder. Behind everything else: a folder
+    # of theirs that is called analysis must not hide ours. Ray's workers take over the path.
+    sys.path.append(str(Path.cwd()))
+    app()

@@ -1,0 +1,131 @@
+"""The commands that read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from sweeper.cli.shell import Everything, JsonOption, Name, StoreOption, Where, out, readable_errors
+
+
+def list_sweeps(store: StoreOption = "sweeps", as_json: JsonOption = False) -> None:
+    """List the sweeps of the store."""
+    from sweeper import answers, progress
+    from sweeper import store as stores
+
+    with readable_errors():
+        rows = [answers.status(store, one) for one in stores.sweeps(store)]
+    if as_json:
+        for row in rows:
+            progress.emit(**row.as_dict())
+    elif not rows:
+        out.print(f"no sweep in {store}", markup=False)
+    else:
+        out.print(answers.status_table(rows))
+
+
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The sweep.")] = None,
+    store: StoreOption = "sweeps",
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show progress, rates and failures of one sweep, or of all."""
+    import time
+
+    from rich.live import Live
+
+    from sweeper import answers, progress
+    from sweeper import store as stores
+
+    with readable_errors():
+        names = [name] if name else stores.sweeps(store)
+        if not names:
+            out.print(f"no sweep in {store}", markup=False)
+            return
+        if as_json:
+            for one in names:
+                progress.emit(**answers.status(store, one).as_dict())
+            return
+
+        def render() -> RenderableType:
+            return answers.status_view([answers.status(store, one) for one in names])
+
+        if not watch:
+            out.print(render())
+            return
+        with Live(render(), console=out, refresh_per_second=2) as live:
+            while not all(answers.status(store, one).settled for one in names):
+                time.sleep(2)
+                live.update(render())
+
+
+def sql(
+    name: Name,
+    query: Annotated[
+        str | None, typer.Argument(help="A query; none: an interactive prompt.")
+    ] = None,
+    store: StoreOption = "sweeps",
+    output: Annotated[Path | None, typer.Option("-o", help="Write the result here.")] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="table, csv, json or parquet.")
+    ] = None,
+    everything: Everything = False,
+) -> None:
+    """Ask the views trials, metrics, delays and cells, also while the sweep runs. Read-only."""
+    from sweeper import answers
+
+    with readable_errors():
+        if query is None:
+            answers.prompt(store, name, everything=everything)
+        else:
+            answers.sql(store, name, query, output=output, form=form, everything=everything)
+
+
+def phase(
+    name: Name,
+    x: Annotated[str, typer.Option("--x", help="Axis, e.g. regularizer.strength.")],
+    y: Annotated[str, typer.Option("--y", help="Axis, e.g. selection.tau.")],
+    value: Annotated[str, typer.Option(help="delay, t1, t2, phase or a column.")] = "delay",
+    facet: Annotated[str | None, typer.Option(help="Axis of the small multiples.")] = None,
+    where: Where = None,
+    output: Annotated[Path | None, typer.Option("-o", help="png, svg, csv or parquet.")] = None,
+    store: StoreOption = "sweeps",
+) -> None:
+    """Draw the phase diagram; censored and missing cells are drawn as such."""
+    from sweeper import figures
+
+    with readable_errors():
+        path = figures.phase(
+            store, name, x=x, y=y, value=value, facet=facet, condition=where, output=output
+        )
+    if path is not None:
+        out.print(str(path), markup=False)
+
+
+def curves(
+    name: Name,
+    where: Where = None,
+    output: Annotated[Path, typer.Option("-o", help="png or svg.")] = Path("curves.png"),
+    store: StoreOption = "sweeps",
+) -> None:
+    """Draw the learning curves of some trials."""
+    from sweeper import figures
+
+    with readable_errors():
+        path = figures.curves(store, name, condition=where, output=output)
+    out.print(str(path), markup=False)
+
+
+def schema() -> None:
+    """Print the JSON schema of grid files, for editors."""
+    from sweeper import trainable
+    from sweeper.jsonschema import json_schema
+
+    with readable_errors():
+        config = trainable.load("trainables.grokking").Config
+        typer.echo(json.dumps(json_schema(config), indent=2))

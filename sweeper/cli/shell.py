@@ -1,0 +1,203 @@
+"""What the commands share: options, consoles, errors in red, signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from sweeper.errors import ConfigError, SweeperError, UsageError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from sweeper.agenda import Agenda
+    from sweeper.driver import Launched, Outcome, Runner
+    from sweeper.grid import Grid
+    from sweeper.progress import Monitor
+
+_width = None if sys.stdout.isatty() else 200
+out = Console(highlight=False, soft_wrap=True, width=_width)
+err = Console(stderr=True, highlight=False, soft_wrap=True, width=_width)
+
+ASK_ABOVE = 100_000
+"""Launching more new trials than this asks first, unless --yes."""
+
+GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. seeds=3 or task.N=30,40."),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The sweep.")]
+StoreOption = Annotated[
+    str, typer.Option("--store", envvar="SWEEPER_STORE", help="Folder or URI of the store.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Where = Annotated[str | None, typer.Option(help="SQL condition on the trials or cells to show.")]
+Address = Annotated[
+    str, typer.Option(envvar=["SWEEPER_ADDRESS", "RAY_ADDRESS"], help="local, auto or HOST:PORT.")
+]
+MaxConcurrent = Annotated[int | None, typer.Option(min=1, help="Packs at the same time.")]
+MaxFailures = Annotated[int | None, typer.Option(min=1, help="Stop once this many trials failed.")]
+Inline = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before many trials.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Every trial ever run, not the latest grid.")
+]
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Turn an error that a user can mend into red lines and its exit code."""
+    try:
+        yield
+    except ConfigError as error:
+        for problem in error.problems:
+            _complain(problem)
+        raise typer.Exit(error.exit_code) from None
+    except SweeperError as error:
+        _complain(str(error))
+        raise typer.Exit(error.exit_code) from None
+
+
+def _complain(message: str) -> None:
+    err.print("[bold red]error:[/] ", end="")
+    err.print(message, markup=False)
+
+
+def runner(
+    grid: Grid, address: str, inline: bool, max_concurrent: int | None
+) -> AbstractContextManager[Runner]:
+    """Return what runs the packs of `grid`; use it as a context manager."""
+    if inline:
+        from sweeper import driver
+
+        return nullcontext(driver.inline(grid))
+    from sweeper.launch_ray import on_ray
+
+    return on_ray(grid, address=address, max_concurrent=max_concurrent)
+
+
+class Stopper:
+    """The first Ctrl-C drains a launch: packs save and end. The second one kills it."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._launched: Launched | None = None
+
+    def arm(self, launched: Launched) -> None:
+        """Listen to SIGINT and SIGTERM from now on."""
+        self._launched = launched
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def ask(self) -> None:
+        """Ask the launch to stop."""
+        from sweeper import sweep
+
+        if self._launched is not None:
+            sweep.request_stop(self._launched.ledger.files, self._launched.launch_id)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.signal:
+            err.print("killed; what was committed is safe")
+            os._exit(128 + number)
+        self.signal = number
+        err.print("draining: packs save and end; once more to kill")
+        self.ask()
+
+
+class Shown:
+    """What a training command shows of its launches; made by `showing`.
+
+    Attributes:
+        stopper: Listens to signals.
+    """
+
+    def __init__(
+        self, grid: Grid, monitor: Monitor, *, as_json: bool, quiet: bool, yes: bool
+    ) -> None:
+        self.grid = grid
+        self.stopper = Stopper()
+        self.as_json = as_json
+        self.quiet = quiet
+        self._monitor = monitor
+        self._yes = yes
+
+    def announce(self, agenda: Agenda) -> None:
+        """Say what is to be done, and ask about very many trials."""
+        from sweeper import progress
+
+        for message in agenda.damage:
+            err.print(f"damaged: {message} Its trials are trained again.", markup=False)
+        if self.as_json:
+            progress.emit(**progress.plan_event(self.grid, agenda))
+        elif not self.quiet:
+            out.print(progress.plan_sentence(self.grid, agenda), markup=False)
+        _confirm(agenda.counts.new, yes=self._yes)
+
+    def started(self, launched: Launched) -> None:
+        """Listen to signals, and follow the launch."""
+        self.stopper.arm(launched)
+        self._monitor.start(launched)
+
+    def code(self, outcome: Outcome) -> int:
+        """Return the exit code."""
+        stopped = self.stopper.signal and outcome.counts.new
+        return 128 + self.stopper.signal if stopped else outcome.exit_code
+
+    def finish(self, outcome: Outcome) -> int:
+        """Say how the launch ended; return the exit code."""
+        from sweeper import progress
+
+        counts, code = outcome.counts, self.code(outcome)
+        if self.as_json:
+            progress.emit(event="end", trials=counts.trials, done=counts.done, new=counts.new,
+                          failed=counts.failed, exit_code=code)  # fmt: skip
+        elif not self.quiet:
+            name = self.grid.name
+            rest = f", {counts.new} left: launch again to go on" if counts.new else ""
+            failed = (
+                f", {counts.failed} failed: see `sweeper status {name}`" if counts.failed else ""
+            )
+            out.print(f"{counts.trials} trials: {counts.done} done{failed}{rest}", markup=False)
+        return code
+
+
+@contextmanager
+def showing(
+    grid: Grid,
+    *,
+    as_json: bool,
+    quiet: bool,
+    yes: bool = False,
+    max_failures: int | None = None,
+) -> Iterator[Shown]:
+    """Yield what shows the launches of a command on this terminal."""
+    from sweeper import progress
+
+    with (
+        progress.display(out, as_json=as_json, quiet=quiet) as show,
+        progress.Monitor(show, max_failures=max_failures) as monitor,
+    ):
+        shown = Shown(grid, monitor, as_json=as_json, quiet=quiet, yes=yes)
+        monitor.stop = shown.stopper.ask
+        yield shown
+
+
+def _confirm(new: int, *, yes: bool) -> None:
+    if new > ASK_ABOVE and not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"{new} new trials are more than {ASK_ABOVE}. Say --yes to train them."
+            )
+        if not typer.confirm(f"Train {new} new trials?"):
+            raise typer.Exit(4)

@@ -1,0 +1,131 @@
+"""The commands that train."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sweeper.cli.shell import (
+    Address,
+    GridFile,
+    Inline,
+    JsonOption,
+    MaxConcurrent,
+    MaxFailures,
+    Name,
+    Overrides,
+    Quiet,
+    StoreOption,
+    Where,
+    Yes,
+    err,
+    out,
+    readable_errors,
+    runner,
+    showing,
+)
+
+
+def launch(
+    grid: GridFile,
+    overrides: Overrides = None,
+    address: Address = "local",
+    store: StoreOption = "sweeps",
+    max_concurrent: MaxConcurrent = None,
+    max_failures: MaxFailures = None,
+    inline: Inline = False,
+    yes: Yes = False,
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train every trial of GRID that the store doesn't hold yet. Interrupted? Launch again."""
+    from sweeper import loading, sweep
+
+    with readable_errors():
+        loaded = loading.load_grid(grid, overrides or [])
+        with (
+            showing(
+                loaded, as_json=as_json, quiet=quiet, yes=yes, max_failures=max_failures
+            ) as shown,
+            runner(loaded, address, inline, max_concurrent) as here,
+        ):
+            outcome = sweep.launch(
+                loaded, store, here, announce=shown.announce, started=shown.started
+            )
+        code = shown.finish(outcome)
+    raise typer.Exit(code)
+
+
+def extend(
+    name: Name,
+    steps: Annotated[int, typer.Option(min=1, help="The new horizon, in optimizer steps.")],
+    where: Where = None,
+    address: Address = "local",
+    store: StoreOption = "sweeps",
+    max_concurrent: MaxConcurrent = None,
+    inline: Inline = False,
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+) -> None:
+    """Carry censored trials on from their checkpoints, to a longer horizon."""
+    from sweeper import extend as extending
+
+    with readable_errors():
+        wanted = extending.extension(store, name, steps, condition=where)
+        with (
+            showing(wanted.grid, as_json=as_json, quiet=quiet) as shown,
+            runner(wanted.grid, address, inline, max_concurrent) as here,
+        ):
+            outcome = extending.extend(
+                wanted, store, here, announce=shown.announce, started=shown.started
+            )
+        code = shown.finish(outcome)
+    raise typer.Exit(code)
+
+
+def plan(
+    grid: GridFile,
+    overrides: Overrides = None,
+    store: StoreOption = "sweeps",
+    as_json: JsonOption = False,
+) -> None:
+    """Say what `launch` would do, without doing it: trials, packs, memory, time."""
+    from sweeper import estimate as estimating
+    from sweeper import loading, progress
+
+    with readable_errors():
+        loaded = loading.load_grid(grid, overrides or [])
+        cost = estimating.estimate(loaded, store)
+    if as_json:
+        event = progress.plan_event(loaded, cost)
+        progress.emit(**event, seconds=cost.seconds, memory_bytes=cost.memory)
+        return
+    for message in cost.damage:
+        err.print(f"damaged: {message} `launch` trains its trials again.", markup=False)
+    out.print(progress.plan_sentence(loaded, cost, cost.seconds), markup=False)
+    shown = ", ".join(f"{path} x {n}" for path, n in estimating.axis_sizes(loaded).items())
+    sizes = f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}"
+    out.print(sizes, markup=False)
+    if loaded.n_excluded:
+        rules = "; ".join(loaded.file.excludes)
+        out.print(f"{loaded.n_excluded} cells excluded by: {rules}", markup=False)
+    out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
+
+
+def stop(name: Name, store: StoreOption = "sweeps") -> None:
+    """Ask a running launch to drain: its packs save and end."""
+    from sweeper import sweep
+
+    with readable_errors():
+        message = sweep.stop(store, name)
+    out.print(message, markup=False)
+
+
+def retry(name: Name, store: StoreOption = "sweeps") -> None:
+    """Make failed trials new again: the next launch trains them."""
+    from sweeper import sweep
+
+    with readable_errors():
+        n = sweep.retry(store, name)
+    out.print(f"{n} failed trials are new again: launch to train them", markup=False)
