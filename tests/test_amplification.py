@@ -1,0 +1,422 @@
+from __future__ import annotations
+
+import math
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median as middle
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.amplification import evaluate, interval
+from analysis.delay import Median, median
+from analysis.views import open_views, read_sql
+from sweeper import sql
+from sweeper.errors import UsageError
+from tests.stores import Made, Planned, curve, end
+from tests.sweeps import ledger, run, toy_grid
+from tests.test_views import TYPES
+
+LOGGED = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What becomes of a seed: it memorizes and generalizes at these logged steps, if at all."""
+
+    t1: int | None
+    t2: int | None
+    last: int = 1000
+    status: str = "censored"
+
+    def codes(self) -> tuple[int, int, bool] | None:
+        """Delay, counted delay and whether they are censored; by the module's words."""
+        if self.t1 is None or self.status == "diverged":
+            return None
+        if self.t2 is None:
+            return self.last - self.t1, max(self.last - self.t1, 1), True
+        before = max([s for s in LOGGED if s < self.t2], default=self.t2)
+        return max(self.t2 - self.t1, 0), max(self.t2 - self.t1, self.t2 - before, 1), False
+
+
+def well(t1: int, t2: int) -> Seed:
+    return Seed(t1, t2, t2, "generalized")
+
+
+Cells = Mapping[str, Sequence[Seed]]
+
+
+def make(
+    folder: str | Path, cells: Cells, numbers: Mapping[str, Sequence[int]] | None = None
+) -> Made:
+    """Make a store of `cells`; their seeds count from 0 unless `numbers` says otherwise."""
+    made = Made.at(folder)
+    plan = [
+        (Planned(f"{cell}-{n}", cell, n), seed)
+        for cell, seeds in cells.items()
+        for n, seed in zip((numbers or {}).get(cell, range(len(seeds))), seeds, strict=True)
+    ]
+    launch = made.launch([p for p, _ in plan])
+    pack = made.pack([p.trial_id for p, _ in plan])
+    attempt = made.claim(pack, launch)
+    rows, ends = [], []
+    for planned, seed in plan:
+        steps = [s for s in LOGGED if s <= seed.last]
+        train, test = (
+            [0.25 if t is None or s < t else 1.0 for s in steps] for t in (seed.t1, seed.t2)
+        )
+        rows += curve(planned.trial_id, steps, train_acc=train, test_acc=test, l1=steps)
+        ends.append(end(planned.trial_id, seed.status, seed.last))
+    made.rows(pack, attempt, rows, ends, done=True)
+    return made
+
+
+def row(folder: str | Path, cell: Sequence[Seed], reference: Sequence[Seed]) -> dict[str, Any]:
+    """The row of `cell` beside `reference`."""
+    made = make(folder, {"cell": cell, "ref": reference})
+    with open_views(made.ledger) as connection:
+        (found,) = evaluate(connection, {"cell": "ref"}).to_pylist()
+    return dict(found)
+
+
+def bounds(found: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    names = ("amplification", "amplification_lower", "amplification_upper")
+    return found[names[0]], found[names[1]], found[names[2]]
+
+
+def test_the_amplification_is_the_ratio_of_the_median_delays(tmp_path: Path) -> None:
+    found = row(tmp_path, [well(10, 1000), well(10, 500), well(10, 200)],
+                [well(10, 50), well(10, 100), well(20, 100)])  # fmt: skip
+    assert (found["delay"], found["reference_delay"]) == (490, 80)
+    assert bounds(found) == (490 / 80, None, None)
+    assert found["log_amplification"] == pytest.approx(math.log10(490 / 80))
+    assert found["log_delay"] == pytest.approx(math.log10(490))
+    assert (found["violation"], found["amplification_violation"]) == (0, 0)
+
+
+def test_a_delay_below_the_log_resolution_counts_as_the_resolution(tmp_path: Path) -> None:
+    found = row(tmp_path, [well(10, 1000)], [well(200, 200)])
+    assert (found["reference_delay"], found["reference_counted"]) == (0, 100)
+    assert found["amplification"] == 990 / 100
+
+
+def test_a_delay_at_step_0_counts_as_a_step(tmp_path: Path) -> None:
+    found = row(tmp_path, [well(10, 1000)], [well(0, 0)])
+    assert (found["reference_counted"], found["amplification"]) == (1, 990)
+
+
+def test_a_censored_cell_has_a_lower_bound_and_no_amplification(tmp_path: Path) -> None:
+    found = row(tmp_path, [Seed(10, None)], [well(10, 100)])
+    assert (found["delay"], found["delay_bound"], found["censored_share"]) == (None, 990, 1)
+    assert bounds(found) == (None, 990 / 90, None)
+    assert (found["violation"], found["amplification_violation"]) == (1, 1)
+
+
+def test_a_censored_reference_gives_an_upper_bound_and_no_winner(tmp_path: Path) -> None:
+    found = row(tmp_path, [well(10, 100)], [Seed(10, None), well(10, 20), Seed(20, None)])
+    assert (found["reference_delay"], found["reference_bound"]) == (None, 980)
+    assert bounds(found) == (None, None, 90 / 980)
+    assert (found["violation"], found["amplification_violation"]) == (0, pytest.approx(1 / 3))
+
+
+def test_a_bound_of_0_steps_counts_as_a_step(tmp_path: Path) -> None:
+    found = row(tmp_path, [well(10, 100)], [Seed(1000, None)])
+    assert (found["reference_bound"], found["amplification_upper"]) == (0, 90)
+
+
+def test_two_censored_cells_say_nothing_about_each_other(tmp_path: Path) -> None:
+    found = row(tmp_path, [Seed(10, None)], [Seed(20, None)])
+    assert bounds(found) == (None, None, None)
+
+
+def test_a_reference_that_never_memorizes_leaves_everything_open(tmp_path: Path) -> None:
+    found = row(tmp_path, [well(10, 100)], [Seed(None, None), Seed(None, 100)])
+    assert bounds(found) == (None, None, None)
+    assert (found["violation"], found["amplification_violation"]) == (0, 1)
+
+
+def test_diverged_and_failed_seeds_are_counted_apart(tmp_path: Path) -> None:
+    cell = [well(10, 100), Seed(10, None, 50, "diverged"), Seed(None, None, 20, "failed")]
+    found = row(tmp_path, cell, [well(10, 20)])
+    names = ("n_seeds", "n_memorized", "n_generalized", "n_diverged", "n_failed", "delay")
+    assert [found[name] for name in names] == [3, 2, 1, 1, 1, 90]
+    assert found["amplification"] == 9
+
+
+def test_the_final_metrics_are_medians_over_the_seeds(tmp_path: Path) -> None:
+    cell = [well(10, 100), Seed(10, None, 500), Seed(10, None, 1000)]
+    found = row(tmp_path, cell, [well(10, 20)])
+    assert (found["final_train"], found["final_test"]) == (1.0, 0.25)
+
+
+def test_seeds_may_be_missing_and_cells_unknown(tmp_path: Path) -> None:
+    made = make(tmp_path, {"a": [well(10, 100), well(10, 500)], "b": [well(10, 20)]})
+    with open_views(made.ledger) as connection:
+        table = evaluate(connection, {"new": "b", "a": "b", "b": "new"}, ["1", "n_seeds"])
+    new, a, b = table.to_pylist()
+    assert [r["cell_id"] for r in (new, a, b)] == ["new", "a", "b"]
+    assert (a["n_seeds"], a["amplification"], a["objective_1"]) == (2, 9, 2)
+    known = {name: value for name, value in new.items() if value is not None}
+    assert known == {
+        "cell_id": "new", "reference_id": "b", "violation": 1, "amplification_violation": 1,
+        "reference_delay": 10, "reference_counted": 10,
+    }  # fmt: skip
+    assert (b["amplification"], b["amplification_upper"]) == (None, None)
+    assert (b["violation"], b["amplification_violation"]) == (0, 1)
+
+
+steps = st.sampled_from([None, *LOGGED])
+
+
+def ended(t1: int | None, t2: int | None, last: int, status: str) -> Seed:
+    """A seed that reaches only what comes before its end."""
+    first, second = (None if t is None or t > last else t for t in (t1, t2))
+    return Seed(first, second, last, status)
+
+
+statuses = st.sampled_from(["generalized", "censored", "censored", "diverged", "failed"])
+some_seeds = st.lists(
+    st.builds(ended, steps, steps, st.sampled_from(LOGGED[1:]), statuses), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=40)
+@given(some_seeds, some_seeds)
+def test_any_row_is_that_of_a_plain_computation(cell: list[Seed], reference: list[Seed]) -> None:
+    with TemporaryDirectory() as folder:
+        found = row(folder, cell, reference)
+    mine, other = plain(cell), plain(reference)
+    assert (found["delay"], found["delay_bound"], found["counted"]) == mine[:3]
+    assert (found["reference_delay"], found["reference_bound"]) == other[:2]
+    ratio = lower = upper = None
+    if mine[2] and other[2]:
+        ratio = mine[2] / other[2]
+    elif other[2] and mine[1] is not None:
+        lower = max(mine[1], 1) / other[2]
+    elif mine[2] and other[1] is not None:
+        upper = mine[2] / max(other[1], 1)
+    assert bounds(found) == (ratio, lower, upper)
+    assert found["violation"] == pytest.approx(mine[3])
+    assert found["amplification_violation"] == pytest.approx(max(mine[3], other[3]))
+    assert (found["violation"] <= 0) == (found["delay"] is not None)
+    assert found["violation"] <= 1
+    assert (found["amplification_violation"] <= 0) == (found["amplification"] is not None)
+
+
+def plain(seeds: Sequence[Seed]) -> tuple[int | None, int | None, int | None, float]:
+    """Median delay, its bound, median counted delay and violation of a cell."""
+    codes = [c for c in (seed.codes() for seed in seeds) if c is not None]
+    raw = km([c[0] for c in codes], [c[2] for c in codes])
+    known = sum(not c[2] for c in codes)
+    if raw.median is None:
+        return None, raw.bound, None, 1 - 2 * known / len(seeds)
+    counted = km([c[1] for c in codes], [c[2] for c in codes])
+    return raw.median, None, counted.median, 0.0
+
+
+def km(times: list[int], censored: list[bool]) -> Median:
+    """The product-limit estimate, by hand; only the bound is taken from elsewhere."""
+    alive = 1.0
+    for time in sorted(set(times)):
+        at_risk = sum(t >= time for t in times)
+        events = sum(t == time and not c for t, c in zip(times, censored, strict=True))
+        alive *= 1 - events / at_risk
+        if alive <= 0.5 + 1e-12:
+            return Median(time, None, None, None)
+    return Median(None, None, None, median(times, censored).bound)
+
+
+def test_a_toy_sweep_is_evaluated_as_its_arithmetic_says(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "log.points_per_decade=10"), store)
+    with open_views(ledger(store)) as connection:
+        query = "select cell_id, task.rate as rate from cells where task.shift = 0 order by rate"
+        cells = {r["rate"]: r["cell_id"] for r in sql.query(connection, query).to_pylist()}
+        references = dict.fromkeys(cells.values(), cells[1.0])
+        slow, half, same = evaluate(connection, references, ["task.rate"]).to_pylist()
+    # errors reach 0.1 after 9 / rate steps and 29 / rate: logged at 9 and 32, 18 and 63
+    assert [half["t1"], half["t2"], same["t1"], same["t2"]] == [20, 63, 10, 32]
+    assert bounds(half) == (43 / 22, None, None)
+    assert bounds(slow) == (None, 1 / 22, None)  # memorized at 100, where it ended
+    assert same["amplification"] == 1
+    assert [r["objective_0"] for r in (slow, half, same)] == [0.1, 0.5, 1.0]
+    assert (half["final_train"], half["final_test"]) == (1 / 32.5, 3 / 32.5)
+
+
+def test_a_diverged_toy_has_no_delay(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "task.fate=well,diverges,raises"), store)
+    with open_views(ledger(store)) as connection:
+        query = (
+            "select task.fate as fate, cell_id from cells where task.rate = 1 and task.shift = 0"
+        )
+        cells = {r["fate"]: r["cell_id"] for r in sql.query(connection, query).to_pylist()}
+        references = {cells[f]: cells["well"] for f in ("diverges", "raises")}
+        diverged, failed = evaluate(connection, references).to_pylist()
+    assert (diverged["n_diverged"], diverged["n_failed"], diverged["phase"]) == (2, 0, "diverged")
+    assert (failed["n_diverged"], failed["n_failed"]) == (0, 2)
+    for found in (diverged, failed):
+        assert bounds(found) == (None, None, None)
+        assert found["violation"] == 1
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Made:
+    return make(tmp_path, {"a": [well(10, 100), Seed(10, None)], "b": [well(10, 20)]})
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("amplification * 2", 18), ("cells.delay - t1", 80), ("n_seeds > 1", 1),
+        ("model.depth", 1), ("delay / 0", None), ("'NaN'::double", None), ("null", None),
+        ("delay -- in steps", 90), ("case when phase = 'grokking' then 3.5 else 2.5 end", 2.5),
+        ("(select max(l1) from metrics join trials using (trial_id) "
+         "where trials.cell_id = cells.cell_id)", 1000),
+    ],
+)  # fmt: skip
+def test_an_objective_is_any_number_over_the_columns(
+    two: Made, expression: str, value: float | None
+) -> None:
+    with open_views(two.ledger) as connection:
+        table = evaluate(connection, {"a": "b"}, ["delay", expression])
+    assert table["objective_1"].to_pylist() == [value]
+    assert str(table.schema.field("objective_1").type) == "double"
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("amplificaton * 2", "'amplificaton * 2': no column 'amplificaton'. "
+         "Did you mean 'amplification'?"),
+        ("cells.dellay", "'cells.dellay': no column 'dellay'. Did you mean 'delay'?"),
+        ("log(optimizer.lrr)", "'log(optimizer.lrr)': no column 'optimizer.lrr'. "
+         "Did you mean 'optimizer.lr'?"),
+        ("optimiser.lr", "'optimiser.lr': no column 'optimiser.lr'. "
+         "Did you mean 'optimizer.lr'?"),
+        ("phase", "'phase' is a string, not a number. Name a numeric column."),
+        ("delay +", "'delay +': Parser Error: syntax error at or near \")\""),
+        ("1) as x, (2", "'1) as x, (2': Parser Error: syntax error at or near \"as\""),
+        ("phase::double", "'phase::double': Conversion Error: Could not convert string "
+         "'comprehension' to DOUBLE"),
+        ("(with w as (copy (select 1) to '/tmp/x') select 1)",
+         "\"(with w as (copy (select 1) to '/tmp/x') select 1)\": the store is read-only here: "
+         "the query contains a statement that writes."),
+    ],
+)  # fmt: skip
+def test_a_bad_objective_is_named_with_the_remedy(two: Made, expression: str, message: str) -> None:
+    with (
+        open_views(two.ledger) as connection,
+        pytest.raises(UsageError, match=f"^{re.escape(message)}"),
+    ):
+        evaluate(connection, {"a": "b"}, ["delay", expression, "t1"])
+
+
+def test_objectives_are_checked_before_there_is_any_cell(tmp_path: Path) -> None:
+    with open_views(Made.at(tmp_path).ledger) as connection:
+        assert evaluate(connection, {}, ["delay"]).num_rows == 0
+        with pytest.raises(UsageError, match="Did you mean 'delay'"):
+            evaluate(connection, {}, ["dellay"])
+        with pytest.raises(UsageError, match="is a string"):
+            evaluate(connection, {}, ["phase"])
+
+
+def test_the_header_of_the_query_tells_its_columns(two: Made) -> None:
+    with open_views(two.ledger) as connection:
+        schema = evaluate(connection, {"a": "b"}).schema
+    header = read_sql("amplification").partition("\n\nwith")[0].split("-- columns  ")[1]
+    told = re.findall(r"^(?:--          )?(\w+) +(\w+)", header, flags=re.M)
+    assert schema.names == [name for name, _ in told]
+    for name, kind in told:
+        assert TYPES[kind](schema.field(name).type), (name, kind)
+
+
+CELL = [well(10, 1000), well(2, 500), well(20, 200), Seed(10, None), well(100, 500)]
+REFERENCE = [well(10, 50), well(10, 20), well(10, 100), well(20, 20), well(2, 50)]
+
+
+def by_hand(cell: dict[int, Seed], reference: dict[int, Seed], draws: int) -> list[float]:
+    """Ratios over resampled seeds, common ones drawn together; unreached: inf or 0."""
+    rng = np.random.default_rng(1)
+    common = sorted(cell.keys() & reference.keys())
+    apart = [sorted(a.keys() - b.keys()) for a, b in ((cell, reference), (reference, cell))]
+
+    def value(side: dict[int, Seed], seeds: Sequence[int]) -> int | None:
+        codes = [c for c in (side[s].codes() for s in seeds) if c is not None]
+        return km([c[1] for c in codes], [c[2] for c in codes]).median
+
+    ratios = []
+    for _ in range(draws):
+        both = [*rng.choice(common, len(common))] if common else []
+        mine = [*both, *(rng.choice(apart[0], len(apart[0])) if apart[0] else [])]
+        other = [*both, *(rng.choice(apart[1], len(apart[1])) if apart[1] else [])]
+        top, bottom = value(cell, mine), value(reference, other)
+        ratios.append(math.inf if top is None else 0.0 if bottom is None else top / bottom)
+    return sorted(ratios)
+
+
+@pytest.mark.parametrize("shift", [0, 2, 5])
+def test_the_interval_is_that_of_a_bootstrap_by_hand(tmp_path: Path, shift: int) -> None:
+    numbers = {"cell": range(5), "ref": range(shift, shift + 5)}
+    made = make(tmp_path, {"cell": CELL, "ref": REFERENCE}, numbers)
+    with open_views(made.ledger) as connection:
+        found = interval(connection, "cell", "ref", level=0.8)
+        assert found == interval(connection, "cell", "ref", level=0.8)
+        ((point,),) = [evaluate(connection, {"cell": "ref"})["amplification"].to_pylist()]
+    cell, reference = (
+        dict(zip(numbers[k], v, strict=True)) for k, v in {"cell": CELL, "ref": REFERENCE}.items()
+    )
+    ratios = by_hand(cell, reference, 3000)
+    low, high = found
+    assert low is not None
+    assert high is not None
+    assert low <= point <= high
+    for end_, share in ((low, 0.1), (high, 0.9)):  # its place in the distribution by hand
+        below, upto = bisect_left(ratios, end_) / 3000, bisect_right(ratios, end_) / 3000
+        assert below - 0.03 <= share <= upto + 0.03
+
+
+def test_seeds_of_both_cells_are_drawn_together(tmp_path: Path) -> None:
+    slow = [well(0, t) for t in (10, 20, 50, 100, 200, 500, 1000)]
+    cells = {"a": slow, "b": slow, "c": slow}
+    apart = {"c": range(10, 17)}
+    with open_views(make(tmp_path, cells, apart).ledger) as connection:
+        assert interval(connection, "a", "b") == (1, 1)
+        low, high = interval(connection, "a", "c")
+    assert low is not None
+    assert high is not None
+    assert low < 1 < high
+
+
+def test_an_end_is_open_where_medians_arent_reached_too_often(tmp_path: Path) -> None:
+    half = [well(0, 100), well(0, 200), Seed(0, None), Seed(0, None)]
+    known = [well(0, 10), well(0, 20), well(0, 50), well(0, 50)]
+    cells = {"half": half, "known": known, "never": [Seed(None, None)] * 4, "one": known[:1]}
+    with open_views(make(tmp_path, cells).ledger) as connection:
+        low, high = interval(connection, "half", "known")
+        assert (low is not None, high) == (True, None)
+        low, high = interval(connection, "known", "half")
+        assert (low, high is not None) == (None, True)
+        for cell, reference in (("never", "known"), ("known", "never"), ("one", "one")):
+            assert interval(connection, cell, reference) == (None, None)
+        assert None not in interval(connection, "known", "one")
+
+
+def test_finals_leave_out_what_isnt_finite(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    plan = [Planned(f"t{k}", "c", k) for k in range(4)]
+    launch = made.launch(plan)
+    pack = made.pack([p.trial_id for p in plan])
+    attempt = made.claim(pack, launch)
+    values = [0.5, 0.75, 0.875, None]
+    for p, value in zip(plan, values, strict=True):
+        made.rows(pack, attempt, curve(p.trial_id, [0, 9], train_acc=[0, value]))
+    with open_views(made.ledger) as connection:
+        (found,) = evaluate(connection, {"c": "c"}).to_pylist()
+    assert found["final_train"] == middle([v for v in values if v is not None])
+    assert found["final_test"] is None
