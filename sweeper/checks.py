@@ -64,6 +64,7 @@ def rules(report: Report, slabs: Sequence[Slab]) -> list[Rule] | None:
 def _swept(report: Report, slabs: Sequence[Slab]) -> set[str]:
     """Return the paths that are axes in the file, or differ between slabs."""
     found = {p for b in report.file.blocks for group in (b.product, *b.zip) for p in group}
+    found |= report.file.search.space.keys() if report.file.search is not None else set()
     every = {p for slab in slabs for p in slab.constants}
     return found | {p for p in every if len({s.constants.get(p) for s in slabs}) > 1}
 
@@ -138,8 +139,14 @@ def _kept(
     return np.asarray(kept.any(axis=others))
 
 
-def criteria(report: Report, slabs: Sequence[Slab]) -> None:
-    """Check that every task of the grid has one criterion, over a metric that there is."""
+def criteria(report: Report, slabs: Sequence[Slab], searched: Sequence[str] = ()) -> None:
+    """Check that every task has one criterion, over a metric that there is.
+
+    Args:
+        report: Takes the mistakes.
+        slabs: The cells of the grid.
+        searched: Tasks that a search can choose besides.
+    """
     given = report.file.criterion
     known = metric_names(report.config.metrics)
     place = report.document.place
@@ -147,10 +154,10 @@ def criteria(report: Report, slabs: Sequence[Slab]) -> None:
     for task, criterion in named:
         base = ("criterion", task) if task else ("criterion",)
         _criterion(report, criterion, base, known)
-    if ("criterion",) in {path[:1] for path in report.refused} or not slabs:
+    if ("criterion",) in {path[:1] for path in report.refused} or not (slabs or searched):
         return
     lead = next(iter(report.config.parts), None)
-    tasks = sorted({str(slab.constants.get(f"{lead}.name", "")) for slab in slabs})
+    tasks = sorted({*searched, *(str(slab.constants.get(f"{lead}.name", "")) for slab in slabs)})
     for task in tasks:
         covered = given is not None and (not isinstance(given, dict) or task in given)
         if not covered and task not in report.config.criteria:

@@ -13,15 +13,15 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from sweeper import checks
+from sweeper import checks, search_checks
 from sweeper.axes import RawAxis, count, raw_axes
-from sweeper.config import Config, Scalar, chosen_leaves, leaves
+from sweeper.config import Config, Scalar, chosen_leaves
 from sweeper.document import Document, Path_, arrange
 from sweeper.errors import ConfigError, UsageError
 from sweeper.grid import Grid
 from sweeper.gridfile import Block, GridFile, Refusal, inspect
 from sweeper.report import Origin, Report
-from sweeper.resolved import Resolved, resolve
+from sweeper.resolved import Resolved, broken, inapplicable, resolve
 from sweeper.slab import Axis, Slab
 from sweeper.words import show
 
@@ -80,16 +80,19 @@ def _compile(
     report = Report.of(document, file, config, refusals)
     compiler = _Compiler(report, file, config)
     compiler.flatten()
+    compiler.searched = search_checks.searched(report)
     steps = compiler.steps()
     compiler.seeds()
     for index, block in enumerate(file.blocks):
         compiler.block(index, block)
+    search = search_checks.check(report, compiler.fixed, compiler.places, compiler.slabs)
+    compiler.applied |= search.applied
     compiler.inapplicable()
     slabs = compiler.slabs
     rules = checks.rules(report, slabs)
     if rules is not None:
         checks.constraints(report, slabs, rules)
-    checks.criteria(report, slabs)
+    checks.criteria(report, slabs, search.leads)
     if report.problems:
         raise ConfigError(arrange(report.problems))
     return Grid(
@@ -99,6 +102,9 @@ def _compile(
         slabs=tuple(slabs),
         text=text,
         rules=tuple(rules or ()),
+        fixed=compiler.fixed,
+        searched=search.leads,
+        unsearchable=tuple(arrange(search.problems)),
     )
 
 
@@ -113,6 +119,7 @@ class _Compiler:
         slabs: What has been compiled.
         applied: Paths that apply in some slab, or might.
         dropped: Paths that don't in some slab, and where each stands.
+        searched: Paths that the search gives: a grid that lacks one of them has no cells there.
         chosen: Part to the names that are chosen in some slab.
     """
 
@@ -124,6 +131,7 @@ class _Compiler:
     slabs: list[Slab] = field(default_factory=list)
     applied: set[str] = field(default_factory=set)
     dropped: dict[str, str] = field(default_factory=dict)
+    searched: set[str] = field(default_factory=set)
     chosen: dict[str, set[str]] = field(default_factory=dict)
 
     def flatten(self) -> None:
@@ -228,7 +236,10 @@ class _Compiler:
         places |= {p: v for a in axes for p, v in zip(a.paths, a.places[0], strict=True)}
         resolved = resolve(self.config, given | sample, self.report.hidden)
         before = len(self.report.problems)
+        left_to_search = self.left_to_search(given | sample, resolved)
         for path, message in resolved.problems:
+            if path in left_to_search:
+                continue
             if path not in sample:  # axis values are checked one by one below
                 self.report.add(places.get(path) or self.report.near(path, where), message)
         for path in resolved.dropped:
@@ -239,7 +250,7 @@ class _Compiler:
         unnamed = [p for p in self.config.parts if f"{p}.name" not in resolved.values]
         self.applied |= {p for p in given | sample if p.split(".")[0] in unnamed}
         checked = [c for a in axes if (c := self.checked(a, resolved)).paths]
-        if unnamed or len(self.report.problems) > before:
+        if unnamed or left_to_search or len(self.report.problems) > before:
             return
         on_axis = {path for axis in checked for path in axis.paths}
         slab = Slab(
@@ -255,6 +266,15 @@ class _Compiler:
             for k, path in enumerate(axis.paths)
         }
         self.report.origins.append(Origin(where, places, on_axes))
+
+    def left_to_search(self, given: Mapping[str, Any], resolved: Resolved) -> set[str]:
+        """Return the paths of the search without which there can be no cell here."""
+        absent = self.searched - given.keys()
+        found = {path for path, _ in resolved.problems if path in absent}
+        if not resolved.problems:
+            for constraint, _ in broken(self.config, resolved.values):
+                found |= absent.intersection(constraint.paths)
+        return found
 
     def checked(self, axis: RawAxis, resolved: Resolved) -> Axis:
         """Return `axis` with converted values, without the paths that don't apply."""
@@ -287,20 +307,4 @@ class _Compiler:
             renamed = any(self.report.overridden(f"{p}.name") for p in (part, lead))
             own = self.report.is_override(place)
             if path not in self.applied and (own or not renamed):
-                self.report.add(place, self._inapplicable(path))
-
-    def _inapplicable(self, path: str) -> str:
-        part = path.split(".")[0]
-        chosen = sorted(self.chosen.get(part, set()) - {""})
-        owners = [
-            name
-            for name, section in self.config.parts.get(part, {}).items()
-            if path in leaves(section, f"{part}.")
-            and all(self.chosen[p] & set(names) for p, names in section.fits.items())
-        ]
-        lead = next(iter(self.config.parts))
-        tasks = " or ".join(map(repr, sorted(self.chosen.get(lead, set()))))
-        remedy = f"Nothing that goes with {lead}.name = {tasks} has it: remove it."
-        if owners:
-            remedy = f"Choose {part}.name: {' or '.join(owners)}, or remove {path}."
-        return f"{path} doesn't apply to {part}.name = {' or '.join(map(repr, chosen))}. {remedy}"
+                self.report.add(place, inapplicable(self.config, path, self.chosen))

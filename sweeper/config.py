@@ -57,11 +57,14 @@ class Section(BaseModel):
             means any.
         defaults: Only on a task: defaults of other paths that depend on the task. They
             never change, since a field equal to its default is left out of the identity.
+        neutral: What makes this choice one of no effect: path to value. A cell with these
+            values in place of its own is what its amplification is relative to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Scalar]] = {}
+    neutral: ClassVar[Mapping[str, Scalar]] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ collapse. An id costs one hash: 10^6 cells take seconds.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress, islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,12 @@ def column_types(config: type[Config]) -> dict[str, pa.DataType]:
     types = {p: KINDS[arrow_kind(leaf.annotation)] for p, leaf in all_leaves(config).items()}
     types |= {f"{part}.name": pa.string() for part in config.parts}
     return dict(sorted(types.items()))
+
+
+def columns(config: type[Config]) -> pa.Schema:
+    """Return the columns of a table of trials of `config`."""
+    ids = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
+    return pa.schema(list((ids | column_types(config)).items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,9 @@ class Grid:
         text: The file's text and the overrides, for the provenance.
         overrides: What the command line changed of it.
         rules: The exclusion rules.
+        fixed: What the file fixes, as it stands: path to value.
+        searched: Choices of the first part that a search can make.
+        unsearchable: Why the section `search` means nothing any more under the overrides.
     """
 
     file: GridFile
@@ -70,6 +80,9 @@ class Grid:
     text: str = ""
     rules: tuple[Rule, ...] = ()
     overrides: tuple[str, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    searched: tuple[str, ...] = ()
+    unsearchable: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -158,8 +171,7 @@ class Grid:
     @property
     def schema(self) -> pa.Schema:
         """The columns of `table`."""
-        ids = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
-        return pa.schema(list((ids | column_types(self.config)).items()))
+        return columns(self.config)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows of `table` in pieces of about `CHUNK` trials."""
@@ -226,6 +238,7 @@ class Grid:
         """Task name to criterion; "" where the trainable has no tasks."""
         lead = next(iter(self.config.parts), None)
         tasks = {str(s.first.get(f"{lead}.name", "")) for s in self.slabs} if lead else {""}
+        tasks |= set(self.searched)
         given = self.file.criterion
         found: dict[str, Criterion] = {}
         for task in sorted(tasks):

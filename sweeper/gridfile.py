@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from sweeper.criterion import Criterion
 from sweeper.document import Document, Path_, arrange
 from sweeper.errors import ConfigError, did_you_mean
+from sweeper.searching import KINDS, MAX_CHOICES, Finalists, Objective, Search, Seeds
 from sweeper.spacing import AXIS_KINDS, MAX_AXIS, Axis, Strict
 from sweeper.words import reason, show
 
@@ -79,7 +80,6 @@ Blocks = Annotated[
 ]
 
 Rule = Annotated[str, Field(min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class GridFile(Strict):
@@ -93,17 +93,13 @@ class GridFile(Strict):
         Annotated[Rule, Tag("rule")] | Annotated[list[Rule], Tag("rules")],
         Discriminator(lambda value: "rules" if isinstance(value, list) else "rule"),
     ] = Field(default_factory=list)
-    seeds: Annotated[
-        Annotated[int, Field(ge=1, le=MAX_AXIS), Tag("number")]
-        | Annotated[list[Seed], Field(min_length=1, max_length=MAX_AXIS), Tag("seeds")],
-        Discriminator(lambda value: "seeds" if isinstance(value, list) else "number"),
-    ] = 1
+    seeds: Seeds = 1
     criterion: Criteria | None = None
     stop: Stop = Stop()
     log: Log = Log()
     checkpoint: Checkpoint = Checkpoint()
     resources: Resources = Resources()
-    search: dict[str, Any] | None = None
+    search: Search | None = None
 
     @property
     def blocks(self) -> list[Block]:
@@ -196,6 +192,18 @@ def _prune(value: Any, path: Path_) -> None:
         value["name"] = "unnamed"
     elif path[0] == "exclude" and len(path) > 1:
         value["exclude"][path[1]] = "false"
+    elif path[0] == "search" and len(path) > 1:
+        inner = value.get("search", {})
+        if path[1] == "space" and len(path) > 2 and isinstance(inner.get("space"), dict):
+            inner["space"].pop(path[2], None)
+        elif path[1] == "objective":  # one that asks for nothing else
+            several = inner.get("objective")
+            if isinstance(several, list) and len(path) > 2:
+                several[int(path[2])] = "delay"
+            else:
+                inner["objective"] = "delay"
+        else:
+            inner.pop(path[1], None)
     elif path[0] == "grid":
         path = axis_of(path) or path
         key: Any
@@ -230,7 +238,9 @@ def _refusal(document: Document, item: ErrorDetails) -> Refusal:
         key = str(path[-1])
         where = f"{parent} has no key {key!r}." if parent else f"unknown key {key!r}."
         remedy = _misplaced(key) if not parent else ""
-        remedy = remedy or did_you_mean(key, _known_keys(path[:-1]))
+        searching = path[0] == "search" and len(path) > 1
+        known = _known_search_keys(document.value["search"], path[1:-1]) if searching else None
+        remedy = remedy or did_you_mean(key, known or _known_keys(path[:-1]))
         return Refusal(path, document.place(*path, key=True), f"{where} {remedy}")
     if item["type"] == "missing":
         return Refusal(path, document.place(*path[:-1]), f"{name} is missing. Add it.")
@@ -242,12 +252,10 @@ def _reason(path: Path_, item: ErrorDetails) -> str:
     """Return what the value at `path` must be."""
     if item["type"] in ("value_error", "finite_number"):
         return reason(item)
+    if path[0] == "search":
+        return _search_reason(path, item)
     if path[0] == "seeds":
-        if len(path) > 1:
-            return "must be a whole number from 0, below 2^63."
-        if item["type"] == "too_short":
-            return "needs at least one value."
-        return f"must be a whole number of seeds from 1 to {MAX_AXIS}, or a list of seeds."
+        return _seeds_reason(path[1:], item)
     if path[0] == "grid" and item["type"] in ("list_type", "dict_type", "model_type"):
         if path[-1] in ("product", "zip") or isinstance(path[-1], int) or path == ("grid",):
             if path[-1] == "zip" or path[-2:-1] == ("zip",):
@@ -264,11 +272,46 @@ def _reason(path: Path_, item: ErrorDetails) -> str:
     return _REMEDIES.get(_shown_path(path), "") or reason(item)
 
 
+def _seeds_reason(path: Path_, item: ErrorDetails) -> str:
+    """Return what seeds must be; `path` is the node among them."""
+    if path:
+        return "must be a whole number from 0, below 2^63."
+    if item["type"] == "too_short":
+        return "needs at least one value."
+    return f"must be a whole number of seeds from 1 to {MAX_AXIS}, or a list of seeds."
+
+
+def _search_reason(path: Path_, item: ErrorDetails) -> str:
+    """Return what the value at `path` of the section `search` must be."""
+    if path[-1] == "seeds" or path[-2:-1] == ("seeds",):
+        return _seeds_reason(() if path[-1] == "seeds" else path[-1:], item)
+    if item["type"] == "union_tag_not_found":
+        given = list(item["input"]) if isinstance(item["input"], dict) else []
+        strange = next((key for key in given if key not in KINDS), None)
+        if strange is not None and KINDS.keys().isdisjoint(given):
+            return f"names no distribution. {did_you_mean(str(strange), list(KINDS))}"
+        return f"must be a mapping with one of: {', '.join(KINDS)}."
+    if path[-1] in KINDS and item["type"] in ("too_short", "too_long", "list_type"):
+        return (
+            "needs at least one value."
+            if path[-1] == "categorical" and (item["type"] == "too_short")
+            else _ENDS.get(str(path[-1]), "must be [low, high].")
+        )
+    return _REMEDIES.get(_shown_path(path), "") or reason(item)
+
+
+_ENDS = {"categorical": f"must be a list of at most {MAX_CHOICES} values."}
+
 _REMEDIES = {
     "name": "must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit.",
     "trainable": "must name a Python module, e.g. trainables.grokking.",
     "resources.pack": "must be auto or a whole number from 1 to 1000000.",
     "fixed": "must be a mapping of names and values, e.g. fixed: {steps: 1000}.",
+    "search": "must be a mapping, e.g. search: {space: {selection.tau: {uniform: [0, 1]}}}.",
+    "search.space": "must be a mapping, e.g. space: {selection.tau: {uniform: [0, 1]}}.",
+    "search.reference": "must be a mapping, e.g. reference: {selection.tau: 0}.",
+    "search.batch": "must be auto or a whole number from 1 to 1000000.",
+    "search.objective": "must be a name or SQL, {value: ..., direction: ...}, or a list of these.",
     "criterion": "must be a mapping, e.g. criterion: {metric: acc, train: 0.99, test: 0.99}.",
 }
 
@@ -293,6 +336,8 @@ def _misplaced(key: str) -> str:
 def _real_path(value: Any, loc: tuple[str | int, ...]) -> Path_:
     """Return `loc` without the names of union members, which aren't in the file."""
     path: list[str | int] = []
+    if loc[:2] == ("search", "space"):  # the kind of a distribution is a key as well
+        loc = (*loc[:3], *loc[4:])
     for index, step in enumerate(loc):
         last = index == len(loc) - 1
         if isinstance(value, dict) and (step in value or last):
@@ -317,3 +362,14 @@ def _known_keys(parent: Path_) -> list[str]:
         return list(AXIS_KINDS) if in_axis else list(Block.model_fields)
     model = models.get(str(parent[0]))
     return list(model.model_fields) if model else []
+
+
+def _known_search_keys(search: Any, parent: Path_) -> list[str]:
+    """Return the keys of the node at `parent` within the section `search`."""
+    model: type[BaseModel] = Search
+    if parent[:1] == ("space",):
+        given = search["space"][parent[1]]
+        model = next(KINDS[key] for key in given if key in KINDS)
+    elif parent:
+        model = Finalists if parent[0] == "finalists" else Objective
+    return [field.alias or name for name, field in model.model_fields.items()]

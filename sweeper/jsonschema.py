@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from sweeper.config import Config, Leaf, known_paths, leaves, scalars
 from sweeper.gridfile import GridFile
+from sweeper.searching import Search
 
 Schema = dict[str, Any]
 
@@ -31,11 +32,7 @@ def json_schema(config: type[Config]) -> Schema:
     fields = _fields(config)
     properties = schema["properties"]
     properties["fixed"] = _fixed(fields)
-    axes = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {path: _axis(fields[path]) for path in known_paths(config)},
-    }
+    axes = _closed_over({path: _axis(fields[path]) for path in known_paths(config)})
     block = schema["$defs"]["Block"]["properties"]
     block["product"] = {
         "description": "Axes of which every combination is a cell.", "$ref": "#/$defs/Axes",
@@ -46,6 +43,11 @@ def json_schema(config: type[Config]) -> Schema:
         "items": {"$ref": "#/$defs/Axes"},
     }
     schema["$defs"]["Axes"] = axes
+    search = schema["$defs"]["Search"]["properties"]
+    search["space"] = _closed_over({p: _distribution(fields[p]) for p in known_paths(config)})
+    search["reference"] = _closed_over({p: fields[p] for p in known_paths(config)})
+    for key, note in attributes(Search).items():
+        search[key]["description"] = note
     return {"$schema": DIALECT, **schema, "title": "A grid of sweeper"}
 
 
@@ -125,7 +127,20 @@ def _closed(tree: Schema) -> Schema:
         key: _closed(node["properties"]) if set(node) == {"properties"} else node
         for key, node in tree.items()
     }
-    return {"type": "object", "additionalProperties": False, "properties": found}
+    return _closed_over(found)
+
+
+def _closed_over(properties: dict[str, Schema]) -> Schema:
+    """Return the schema of a mapping that has some of `properties` and nothing else."""
+    return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _distribution(field: Schema) -> Schema:
+    """Return the schema of a distribution over the values of `field`."""
+    numeric = any(kind in ("number", "integer") for kind in _types(field))
+    kinds = ["Categorical", *(("Uniform", "LogUniform", "Int") if numeric else ())]
+    note = {"description": field["description"]} if "description" in field else {}
+    return {"anyOf": [{"$ref": f"#/$defs/{kind}"} for kind in kinds], **note}
 
 
 def _axis(field: Schema) -> Schema:

@@ -182,6 +182,24 @@ def unknown_path(config: type[Config], path: str) -> str:
     return f"unknown key {path!r}. {did_you_mean(part, roots)}"
 
 
+def inapplicable(config: type[Config], path: str, chosen: Mapping[str, Set[str]]) -> str:
+    """Return the message for a `path` that none of the `chosen` names of its part has."""
+    part = path.split(".")[0]
+    owners = [
+        name
+        for name, section in config.parts.get(part, {}).items()
+        if path in leaves(section, f"{part}.")
+        and all(chosen.get(p, set()) & set(names) for p, names in section.fits.items())
+    ]
+    lead = next(iter(config.parts))
+    tasks = " or ".join(map(repr, sorted(chosen.get(lead, set()))))
+    remedy = f"Nothing that goes with {lead}.name = {tasks} has it: remove it."
+    if owners:
+        remedy = f"Choose {part}.name: {' or '.join(owners)}, or remove {path}."
+    names = " or ".join(map(repr, sorted(chosen.get(part, set()) - {""})))
+    return f"{path} doesn't apply to {part}.name = {names}. {remedy}"
+
+
 def broken(config: type[Config], values: Values) -> Iterator[tuple[Constraint, str]]:
     """Yield each constraint that `values` breaks, with its message."""
     for constraint in config.constraints:

@@ -197,6 +197,7 @@ class Coherent(Section):
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+    neutral: ClassVar[Mapping[str, Scalar]] = {"selection.tau": 0.0}
 
     name: Literal["coherent"] = "coherent"
     tau: Annotated[Unit, DRAWN] = 0.0
@@ -211,6 +212,7 @@ class Square(Section):
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
+    neutral: ClassVar[Mapping[str, Scalar]] = {"selection.name": "uniform"}
 
     name: Literal["square"] = "square"
     k: Annotated[Count, DRAWN]
@@ -226,6 +228,7 @@ class Strip(Section):
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
+    neutral: ClassVar[Mapping[str, Scalar]] = {"selection.name": "uniform"}
 
     name: Literal["strip"] = "strip"
     k: Annotated[Count, DRAWN]
