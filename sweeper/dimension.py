@@ -63,14 +63,20 @@ class Dimension:
         """Whether it has a countable number of values: what a sampler `grid` needs."""
         return self.kind != "float" or self.step is not None
 
+    @property
+    def count(self) -> int:
+        """The number of values of a finite dimension."""
+        if self.kind == "categorical" or self.low is None or self.high is None:
+            return len(self.choices)
+        return int((self.high - self.low) / (self.step or 1) + 1e-9) + 1
+
     def values(self) -> Iterator[Choice]:
         """Yield the values of a finite dimension."""
         if self.kind == "categorical":
             yield from self.choices
         elif self.low is not None and self.high is not None and self.finite:
-            step = self.step or 1
-            for k in range(int((self.high - self.low) / step + 1e-9) + 1):
-                yield self.snap(self.low + k * step)
+            for k in range(self.count):
+                yield self.snap(self.low + k * (self.step or 1))
 
     def snap(self, value: Choice) -> Choice:
         """Return a suggested `value` as the field gets it: on its step, without rounding noise."""
@@ -135,12 +141,12 @@ def owners(config: type[Config], path: str) -> list[Leaf]:
 
 
 def converted(config: type[Config], path: str, value: Any) -> Scalar:
-    """Return a raw value of the file as the field holds it; as it stands where it can't."""
+    """Return a raw value of the file as the field holds it; as text where it can't."""
     for leaf in owners(config, path):
         checked, refusal = leaf.check(value)
         if refusal is None:
             return checked
-    return tuple(value) if isinstance(value, list) else value
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def axis_values(axis: Any) -> list[Any]:

@@ -78,7 +78,8 @@ def _space(found: Findings) -> Space | None:
         report.file.model_copy(update={"search": search}), report.config, dict(found.fixed)
     )
     if not space.dimensions:
-        if not found.unread and ("search", "space") not in report.refused and not found.problems:
+        refused = found.unread or ("search", "space") in report.refused
+        if not (refused or found.problems or report.problems):
             found.add(
                 "search has nothing to search: its space is empty, and no axis of the grid has "
                 "several values. Add e.g. space: {selection.tau: {uniform: [0, 1]}}.",

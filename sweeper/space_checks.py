@@ -148,16 +148,12 @@ def _choices(found: Findings, path: str, given: Categorical) -> bool:
         if name == "name" and part in config.parts and raw not in list(config.parts[part]):
             remedy = did_you_mean(str(raw), list(config.parts[part]))
             found.add(f"{path} = {show(raw)} is unknown. {remedy}", *where)
-        elif isinstance(value, dict) or (isinstance(value, tuple) and any(_nested(value))):
+        elif isinstance(raw, dict):
             found.add(f"{path} = {show(raw)} is no plain value. Write one value.", *where)
         elif any(value == other and type(value) is type(other) for other in seen):
             found.add(f"{path} has {show(raw)} twice. Keep one.", *where)
         seen.append(value)
     return len(found.problems) == before
-
-
-def _nested(value: tuple[Any, ...]) -> Iterator[bool]:
-    return (isinstance(item, list | dict) for item in value)
 
 
 class _Conditions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
+from math import prod
 from typing import Any
 
 from sweeper.config import Leaf, Values, chosen_leaves
@@ -27,6 +28,9 @@ UNABLE: Mapping[str, tuple[str, ...]] = {
 """What a space or its objectives can be, and the samplers that can't handle it."""
 
 SAMPLERS = ("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid")
+
+MAX_POINTS = 1_000_000
+"""Points that the sampler `grid` may have to list."""
 
 MAX_SAMPLES = 2000
 """Suggestions that are tried at most before a reference is called impossible."""
@@ -91,9 +95,11 @@ class SuggestionChecks:
         if named or any(f"{part}.name" not in resolved.values for part in self.config.parts):
             self.refusals += named
             return None
+        told = {place for place, _ in self.found.report.problems}
         for path, message in resolved.problems:
             if path in self.found.fixed:
-                self.found.report.add(self.found.places[path], message)
+                if self.found.places[path] not in told:
+                    self.found.report.add(self.found.places[path], message)
             elif path not in given:
                 self.missing(path, message)
             elif path not in on_axes:
@@ -106,7 +112,8 @@ class SuggestionChecks:
         """Report a field that the combination of names needs and nothing gives."""
         self.lacking.add(path)
         unusable = path in self.found.search.space and path not in self.space.search.space
-        if unusable or path in self.found.unread:
+        told = any(m.startswith(f"{path} is missing") for _, m in self.found.report.problems)
+        if unusable or told or path in self.found.unread:
             return
         if path in self.found.search.space:
             needs = message.partition(": ")[2].removesuffix(" Add it.")
@@ -178,6 +185,12 @@ class SuggestionChecks:
         unable = {s for feature, names in features.items() if names for s in UNABLE[feature]}
         sampler = self.found.search.sampler
         if sampler not in unable:
+            size = prod(d.count for d in dimensions) if sampler == "grid" else 0
+            if size > MAX_POINTS:
+                self.found.add(
+                    f"search.sampler = 'grid' would list up to {size:,} points; at most "
+                    f"{MAX_POINTS:,} are allowed. Take fewer values, or tpe.", "sampler",
+                )  # fmt: skip
             return
         feature = next(f for f, names in features.items() if names and sampler in UNABLE[f])
         name = features[feature][0]

@@ -388,6 +388,9 @@ def test_two_blocks_may_stand_if_the_space_names_all_of_their_axes() -> None:
          "space: {optimizer.lr: {uniform: [1, 2], when: {model.depth: 1}}}}",
          "g:4:19: search.sampler = 'qmc' can't suggest optimizer.lr, which isn't asked every "
          "time. Take tpe or nsga2 or random."),
+        ("{sampler: grid, objective: t2, space: {task.N: {int: [1, 2000000]}}}",
+         "g:4:19: search.sampler = 'grid' would list up to 4,000,000 points; at most 1,000,000 are "
+         "allowed. Take fewer values, or tpe."),
         ("{pruner: asha, space: {selection.tau: {uniform: [0, 1]}}}",
          "g:4:18: search.pruner = 'asha' kills late grokkers: until it groks, a trial looks like "
          "one that never will. Remove it, or accept that by unsafe_for_grokking: true."),
@@ -404,6 +407,32 @@ def test_a_mistake_of_the_search_has_no_echo(section: str, mistake: str) -> None
     with pytest.raises(ConfigError) as caught:
         read_grid(parse(f"{head}search: {section}\n", "g"), load)
     assert str(caught.value) == mistake
+
+
+@pytest.mark.parametrize(
+    ("fixed", "grid", "mistakes"),
+    [
+        ("regularizer.name: l1, ", "{}",
+         ["g:2:37: regularizer.strength is missing: 'l1' needs it. Add it."]),
+        ("task.N: [20, 40], ", "{}",
+         ["g:2:45: task.N = [20, 40] must be a whole number. To sweep it, make it an axis of "
+          "grid."]),
+        ("", "{product: {task.N: [[1], {a: 2}]}}",
+         ["g:3:27: task.N = [1] must be a whole number.",
+          "g:3:32: task.N = {a: 2} must be a whole number."]),
+        ("", "{zip: [{model.depth: [1, 2], task.N: [1]}]}",
+         ["g:3:14: axes zipped together must have equal lengths: model.depth has 2, task.N has 1. "
+          "Make them equal."]),
+    ],
+)  # fmt: skip
+def test_a_mistake_of_the_grid_is_none_of_the_search(
+    fixed: str, grid: str, mistakes: list[str]
+) -> None:
+    text = f"name: g\nfixed: {{task.name: sparse_recovery, {fixed}steps: 1}}\ngrid: {grid}\n"
+    for space in ("{}", "{optimizer.lr: {uniform: [0.1, 1]}}"):
+        with pytest.raises(ConfigError) as caught:
+            read_grid(parse(f"{text}search: {{objective: t2, space: {space}}}\n", "g"), load)
+        assert caught.value.problems == mistakes
 
 
 def test_objectives_have_directions_and_say_whether_they_need_a_reference() -> None:
