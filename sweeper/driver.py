@@ -215,7 +215,8 @@ def drive(grid: Grid, where: str, runner: Runner) -> Iterator[Driver]:
     files = Files.at(join(where, grid.name), create=True)
     with driving(files, new_id()) as lease:
         log = grid.file.log.points_per_decade
-        ledger = Ledger.create(files, {"name": grid.name, "points_per_decade": log})
+        born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
+        ledger = Ledger.create(files, born)
         yield Driver(ledger, runner, lease)
 
 

@@ -52,6 +52,12 @@ class ClusterError(SweeperError):
     exit_code = 5
 
 
+class StorageError(SweeperError):
+    """The database of a search is unreachable or refused us."""
+
+    exit_code = 5
+
+
 class PackTooLargeError(Exception):
     """A pack didn't fit into memory: the engine runs its halves instead."""
 

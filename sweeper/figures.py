@@ -6,12 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.history import History
 from analysis.phase import phase_diagram
-from analysis.plot import check_suffix, draw_curves, draw_phase
+from analysis.plot import check_suffix, draw_curves, draw_phase, draw_search
 from analysis.provenance import Provenance
 from analysis.table import phase_table
 from analysis.views import open_views
 from sweeper import store
+
+__all__ = ["check_suffix", "curves", "phase", "search"]
 
 TABLES = (".csv", ".parquet")
 
@@ -59,4 +62,12 @@ def curves(where: str, name: str, *, condition: str | None, output: Path) -> Pat
     ledger = store.open_sweep(where, name)
     with open_views(ledger) as views:
         draw_curves(views, output, where=condition, provenance=Provenance.of(ledger, views))
+    return output
+
+
+def search(where: str, name: str, history: History, output: Path) -> Path:
+    """Draw the history of a search, its slices and the importance of its axes."""
+    ledger = store.open_sweep(where, name)
+    with open_views(ledger) as views:
+        draw_search(history, output, Provenance.of(ledger, views))
     return output

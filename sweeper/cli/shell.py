@@ -74,7 +74,7 @@ def _complain(message: str) -> None:
 
 
 def runner(
-    grid: Grid, address: str, inline: bool, max_concurrent: int | None
+    grid: Grid, address: str, inline: bool, max_concurrent: int | None, *, rounds: bool = False
 ) -> AbstractContextManager[Runner]:
     """Return what runs the packs of `grid`; use it as a context manager."""
     if inline:
@@ -83,7 +83,7 @@ def runner(
         return nullcontext(driver.inline(grid))
     from sweeper.launch_ray import on_ray
 
-    return on_ray(grid, address=address, max_concurrent=max_concurrent)
+    return on_ray(grid, address=address, max_concurrent=max_concurrent, rounds=rounds)
 
 
 class Stopper:
@@ -149,16 +149,16 @@ class Shown:
         self.stopper.arm(launched)
         self._monitor.start(launched)
 
-    def code(self, outcome: Outcome) -> int:
-        """Return the exit code."""
-        stopped = self.stopper.signal and outcome.counts.new
-        return 128 + self.stopper.signal if stopped else outcome.exit_code
+    def signalled(self, code: int, *, work_left: bool) -> int:
+        """Return the exit code: `code`, or the signal's where one left work undone."""
+        return 128 + self.stopper.signal if self.stopper.signal and work_left else code
 
     def finish(self, outcome: Outcome) -> int:
         """Say how the launch ended; return the exit code."""
         from sweeper import progress
 
-        counts, code = outcome.counts, self.code(outcome)
+        counts = outcome.counts
+        code = self.signalled(outcome.exit_code, work_left=counts.new > 0)
         if self.as_json:
             progress.emit(event="end", trials=counts.trials, done=counts.done, new=counts.new,
                           failed=counts.failed, exit_code=code)  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,8 @@ from sweeper.cli.shell import (
     runner,
     showing,
 )
+
+SEARCH_FIGURE = Path("search.png")
 
 
 def launch(
@@ -54,6 +57,100 @@ def launch(
                 loaded, store, here, announce=shown.announce, started=shown.started
             )
         code = shown.finish(outcome)
+    raise typer.Exit(code)
+
+
+def search(
+    grid: GridFile,
+    overrides: Overrides = None,
+    address: Address = "local",
+    store: StoreOption = "sweeps",
+    storage: Annotated[
+        str | None,
+        typer.Option(envvar="OPTUNA_STORAGE", help="URL of the study's database."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin a new study; it learns from what was trained.")
+    ] = False,
+    output: Annotated[Path, typer.Option("-o", help="The figure: png or svg.")] = SEARCH_FIGURE,
+    max_concurrent: MaxConcurrent = None,
+    max_failures: MaxFailures = None,
+    inline: Inline = False,
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+) -> None:
+    """Look for the best cells: Optuna suggests them from the file's section `search`."""
+    from sweeper import figures, found, loading, progress
+    from sweeper import search as searching
+
+    with readable_errors():
+        figures.check_suffix(output)
+        loaded = loading.load_grid(grid, overrides or [])
+
+        def say(at: searching.Progressed) -> None:
+            if as_json:
+                progress.emit(event="round", suggestions=at.asked, of=at.of, known=at.known)
+            elif not quiet:
+                out.print(found.progressed_sentence(at), markup=False)
+
+        with (
+            showing(loaded, as_json=as_json, quiet=True, max_failures=max_failures) as shown,
+            runner(loaded, address, inline, max_concurrent, rounds=True) as here,
+        ):
+            result = searching.search(
+                loaded, store, here, storage=storage, fresh=fresh, started=shown.started, say=say
+            )
+        figures.search(store, loaded.name, result.history, output)
+    command = found.reproduce(result, grid, overrides or [], loaded.name)
+    if as_json:
+        progress.emit(**found.found_event(result), reproduce=command, figure=str(output))
+    elif not quiet:
+        out.print(found.found_view(result))
+        if command:
+            out.print(f"To train the best cell again: {command}", markup=False)
+        out.print(f"{output}; the study: optuna-dashboard {result.storage}", markup=False)
+    raise typer.Exit(shown.signalled(result.exit_code, work_left=result.left > 0))
+
+
+def refine(
+    name: Name,
+    x: Annotated[str, typer.Option("--x", help="Numeric axis, e.g. regularizer.strength.")],
+    y: Annotated[str, typer.Option("--y", help="Numeric axis, e.g. task.N.")],
+    budget: Annotated[int, typer.Option(min=1, help="Most new trials.")],
+    value: Annotated[str, typer.Option(help="phase or delay.")] = "phase",
+    levels: Annotated[
+        int, typer.Option(min=1, max=10, help="How often the grid's spacing may be halved.")
+    ] = 3,
+    where: Where = None,
+    address: Address = "local",
+    store: StoreOption = "sweeps",
+    max_concurrent: MaxConcurrent = None,
+    max_failures: MaxFailures = None,
+    inline: Inline = False,
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+) -> None:
+    """Add cells where neighbouring cells of a phase diagram disagree."""
+    from sweeper import progress
+    from sweeper import refine as refining
+
+    with readable_errors():
+        wanted = refining.diagram(
+            store, name, x=x, y=y, value=value, condition=where, levels=levels
+        )
+        with (
+            showing(wanted.grid, as_json=as_json, quiet=quiet, max_failures=max_failures) as shown,
+            runner(wanted.grid, address, inline, max_concurrent, rounds=True) as here,
+        ):
+            refined = refining.refine(
+                wanted, store, here, budget, announce=shown.announce, started=shown.started
+            )
+    code = shown.signalled(refined.exit_code, work_left=refined.unfinished)
+    if as_json:
+        progress.emit(event="refined", trials=refined.trials, cells=refined.cells,
+                      rounds=refined.rounds, settled=refined.settled, exit_code=code)  # fmt: skip
+    elif not quiet:
+        out.print(refining.sentence(refined), markup=False)
     raise typer.Exit(code)
 
 

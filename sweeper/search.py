@@ -1,0 +1,350 @@
+"""A search: Optuna suggests cells, the store trains them, the views say what became of them.
+
+Every suggestion is trials of the same store under the same identity, so a point that is known is
+told and not trained again, and what a grid trained before seeds the study. Suggestions are asked
+for in batches that fill packs; each batch is one round.
+
+Delays are right-censored: a cell whose median isn't reached has no infinite delay. It is told
+with its bound, as one that violates the constraint of generalizing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+from analysis.history import History, Suggestion
+from sweeper import trainable
+from sweeper.agenda import Agenda
+from sweeper.config import build
+from sweeper.driver import Driver, Launched, Outcome, Runner, drive
+from sweeper.errors import StorageError
+from sweeper.files import Files
+from sweeper.grid import Grid
+from sweeper.judge import Judge
+from sweeper.searching import Finalists, Search
+from sweeper.space import Impossible, Params, Point, Space
+from sweeper.store import join
+from sweeper.study import Study, Told, Verdict, open_study, reach
+
+ROUNDS = 10
+"""Rounds that a search has at least, unless its file says how many suggestions one has."""
+
+RUNG = 3
+"""With a pruner, each rung has this many times the steps of the one before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """Where a search stands after a round.
+
+    Attributes:
+        asked: Suggestions so far.
+        of: Suggestions in the end.
+        known: Points that were known before.
+        best: The best point so far; None before a feasible one.
+        objectives: Names of the objectives.
+    """
+
+    asked: int
+    of: int
+    known: int
+    best: Told | None
+    objectives: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A leader, evaluated again on seeds that chose none of the leaders.
+
+    Attributes:
+        params: Dimension to value.
+        searched: The objectives as the search saw them.
+        values: The objectives on the fresh seeds; None where one isn't known.
+        low: Lower end of the 95 % interval of the amplification; None: unbounded or not asked.
+        high: Upper end, likewise.
+        row: All that `analysis.amplification.evaluate` says of it.
+        overrides: What makes `sweeper launch` train this very cell.
+    """
+
+    params: Params
+    searched: tuple[float, ...]
+    values: tuple[float | None, ...]
+    low: float | None
+    high: float | None
+    row: Mapping[str, Any]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        history: Every point.
+        finalists: The leaders on fresh seeds, the best first.
+        seeds: Those fresh seeds.
+        trials: Trials that the search trained or found trained.
+        failed: Those of them that failed.
+        left: Suggestions that are still to be made or trained.
+        storage: URL of the study's database.
+    """
+
+    history: History
+    finalists: tuple[Finalist, ...]
+    seeds: tuple[int, ...]
+    trials: int
+    failed: int
+    left: int
+    storage: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 some trials failed, 4 work remains."""
+        return 4 if self.left else 3 if self.failed else 0
+
+
+def search(
+    grid: Grid,
+    where: str,
+    runner: Runner,
+    *,
+    storage: str | None = None,
+    fresh: bool = False,
+    announce: Callable[[Agenda], None] = lambda _: None,
+    started: Callable[[Launched], None] = lambda _: None,
+    say: Callable[[Progressed], None] = lambda _: None,
+) -> Found:
+    """Search as the section `search` of the grid's file says; go on where a search was killed.
+
+    Args:
+        grid: The file.
+        where: URI of the store.
+        runner: Runs the packs.
+        storage: URL of the study's database; None for an SQLite file in the sweep's folder.
+        fresh: Begin a new study where the search's definition has changed.
+        announce: Called with what each round is to train.
+        started: Called once a round's packs are in the ledger.
+        say: Called after each round.
+
+    Raises:
+        UsageError: There is nothing to search, or a study of that name is of something else.
+        StorageError: The study's database can't be reached.
+        BusyError: Another driver is at work on this sweep.
+    """
+    space = Space.of(grid)
+    settings = space.search
+    url = storage or _beside(where, grid.name)
+    if storage is not None:
+        reach(storage)
+    with drive(grid, where, runner) as driver:
+        about = {"sweep": driver.ledger.meta.get("uid", ""), "definition": _definition(space, grid)}
+        study = open_study(url, grid.name, space, settings, about, fresh=fresh)
+        judge = Judge(grid, settings, space, driver.ledger, settings.seed_list(grid.seeds))
+        loop = Loop(grid, settings, space, study, driver, judge, announce, started)
+        return loop.run(url, say)
+
+
+def _beside(where: str, name: str) -> str:
+    root = Files.at(join(where, name), create=True).root
+    if root is None:
+        raise StorageError(
+            f"{where}: not a folder of this machine, so the study needs a database of its own. "
+            "Name one by --storage or OPTUNA_STORAGE: postgresql+psycopg://USER@HOST/NAME."
+        )
+    return f"sqlite:///{root.resolve() / 'search.db'}"
+
+
+def _definition(space: Space, grid: Grid) -> dict[str, Any]:
+    """Return all that gives a study's numbers their meaning."""
+    settings = space.search
+    return {
+        "objective": [o.model_dump() for o in settings.objectives],
+        "space": [repr(d) for d in space.dimensions],
+        "reference": settings.reference,
+        "seeds": settings.seed_list(grid.seeds),
+        "steps": grid.steps,
+        "criterion": {t: c.model_dump() for t, c in grid.criteria.items()},
+        "fixed": {k: v for k, v in grid.file.fixed.items() if k != "steps"},
+    }
+
+
+@dataclass(slots=True)
+class Loop:
+    """Rounds of asking, training, telling."""
+
+    grid: Grid
+    settings: Search
+    space: Space
+    study: Study
+    driver: Driver
+    judge: Judge
+    announce: Callable[[Agenda], None]
+    started: Callable[[Launched], None]
+    seen: set[str] = field(default_factory=set)
+    failed: int = 0
+
+    def run(self, url: str, say: Callable[[Progressed], None]) -> Found:
+        """Search to the end, or until asked to stop."""
+        told = {t.verdict.about.get("cell_id") for t in self.study.told()}
+        self.study.learn(self.judge.known(told))
+        size = self.batch_size()
+        halted = False
+        while not halted:
+            left = self.settings.n_trials - self.study.n_asked
+            batch = self.study.pending() or self.study.ask(max(0, min(size, left)))
+            if not batch:
+                break
+            halted = not self.round({s.number: s.params for s in batch})
+            say(self.progressed())
+        fresh = (self.settings.finalists or Finalists()).fresh(list(self.judge.seeds))
+        finalists: tuple[Finalist, ...] = ()
+        if not halted:
+            leaders, finished = self.leaders(), True
+            if leaders:
+                finalists, finished = self.rerun(leaders, fresh)
+            halted = not finished
+        left = self.settings.n_trials - self.study.n_asked + len(self.study.pending())
+        if self.settings.sampler == "grid" and not halted:
+            left = 0
+        return Found(
+            history=self.history(), finalists=finalists, seeds=tuple(fresh), trials=len(self.seen),
+            failed=self.failed, left=max(left, int(halted)), storage=url,
+        )  # fmt: skip
+
+    def batch_size(self) -> int:
+        """Return how many suggestions make a round: many fill packs, few learn from each other."""
+        if isinstance(self.settings.batch, int):
+            return self.settings.batch
+        module = trainable.load(self.grid.file.trainable)
+        useful = module.useful_size(build(self.grid.config, self.space.structure({}).values))
+        cells = len(self.judge.seeds) * (2 if self.settings.needs_reference else 1)
+        room = max(1, useful * self.driver.runner.workers // cells)
+        return max(1, min(ceil(self.settings.n_trials / ROUNDS), room))
+
+    def round(self, batch: Mapping[int, Params]) -> bool:
+        """Train a batch and tell what became of it; return False if it was cut short."""
+        points: dict[int, Point] = {}
+        for number, params in batch.items():
+            made = self.space.point(params)
+            if isinstance(made, Impossible):
+                self.study.tell(number, Verdict(None, 1.0, {"impossible": made.reason}))
+            else:
+                points[number] = made
+        for steps in self.rungs():
+            if not points:
+                break
+            outcome = self.train(list(points.values()), self.judge.seeds, steps)
+            if outcome.counts.new:
+                return False
+            verdicts = self.judge.judge(points)
+            if steps < self.grid.steps:
+                given_up = [n for n in points if self.study.report(n, verdicts[n][1], steps)]
+                for number in given_up:
+                    self.study.tell(number, replace(verdicts[number][0], values=None))
+                    del points[number]
+        for number in points:
+            self.study.tell(number, verdicts[number][0])
+        return not self.driver.stopped
+
+    def rungs(self) -> list[int]:
+        """Return the horizons of a round: one, unless a pruner compares trials on the way."""
+        steps = [self.grid.steps]
+        if self.settings.pruner != "none":
+            steps = [self.grid.steps // RUNG**k for k in (3, 2, 1) if self.grid.steps > RUNG**k]
+            steps.append(self.grid.steps)
+        return steps
+
+    def train(self, points: Sequence[Point], seeds: Sequence[int], steps: int) -> Outcome:
+        """Train points and their references up to `steps`."""
+        table = self.judge.table(points, seeds)
+        outcome = self.driver.train(
+            replace(self.grid, steps=steps), table, adds="search",
+            announce=self.announce, started=self.started,
+        )  # fmt: skip
+        self.seen |= set(table["trial_id"].to_pylist())
+        self.failed += outcome.counts.failed
+        return outcome
+
+    def leaders(self) -> list[Told]:
+        """Return the best feasible points, each cell once, the best first."""
+        top = (self.settings.finalists or Finalists()).top
+        good = [t for t in self.study.told() if t.verdict.values and t.verdict.violation <= 0]
+        if len(self.settings.objectives) > 1:
+            front = {s.number for s in self.history().pareto()}
+            good = [t for t in good if t.number in front]
+        best: dict[Any, Told] = {}
+        for told in sorted(good, key=self.rank):
+            best.setdefault(told.verdict.about["cell_id"], told)
+        return list(best.values())[:top]
+
+    def rank(self, told: Told) -> float:
+        """Return a number that is smaller for a better point, by the first objective."""
+        assert told.verdict.values is not None
+        value = told.verdict.values[0]
+        return -value if self.settings.objectives[0].direction == "maximize" else value
+
+    def rerun(
+        self, leaders: Sequence[Told], seeds: Sequence[int]
+    ) -> tuple[tuple[Finalist, ...], bool]:
+        """Evaluate the leaders again on fresh seeds; also return whether all were trained."""
+        points: dict[int, Point] = {}
+        for told in leaders:
+            made = self.space.point(told.params)
+            assert isinstance(made, Point)
+            points[told.number] = made
+        if self.train(list(points.values()), seeds, self.grid.steps).counts.new:
+            return (), False
+        rows = self.judge.rows(points, seeds, intervals=self.settings.needs_reference)
+        n = len(self.settings.objectives)
+        found = []
+        for told in leaders:
+            row = rows[told.number]
+            low, high = row.get("interval", (None, None))
+            found.append(
+                Finalist(
+                    told.params, told.verdict.values or (),
+                    tuple(row[f"objective_{i}"] for i in range(n)),
+                    low, high, row, tuple(self.space.overrides(told.params)),
+                )
+            )  # fmt: skip
+        sign = -1 if self.settings.objectives[0].direction == "maximize" else 1
+        found.sort(key=lambda f: (f.values[0] is None, sign * (f.values[0] or 0)))
+        return tuple(found), True
+
+    def progressed(self) -> Progressed:
+        """Return where the search stands."""
+        told = self.study.told()
+        return Progressed(
+            asked=self.study.n_asked, of=self.settings.n_trials,
+            known=sum(not t.suggested for t in told),
+            best=next(iter(self.leaders()), None),
+            objectives=tuple(o.value for o in self.settings.objectives),
+        )  # fmt: skip
+
+    def history(self) -> History:
+        """Return every point that was told, for figures."""
+        told = self.study.told()
+        return History(
+            objectives=tuple((o.value, o.direction) for o in self.settings.objectives),
+            suggestions=tuple(self.suggestion(t) for t in told),
+            importance=self.study.importance(),
+            log=frozenset(d.name for d in self.space.dimensions if d.log),
+        )
+
+    def suggestion(self, told: Told) -> Suggestion:
+        """Return a told point as figures know it: bounds aren't values."""
+        verdict = told.verdict
+        feasible = verdict.values is not None and verdict.violation <= 0
+        return Suggestion(
+            number=told.number,
+            values=dict(told.params),
+            objectives=(verdict.values if feasible else None)
+            or (None,) * len(self.settings.objectives),
+            feasible=feasible,
+            bound=verdict.about.get("bound"),
+            source="search" if told.suggested else "store",
+            cell_id=verdict.about.get("cell_id"),
+        )
