@@ -6,7 +6,9 @@ so t2 is only known to lie in (t2_lower, t2], and a delay shorter than that gap 
 trial's delay is therefore counted as the largest of t2 - t1, t2 - t2_lower and 1, in optimizer
 steps: dividing by a delay below the resolution would make up an amplification.
 
-What isn't reached isn't guessed. By which of the two medians is known:
+A median of counted delays is used where that of the delays themselves is reached: a floor under
+some delays must not make a censored cell a known one. What isn't reached isn't guessed. By which
+of the two medians is known:
 
 ================  =============================  ===============================
 cell, reference   known                          because
@@ -224,24 +226,32 @@ def interval(
     return _ends(found, (1 - level) / 2)
 
 
-def _codes(connection: sql.Connection, cell_id: str) -> dict[int, int]:
-    """Return the counted delays of a cell as codes by seed; seeds without a delay are left out."""
+def _codes(connection: sql.Connection, cell_id: str) -> dict[int, tuple[int, int]]:
+    """Return the delays of a cell by seed, as they are and counted, as codes.
+
+    Seeds without a delay are left out.
+    """
     text = (
-        f"select t.seed, {CODE} as code from trials as t join delays as d using (trial_id) "
+        f"select t.seed, 2 * d.delay + d.censored::bigint as raw, {CODE} as counted "
+        "from trials as t join delays as d using (trial_id) "
         f"where t.cell_id = {sql.literal(cell_id)} and d.delay is not null"
     )
-    return {row["seed"]: row["code"] for row in sql.query(connection, text).to_pylist()}
+    rows = sql.query(connection, text).to_pylist()
+    return {row["seed"]: (row["raw"], row["counted"]) for row in rows}
 
 
-def _medians(seeds: NDArray[np.int64], codes: Mapping[int, int]) -> NDArray[np.float64]:
+def _medians(seeds: NDArray[np.int64], codes: Mapping[int, tuple[int, int]]) -> NDArray[np.float64]:
     """Return the median of each row of drawn `seeds`, [..., n] to [...]; NaN: not reached."""
     places = np.array(sorted(codes), dtype=np.int64)
     values = np.array([codes[int(seed)] for seed in places], dtype=np.int64)
-    rows = values[np.searchsorted(places, seeds)].reshape(-1, seeds.shape[-1])
+    rows = values[np.searchsorted(places, seeds)].reshape(-1, seeds.shape[-1], 2)
     offsets = pa.array(np.arange(len(rows) + 1) * rows.shape[1], pa.int32())
-    found = survival(pa.ListArray.from_arrays(offsets, pa.array(rows.reshape(-1))))
-    medians = pa.array(found.field("median"), pa.float64()).to_numpy(zero_copy_only=False)
-    return np.asarray(medians, dtype=np.float64).reshape(seeds.shape[:-1])
+    raw, counted = (
+        survival(pa.ListArray.from_arrays(offsets, pa.array(rows[..., k].reshape(-1))))
+        .field("median").cast(pa.float64()).to_numpy(zero_copy_only=False)
+        for k in range(2)
+    )  # fmt: skip
+    return np.where(np.isnan(raw), np.nan, counted).reshape(seeds.shape[:-1])
 
 
 def _ratios(cell: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -129,6 +129,16 @@ def test_a_bound_of_0_steps_counts_as_a_step(tmp_path: Path) -> None:
     assert (found["reference_bound"], found["amplification_upper"]) == (0, 90)
 
 
+LATE = [well(200, 200), Seed(10, None, 50), Seed(10, None, 50)]
+"""Censored; but were its one known delay, 0, put at the resolution of 100, it would be last."""
+
+
+def test_the_resolution_makes_no_censored_cell_a_known_one(tmp_path: Path) -> None:
+    found = row(tmp_path, LATE, [well(10, 20)])
+    assert (found["delay"], found["delay_bound"], found["counted"]) == (None, 40, None)
+    assert bounds(found) == (None, 4, None)
+
+
 def test_two_censored_cells_say_nothing_about_each_other(tmp_path: Path) -> None:
     found = row(tmp_path, [Seed(10, None)], [Seed(20, None)])
     assert bounds(found) == (None, None, None)

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.amplification import evaluate, interval
 from analysis.views import open_views
-from tests.test_amplification import Seed, km, make, well
+from tests.test_amplification import LATE, Seed, km, make, well
 
 CELL = [well(10, 1000), well(2, 500), well(20, 200), Seed(10, None), well(100, 500)]
 REFERENCE = [well(10, 50), well(10, 20), well(10, 100), well(20, 20), well(2, 50)]
@@ -26,6 +26,8 @@ def by_hand(cell: dict[int, Seed], reference: dict[int, Seed], draws: int) -> li
 
     def value(side: dict[int, Seed], seeds: Sequence[int]) -> int | None:
         codes = [c for c in (side[s].codes() for s in seeds) if c is not None]
+        if km([c[0] for c in codes], [c[2] for c in codes]).median is None:
+            return None
         return km([c[1] for c in codes], [c[2] for c in codes]).median
 
     ratios = []
@@ -69,6 +71,12 @@ def test_seeds_of_both_cells_are_drawn_together(tmp_path: Path) -> None:
     assert low is not None
     assert high is not None
     assert low < 1 < high
+
+
+def test_the_resolution_makes_no_resample_a_known_one(tmp_path: Path) -> None:
+    cells = {"late": LATE * 4, "known": [well(0, 10), well(0, 20)]}
+    with open_views(make(tmp_path, cells).ledger) as connection:
+        assert interval(connection, "late", "known")[1] is None
 
 
 def test_an_end_is_open_where_medians_arent_reached_too_often(tmp_path: Path) -> None:
