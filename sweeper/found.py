@@ -39,7 +39,7 @@ def _short(value: Any) -> str:
 
 def reproduce(found: Found, grid: Path, changes: Sequence[str], name: str) -> str | None:
     """Return the command that trains the best cell on the fresh seeds, in a sweep of its own."""
-    if not found.finalists:
+    if not found.finalists or found.finalists[0].values[0] is None:
         return None
     seeds = "seeds=[" + ",".join(map(str, found.seeds)) + "]"
     words = [*changes, f"name={name}-best", *found.finalists[0].overrides, seeds]
@@ -52,6 +52,8 @@ def found_view(found: Found) -> Group:
     if found.finalists:
         parts.append(Text(f"The leaders on {len(found.seeds)} fresh seeds:"))
         parts.append(_leaders(found))
+        if found.finalists[0].values[0] is None:
+            parts.append(Text("None of them holds up. Search with more seeds a suggestion."))
     elif not found.left:
         parts.append(Text("No cell that was suggested generalizes: nothing to choose from."))
     if found.history.importance:
@@ -82,10 +84,11 @@ def _values(finalist: Finalist) -> list[str]:
     cells: list[str] = []
     for index, (value, before) in enumerate(zip(finalist.values, finalist.searched, strict=True)):
         text = "not reached" if value is None else f"{value:.4g}"
-        if index == 0 and (finalist.low is not None or finalist.high is not None):
-            low = "-inf" if finalist.low is None else f"{finalist.low:.4g}"
-            high = "inf" if finalist.high is None else f"{finalist.high:.4g}"
-            text += f" [{low}, {high}]"
+        if index == 0 and finalist.interval != (None, None):
+            low, high = finalist.interval
+            text += (
+                f" [{0 if low is None else low:.4g}, {'inf' if high is None else f'{high:.4g}'}]"
+            )
         cells += [text, f"{before:.4g}"]
     return cells
 
@@ -97,7 +100,7 @@ def found_event(found: Found) -> dict[str, Any]:
         "objectives": [name for name, _ in found.history.objectives],
         "finalists": [
             {
-                "params": dict(f.params), "values": list(f.values), "low": f.low, "high": f.high,
+                "params": dict(f.params), "values": list(f.values), "interval": list(f.interval),
                 "searched": list(f.searched), "n_seeds": f.row["n_seeds"],
                 "n_generalized": f.row["n_generalized"], "overrides": list(f.overrides),
             }

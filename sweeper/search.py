@@ -32,6 +32,9 @@ from sweeper.study import Study, Told, Verdict, open_study, reach
 ROUNDS = 10
 """Rounds that a search has at least, unless its file says how many suggestions one has."""
 
+GROUPS = 4
+"""How many times as many leaders are evaluated again while none of them holds up."""
+
 RUNG = 3
 """With a pruner, each rung has this many times the steps of the one before."""
 
@@ -63,8 +66,7 @@ class Finalist:
         params: Dimension to value.
         searched: The objectives as the search saw them.
         values: The objectives on the fresh seeds; None where one isn't known.
-        low: Lower end of the 95 % interval of the amplification; None: unbounded or not asked.
-        high: Upper end, likewise.
+        interval: 95 % interval of the amplification; None: unbounded, or not asked for.
         row: All that `analysis.amplification.evaluate` says of it.
         overrides: What makes `sweeper launch` train this very cell.
     """
@@ -72,8 +74,7 @@ class Finalist:
     params: Params
     searched: tuple[float, ...]
     values: tuple[float | None, ...]
-    low: float | None
-    high: float | None
+    interval: tuple[float | None, float | None]
     row: Mapping[str, Any]
     overrides: tuple[str, ...]
 
@@ -200,18 +201,13 @@ class Loop:
             halted = not self.round({s.number: s.params for s in batch})
             say(self.progressed())
         fresh = (self.settings.finalists or Finalists()).fresh(list(self.judge.seeds))
-        finalists: tuple[Finalist, ...] = ()
-        if not halted:
-            leaders, finished = self.leaders(), True
-            if leaders:
-                finalists, finished = self.rerun(leaders, fresh)
-            halted = not finished
+        finalists, halted = ([], True) if halted else self.finals(fresh)
         left = self.settings.n_trials - self.study.n_asked + len(self.study.pending())
         if self.settings.sampler == "grid" and not halted:
             left = 0
         return Found(
-            history=self.history(), finalists=finalists, seeds=tuple(fresh), trials=len(self.seen),
-            failed=self.failed, left=max(left, int(halted)), storage=url,
+            history=self.history(), finalists=tuple(finalists), seeds=tuple(fresh),
+            trials=len(self.seen), failed=self.failed, left=max(left, int(halted)), storage=url,
         )  # fmt: skip
 
     def batch_size(self) -> int:
@@ -270,7 +266,6 @@ class Loop:
 
     def leaders(self) -> list[Told]:
         """Return the best feasible points, each cell once, the best first."""
-        top = (self.settings.finalists or Finalists()).top
         good = [t for t in self.study.told() if t.verdict.values and t.verdict.violation <= 0]
         if len(self.settings.objectives) > 1:
             front = {s.number for s in self.history().pareto()}
@@ -278,7 +273,7 @@ class Loop:
         best: dict[Any, Told] = {}
         for told in sorted(good, key=self.rank):
             best.setdefault(told.verdict.about["cell_id"], told)
-        return list(best.values())[:top]
+        return list(best.values())
 
     def rank(self, told: Told) -> float:
         """Return a number that is smaller for a better point, by the first objective."""
@@ -286,33 +281,48 @@ class Loop:
         value = told.verdict.values[0]
         return -value if self.settings.objectives[0].direction == "maximize" else value
 
-    def rerun(
-        self, leaders: Sequence[Told], seeds: Sequence[int]
-    ) -> tuple[tuple[Finalist, ...], bool]:
-        """Evaluate the leaders again on fresh seeds; also return whether all were trained."""
+    def finals(self, seeds: Sequence[int]) -> tuple[list[Finalist], bool]:
+        """Evaluate the leaders again on fresh seeds.
+
+        Where none of them holds up, they owed their places to the seeds that chose them: the
+        next ones follow, at most `GROUPS` times as many.
+
+        Returns:
+            The leaders, the best first, and whether their training was cut short.
+        """
+        top = (self.settings.finalists or Finalists()).top
+        ranked = self.leaders()[: GROUPS * top]
+        found: list[Finalist] = []
+        while len(found) < len(ranked) and all(f.values[0] is None for f in found):
+            group = ranked[len(found) : len(found) + top]
+            more = self.rerun(group, seeds)
+            if not more:
+                return found, True
+            found += more
+        sign = -1 if self.settings.objectives[0].direction == "maximize" else 1
+        found.sort(key=lambda f: (f.values[0] is None, sign * (f.values[0] or 0)))
+        return found, False
+
+    def rerun(self, leaders: Sequence[Told], seeds: Sequence[int]) -> list[Finalist]:
+        """Return the leaders as they are on fresh seeds; nothing if that was cut short."""
         points: dict[int, Point] = {}
         for told in leaders:
             made = self.space.point(told.params)
             assert isinstance(made, Point)
             points[told.number] = made
         if self.train(list(points.values()), seeds, self.grid.steps).counts.new:
-            return (), False
+            return []
         rows = self.judge.rows(points, seeds, intervals=self.settings.needs_reference)
         n = len(self.settings.objectives)
-        found = []
-        for told in leaders:
-            row = rows[told.number]
-            low, high = row.get("interval", (None, None))
-            found.append(
-                Finalist(
-                    told.params, told.verdict.values or (),
-                    tuple(row[f"objective_{i}"] for i in range(n)),
-                    low, high, row, tuple(self.space.overrides(told.params)),
-                )
-            )  # fmt: skip
-        sign = -1 if self.settings.objectives[0].direction == "maximize" else 1
-        found.sort(key=lambda f: (f.values[0] is None, sign * (f.values[0] or 0)))
-        return tuple(found), True
+        return [
+            Finalist(
+                params=told.params, searched=told.verdict.values or (),
+                values=tuple(rows[told.number][f"objective_{i}"] for i in range(n)),
+                interval=rows[told.number].get("interval", (None, None)),
+                row=rows[told.number], overrides=tuple(self.space.overrides(told.params)),
+            )
+            for told in leaders
+        ]  # fmt: skip
 
     def progressed(self) -> Progressed:
         """Return where the search stands."""
