@@ -14,13 +14,18 @@ import pyarrow as pa
 
 from analysis.views import open_views
 from sweeper import driver, sql, store, sweep
+from sweeper import extend as extending
+from sweeper import refine as refining
+from sweeper import search as searching
 from sweeper.agenda import Agenda
 from sweeper.driver import Launched, Outcome, Runner
 from sweeper.grid import Grid
 from sweeper.launch_ray import on_ray
 from sweeper.loading import load_grid
+from sweeper.refine import Refined
+from sweeper.search import Found
 
-__all__ = ["launch", "load_grid", "query"]
+__all__ = ["extend", "launch", "load_grid", "query", "refine", "search"]
 
 
 def launch(
@@ -54,13 +59,89 @@ def launch(
         return sweep.launch(grid, where, here, announce=announce, started=started)
 
 
+def search(
+    grid: Grid,
+    where: str,
+    *,
+    address: str = "local",
+    inline: bool = False,
+    max_concurrent: int | None = None,
+    storage: str | None = None,
+    fresh: bool = False,
+) -> Found:
+    """Search as the section `search` of the file of `grid` says, see `sweeper.search.search`."""
+    with runner(
+        grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
+    ) as here:
+        return searching.search(grid, where, here, storage=storage, fresh=fresh)
+
+
+def refine(
+    where: str,
+    name: str,
+    *,
+    x: str,
+    y: str,
+    budget: int,
+    value: str = "phase",
+    condition: str | None = None,
+    levels: int = refining.LEVELS,
+    address: str = "local",
+    inline: bool = False,
+    max_concurrent: int | None = None,
+) -> Refined:
+    """Add cells where neighbours of a phase diagram disagree, see `sweeper.refine`.
+
+    Args:
+        where: URI of the store.
+        name: The sweep.
+        x: Numeric axis, a dotted name.
+        y: Another one.
+        budget: Most new trials.
+        value: ``phase``, or ``delay``: also where the delay doubles.
+        condition: SQL over `cells`: which of them; None for all.
+        levels: How often the grid's spacing may be halved.
+        address: As in `launch`.
+        inline: As in `launch`.
+        max_concurrent: As in `launch`.
+    """
+    wanted = refining.diagram(
+        where, name, x=x, y=y, value=value, condition=condition, levels=levels
+    )
+    with runner(
+        wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
+    ) as here:
+        return refining.refine(wanted, where, here, budget)
+
+
+def extend(
+    where: str,
+    name: str,
+    steps: int,
+    *,
+    condition: str | None = None,
+    address: str = "local",
+    inline: bool = False,
+    max_concurrent: int | None = None,
+) -> Outcome:
+    """Carry the censored trials of a sweep on up to `steps`, see `sweeper.extend`."""
+    wanted = extending.extension(where, name, steps, condition=condition)
+    with runner(wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
+        return extending.extend(wanted, where, here)
+
+
 def runner(
-    grid: Grid, *, address: str = "local", inline: bool = False, max_concurrent: int | None = None
+    grid: Grid,
+    *,
+    address: str = "local",
+    inline: bool = False,
+    max_concurrent: int | None = None,
+    rounds: bool = False,
 ) -> AbstractContextManager[Runner]:
     """Return what runs the packs of `grid`; use it as a context manager, see `launch`."""
     if inline:
         return nullcontext(driver.inline(grid))
-    return on_ray(grid, address=address, max_concurrent=max_concurrent)
+    return on_ray(grid, address=address, max_concurrent=max_concurrent, rounds=rounds)
 
 
 def query(where: str, name: str, text: str, *, everything: bool = False) -> pa.Table:

@@ -13,7 +13,7 @@ from sweeper.agenda import Counts, agenda, pack_size
 from sweeper.config import Config, build
 from sweeper.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
-from sweeper.sweep import peek
+from sweeper.sweep import check_cells, peek
 from sweeper.trainable import Trainable
 from sweeper.trial import Trial
 
@@ -50,6 +50,7 @@ def local_workers(grid: Grid) -> int:
 
 def estimate(grid: Grid, where: str) -> Estimate:
     """Return what launching `grid` into the store `where` would do and cost."""
+    check_cells(grid)
     workers = local_workers(grid)
     module = trainable.load(grid.file.trainable)
     groups = grid.static_counts()

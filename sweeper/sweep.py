@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sweeper.agenda import Agenda, agenda
 from sweeper.driver import Launched, Outcome, Runner, drive
-from sweeper.errors import StoreError
+from sweeper.errors import StoreError, UsageError
 from sweeper.files import Files
 from sweeper.grid import Grid
 from sweeper.ledger import META, Ledger, first_record
@@ -36,9 +36,11 @@ def launch(
         started: Called once the packs are in the ledger.
 
     Raises:
+        UsageError: The grid has no cells.
         BusyError: Another driver is at work on this sweep.
         StoreError: The store can't be read or written.
     """
+    check_cells(grid)
     plan: Agenda | None = None
     if peek(join(where, grid.name)) is None:  # what can go wrong goes wrong before a folder is made
         plan = agenda(grid, None, workers=runner.workers)
@@ -46,6 +48,19 @@ def launch(
     with drive(grid, where, runner) as driver:
         known = plan if driver.ledger.number == 0 else None
         return driver.train(grid, plan=known, announce=announce, started=started)
+
+
+def check_cells(grid: Grid) -> None:
+    """Check that the grid has cells to launch.
+
+    Raises:
+        UsageError: It has none: its file is for a search.
+    """
+    if not grid.slabs:
+        raise UsageError(
+            f"{grid.name}: the file has no cell to launch: values that it needs stand in "
+            "search.space alone. Search it, or give them under fixed or grid."
+        )
 
 
 def peek(uri: str) -> Ledger | None:
