@@ -6,6 +6,7 @@ with its bound, as one that violates the constraint of generalizing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ from sweeper.study import Verdict
 
 BOUNDS = {"delay": "delay_bound", "amplification": "amplification_lower"}
 """Objective to the column with what it is known to exceed where it isn't known."""
+
+_RELATIVE = re.compile(r"amplification|reference_")
+"""What an objective says that reads the reference cell."""
 
 NAMED = ("amplification", "log_amplification", "delay", "log_delay", "t2")
 """Objectives that only a generalizing cell has."""
@@ -52,14 +56,19 @@ class Judge:
 
     def table(self, points: Sequence[Point], seeds: Sequence[int]) -> pa.Table:
         """Return the trials of points and their references."""
-        references = [p.reference for p in points if p.reference is not None]
-        return self.space.table([*points, *references], list(seeds))
+        references = [self.reference(p) for p in points]
+        return self.space.table([*points, *(r for r in references if r is not None)], list(seeds))
+
+    def reference(self, point: Point) -> Point | None:
+        """Return the reference cell of a point, where an objective reads it."""
+        needed = any(_RELATIVE.search(o.value) for o in self.settings.objectives)
+        return point.reference if needed else None
 
     def rows(
         self, points: Mapping[int, Point], seeds: Sequence[int], intervals: bool = False
     ) -> dict[int, dict[str, Any]]:
         """Return for each point what the views say of its cell, see `evaluate`."""
-        pairs = {p.cell_id: (p.reference or p).cell_id for p in points.values()}
+        pairs = {p.cell_id: (self.reference(p) or p).cell_id for p in points.values()}
         texts = [o.value for o in self.settings.objectives]
         table = self.table(list(points.values()), seeds)
         with open_views(self.ledger, plan=table, criteria=self.grid.criteria) as views:
@@ -74,8 +83,9 @@ class Judge:
         for number, row in self.rows(points, self.seeds).items():
             point = points[number]
             about = {"cell_id": point.cell_id, "bound": self.bound(row)}
-            if point.reference is not None:
-                about["reference_id"] = point.reference.cell_id
+            reference = self.reference(point)
+            if reference is not None:
+                about["reference_id"] = reference.cell_id
             task = next(iter(self.grid.criteria), "")
             criterion = self.grid.criteria.get(str(point.values.get("task.name", task)))
             rising = criterion is not None and criterion.metric in RISING
@@ -132,7 +142,8 @@ class Judge:
             made = None if given is None else self.space.point(given)
             if given is None or not isinstance(made, Point):
                 continue
-            if made.reference is None or made.reference.cell_id in full:
+            reference = self.reference(made)
+            if reference is None or reference.cell_id in full:
                 points[len(points)] = made
                 params[len(params)] = given
         verdicts = self.judge(points) if points else {}

@@ -5,7 +5,7 @@ Optuna changes its defaults between versions; a search must not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from typing import Any
 
@@ -25,25 +25,67 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import Trial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial
 
 from sweeper.dimension import Choice, Dimension
 from sweeper.searching import Search
 from sweeper.space import Space
-from sweeper.structure import conditional
 
 STARTUP = 10
 """Random suggestions before a model is believed: Optuna's own default."""
 
 
-def sampler(search: Search, space: Space, done: int) -> BaseSampler:
-    """Return the sampler of a search whose study has `done` trials; all settings pinned."""
-    text = f"{search.sampler_seed}:{done}"
+class Sobol(QMCSampler):
+    """A low-discrepancy sequence whose point is chosen by its number.
+
+    Optuna counts the points in the study and reads the space off its first trial: a search that
+    was killed would leave points out.
+
+    Args:
+        number: The number of the point, from 0.
+        kinds: The dimensions that every suggestion has.
+        scramble: Seeds the sequence.
+        seed: Seeds what the sequence doesn't cover.
+    """
+
+    def __init__(
+        self, number: int, kinds: dict[str, BaseDistribution], *, scramble: int, seed: int
+    ) -> None:
+        super().__init__(
+            qmc_type="sobol", scramble=True, seed=scramble,
+            independent_sampler=RandomSampler(seed=seed), warn_independent_sampling=False,
+        )  # fmt: skip
+        self._number = number
+        self._kinds = kinds
+
+    def infer_relative_search_space(
+        self,
+        study: Study,  # noqa: ARG002 - neither decides
+        trial: FrozenTrial,  # noqa: ARG002
+    ) -> dict[str, BaseDistribution]:
+        """Return what the sequence covers."""
+        return self._kinds
+
+    def _find_sample_id(self, *_: object) -> int:
+        return self._number
+
+
+def sampler(search: Search, space: Space, sometimes: Collection[str], number: int) -> BaseSampler:
+    """Return the sampler of suggestion `number` of a search; all settings pinned.
+
+    Args:
+        search: The settings.
+        space: What may be suggested.
+        sometimes: The dimensions that not every suggestion has.
+        number: Of the suggestion, from 0.
+    """
+    text = f"{search.sampler_seed}:{number}"
     seed = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
-    grouped = bool(conditional(space))  # of dimensions that are asked together
+    always = {d.name: distribution(d) for d in space.dimensions if d.name not in sometimes}
     made: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: TPESampler(
-            n_startup_trials=STARTUP, multivariate=True, group=grouped, constant_liar=True,
+            n_startup_trials=STARTUP, multivariate=True, group=bool(sometimes), constant_liar=True,
             seed=seed,
         ),
         "gp": lambda: GPSampler(n_startup_trials=STARTUP, deterministic_objective=False, seed=seed),
@@ -52,11 +94,7 @@ def sampler(search: Search, space: Space, done: int) -> BaseSampler:
             population_size=max(8, min(50, search.n_trials // 5)), seed=seed
         ),
         "random": lambda: RandomSampler(seed=seed),
-        "qmc": lambda: QMCSampler(
-            qmc_type="sobol", scramble=True, seed=search.sampler_seed,
-            warn_independent_sampling=False,
-        ),
-        "grid": lambda: RandomSampler(seed=seed),  # its points are enqueued
+        "qmc": lambda: Sobol(number, always, scramble=search.sampler_seed, seed=seed),
     }  # fmt: skip
     return made[search.sampler]()
 
@@ -95,3 +133,19 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     if d.kind == "int":
         return IntDistribution(low, high, log=d.log, step=1 if d.step is None else int(d.step))
     return FloatDistribution(low, high, log=d.log, step=d.step)
+
+
+def lattice(space: Space) -> list[dict[str, Choice]]:
+    """Return every point of a finite space."""
+    points: list[dict[str, Choice]] = [{}]
+    for dimension in space.dimensions:
+        points = [
+            {**point, **more}
+            for point in points
+            for more in (
+                [{dimension.name: value} for value in dimension.values()]
+                if space.asks(dimension, point)
+                else [{}]
+            )
+        ]
+    return points

@@ -10,20 +10,23 @@ with its bound, as one that violates the constraint of generalizing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
+
+import pyarrow.compute as pc
 
 from analysis.history import History, Suggestion
 from sweeper import trainable
 from sweeper.agenda import Agenda
 from sweeper.config import build
-from sweeper.driver import Driver, Launched, Outcome, Runner, drive
+from sweeper.driver import Driver, Launched, Runner, drive
 from sweeper.errors import StorageError
 from sweeper.files import Files
 from sweeper.grid import Grid
 from sweeper.judge import Judge
+from sweeper.launch import ended_trials
 from sweeper.searching import Finalists, Search
 from sweeper.space import Impossible, Params, Point, Space
 from sweeper.store import join
@@ -185,12 +188,10 @@ class Loop:
     announce: Callable[[Agenda], None]
     started: Callable[[Launched], None]
     seen: set[str] = field(default_factory=set)
-    failed: int = 0
 
     def run(self, url: str, say: Callable[[Progressed], None]) -> Found:
         """Search to the end, or until asked to stop."""
-        told = {t.verdict.about.get("cell_id") for t in self.study.told()}
-        self.study.learn(self.judge.known(told))
+        self.study.learn(self.judge.known(self.taken()))
         size = self.batch_size()
         halted = False
         while not halted:
@@ -205,10 +206,39 @@ class Loop:
         left = self.settings.n_trials - self.study.n_asked + len(self.study.pending())
         if self.settings.sampler == "grid" and not halted:
             left = 0
+        trials = self.trials()
         return Found(
             history=self.history(), finalists=tuple(finalists), seeds=tuple(fresh),
-            trials=len(self.seen), failed=self.failed, left=max(left, int(halted)), storage=url,
+            trials=len(trials), failed=len(trials & self.failed()),
+            left=max(left, int(halted)), storage=url,
         )  # fmt: skip
+
+    def taken(self) -> set[object]:
+        """Return the cells that the study knows or waits for, and those that it took along."""
+        found: set[object] = set()
+        for told in self.study.told():
+            found.add(told.verdict.about.get("cell_id"))
+            if told.suggested:
+                found.add(told.verdict.about.get("reference_id"))
+        for point in self.points(s.params for s in self.study.pending()):
+            reference = self.judge.reference(point)
+            found |= {point.cell_id, reference.cell_id if reference else None}
+        return found
+
+    def points(self, every: Iterable[Params]) -> list[Point]:
+        """Return the cells of suggestions; those that are none are left out."""
+        made = map(self.space.point, every)
+        return [point for point in made if isinstance(point, Point)]
+
+    def trials(self) -> set[str]:
+        """Return the trials of this search, by whatever run of it they were trained."""
+        points = self.points(t.params for t in self.study.told() if t.suggested)
+        return self.seen | set(self.judge.table(points, self.judge.seeds)["trial_id"].to_pylist())
+
+    def failed(self) -> set[str]:
+        """Return the trials of the sweep that failed."""
+        ends = ended_trials(self.driver.ledger)
+        return set(ends.filter(pc.equal(ends["status"], "failed"))["trial_id"].to_pylist())
 
     def batch_size(self) -> int:
         """Return how many suggestions make a round: many fill packs, few learn from each other."""
@@ -232,8 +262,7 @@ class Loop:
         for steps in self.rungs():
             if not points:
                 break
-            outcome = self.train(list(points.values()), self.judge.seeds, steps)
-            if outcome.counts.new:
+            if not self.train(list(points.values()), self.judge.seeds, steps):
                 return False
             verdicts = self.judge.judge(points)
             if steps < self.grid.steps:
@@ -253,16 +282,17 @@ class Loop:
             steps.append(self.grid.steps)
         return steps
 
-    def train(self, points: Sequence[Point], seeds: Sequence[int], steps: int) -> Outcome:
-        """Train points and their references up to `steps`."""
+    def train(self, points: Sequence[Point], seeds: Sequence[int], steps: int) -> bool:
+        """Train points and their references up to `steps`; return False if that was cut short."""
+        if self.driver.stopped:  # while it was thought about what to suggest
+            return False
         table = self.judge.table(points, seeds)
         outcome = self.driver.train(
             replace(self.grid, steps=steps), table, adds="search",
             announce=self.announce, started=self.started,
         )  # fmt: skip
         self.seen |= set(table["trial_id"].to_pylist())
-        self.failed += outcome.counts.failed
-        return outcome
+        return not outcome.counts.new
 
     def leaders(self) -> list[Told]:
         """Return the best feasible points, each cell once, the best first."""
@@ -310,7 +340,7 @@ class Loop:
             made = self.space.point(told.params)
             assert isinstance(made, Point)
             points[told.number] = made
-        if self.train(list(points.values()), seeds, self.grid.steps).counts.new:
+        if not self.train(list(points.values()), seeds, self.grid.steps):
             return []
         rows = self.judge.rows(points, seeds, intervals=self.settings.needs_reference)
         n = len(self.settings.objectives)

@@ -4,29 +4,33 @@ The study is derived data: what was trained stands in the store, and a study tha
 made again from it. Only the driver of the sweep asks and tells.
 
 A suggestion is asked, trained, told. One that a kill left between asking and telling is found by
-`Study.pending` and told once; one whose asking itself was cut short was never a suggestion.
+`Study.pending` and told once. It enters the study whole, with all its parameters.
 """
 
 from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.dimension import Choice
 from sweeper.errors import StorageError, UsageError
-from sweeper.samplers import distribution, pruner, sampler, suggest
+from sweeper.samplers import distribution, lattice, pruner, sampler, suggest
 from sweeper.searching import Search
 from sweeper.space import Params, Space
+from sweeper.structure import conditional
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -37,6 +41,12 @@ ABOUT = "sweeper"
 """The study's attribute that says what it is the study of."""
 
 CONSTRAINT = "generalizing"
+
+GOAL = "asked"
+"""The study's attribute that says how many suggestions there are once a batch is asked."""
+
+CONNECT_S = 10
+"""Seconds to wait for a database server."""
 
 LOCK_S = 60
 """Seconds that SQLite waits for another process, e.g. a dashboard."""
@@ -98,8 +108,9 @@ def _quiet() -> Iterator[None]:
 class Study:
     """A study of one search, made by `open_study`."""
 
-    def __init__(self, study: optuna.Study, space: Space, search: Search) -> None:
+    def __init__(self, study: optuna.Study, storage: str, space: Space, search: Search) -> None:
         self._study = study
+        self._storage = storage
         self._space = space
         self._search = search
 
@@ -109,93 +120,117 @@ class Study:
         return sum(ASKED in t.user_attrs for t in self._trials())
 
     def ask(self, n: int) -> list[Suggestion]:
-        """Return up to `n` new suggestions; fewer where a finite space has no more.
-
-        The sampler begins anew each time, seeded by the number of trials that the study has:
-        so a search that was killed suggests what it would have suggested.
-        """
-        with _quiet():
-            self._study.sampler = sampler(self._search, self._space, len(self._trials()))
-            if self._search.sampler == "grid":
-                done = sum(t.state != TrialState.FAIL for t in self._trials())
-                for params in self._lattice()[done : done + n]:
-                    self._study.enqueue_trial(params)
-                n = len(self._trials(TrialState.WAITING))
-            return [self._ask() for _ in range(n)]
-
-    def _ask(self) -> Suggestion:
-        trial = self._study.ask()
-        params: dict[str, Choice] = {}
-        for dimension in self._space.dimensions:
-            if self._space.asks(dimension, params):
-                params[dimension.name] = suggest(trial, dimension)
-        trial.set_user_attr(ASKED, True)
-        return Suggestion(trial.number, params)
-
-    def _lattice(self) -> list[dict[str, Choice]]:
-        """Return every point of a finite space."""
-        points: list[dict[str, Choice]] = [{}]
-        for dimension in self._space.dimensions:
-            points = [
-                {**point, **more}
-                for point in points
-                for more in (
-                    [{dimension.name: v} for v in dimension.values()]
-                    if self._space.asks(dimension, point)
-                    else [{}]
-                )
-            ]
-        return points
+        """Return up to `n` new suggestions; fewer where a finite space has no more."""
+        with self._reaching():
+            self._study.set_user_attr(GOAL, self.n_asked + n)
+            return self._fill()
 
     def pending(self) -> list[Suggestion]:
-        """Return the suggestions that were asked and not told."""
-        found = []
-        for trial in self._trials(TrialState.RUNNING):
-            if ASKED in trial.user_attrs:
-                found.append(Suggestion(trial.number, dict(trial.params)))
-            else:
-                self._study.tell(trial.number, state=TrialState.FAIL)
-        return found
+        """Return the suggestions that were asked and not told.
+
+        Where the asking of a batch was cut short, the rest of the batch is asked first.
+        """
+        with self._reaching():
+            if self.n_asked < self._study.user_attrs.get(GOAL, 0):
+                self._fill()
+            return [
+                Suggestion(trial.number, dict(trial.params))
+                for trial in self._trials(TrialState.RUNNING)
+                if ASKED in trial.user_attrs
+            ]
+
+    def _fill(self) -> list[Suggestion]:
+        """Ask until there are as many suggestions as there shall be."""
+        numbers = range(self.n_asked, self._study.user_attrs[GOAL])
+        with _quiet():
+            asked = self._unvisited(len(numbers)) if self._search.sampler == "grid" else None
+            found = []
+            for trial in self._sampled(numbers) if asked is None else asked:
+                self._study.add_trial(trial)  # with all its parameters, or not at all
+                found.append(Suggestion(self._trials()[-1].number, dict(trial.params)))
+            return found
+
+    def _sampled(self, numbers: Iterable[int]) -> Iterator[FrozenTrial]:
+        """Yield what the sampler suggests.
+
+        It is asked beside the study, in memory, and begins anew with each suggestion, seeded by
+        its number: so a search that was killed suggests what it would have suggested.
+        """
+        beside = optuna.create_study(directions=self._study.directions)
+        beside.add_trials([t for t in self._trials() if t.state != TrialState.WAITING])
+        sometimes = conditional(self._space)
+        for number in numbers:
+            beside.sampler = sampler(self._search, self._space, sometimes, number)
+            trial = beside.ask()
+            params: dict[str, Choice] = {}
+            for dimension in self._space.dimensions:
+                if self._space.asks(dimension, params):
+                    params[dimension.name] = suggest(trial, dimension)
+            trial.set_user_attr(ASKED, True)
+            yield beside.get_trials(deepcopy=False)[trial.number]
+
+    def _unvisited(self, n: int) -> Iterator[FrozenTrial]:
+        """Yield the first `n` points of a finite space that the study doesn't have."""
+        visited = {frozenset(t.params.items()) for t in self._trials()}
+        kinds = {d.name: distribution(d) for d in self._space.dimensions}
+        left = (p for p in lattice(self._space) if frozenset(p.items()) not in visited)
+        for params in islice(left, n):
+            yield optuna.trial.create_trial(
+                state=TrialState.RUNNING,
+                params=dict(params),
+                distributions={name: kinds[name] for name in params},
+                user_attrs={ASKED: True},
+            )
 
     def tell(self, number: int, verdict: Verdict) -> None:
-        """Say what became of suggestion `number`, once."""
-        trial = self._trial(number)
-        with _quiet():
+        """Say what became of suggestion `number`; what was told before stands."""
+        with self._reaching(), _quiet():
+            trial = self._trial(number)
+            if self._trials()[number].state.is_finished():
+                return
             for key, value in verdict.about.items():
                 trial.set_user_attr(key, value)
             trial.set_constraint(CONSTRAINT, verdict.violation)
-            if verdict.values is not None:
-                self._study.tell(trial, list(verdict.values))
+            if self._learns_from(verdict):
+                self._study.tell(trial, list(verdict.values or ()))
             else:
                 many = len(self._study.directions) > 1  # Optuna prunes for one objective only
                 self._study.tell(trial, state=TrialState.FAIL if many else TrialState.PRUNED)
 
+    def _learns_from(self, verdict: Verdict) -> bool:
+        """Return whether there are values, and the sampler can tell a bound from a value."""
+        knows = self._search.sampler != "cmaes" or verdict.violation <= 0
+        return verdict.values is not None and knows
+
     def report(self, number: int, value: float, step: int) -> bool:
         """Say how far suggestion `number` is at `step`; return whether the pruner gives it up."""
-        trial = self._trial(number)
-        with _quiet():
+        with self._reaching(), _quiet():
+            trial = self._trial(number)
             trial.report(value, step)
             return trial.should_prune()
 
     def learn(self, known: Sequence[tuple[Params, Verdict]]) -> None:
         """Tell points that weren't suggested: they were trained before."""
         kinds = {d.name: distribution(d) for d in self._space.dimensions}
-        with _quiet():
+        with self._reaching(), _quiet():
             for params, verdict in known:
-                self._study.add_trial(
-                    optuna.trial.create_trial(
-                        params=dict(params),
-                        distributions={name: kinds[name] for name in params},
-                        values=list(verdict.values or ()),
-                        user_attrs=dict(verdict.about),
-                        constraints={CONSTRAINT: verdict.violation},
+                if self._learns_from(verdict):
+                    self._study.add_trial(
+                        optuna.trial.create_trial(
+                            params=dict(params),
+                            distributions={name: kinds[name] for name in params},
+                            values=list(verdict.values or ()),
+                            user_attrs=dict(verdict.about),
+                            constraints={CONSTRAINT: verdict.violation},
+                        )
                     )
-                )
 
     def told(self) -> list[Told]:
         """Return all points that were told, in the order of their numbers."""
         found = []
-        for trial in self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+        with self._reaching():
+            trials = self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        for trial in trials:
             asked = ASKED in trial.user_attrs
             if asked or trial.state == TrialState.COMPLETE:
                 values = tuple(trial.values) if trial.state == TrialState.COMPLETE else None
@@ -207,14 +242,31 @@ class Study:
     def importance(self) -> dict[str, float]:
         """Return each dimension's share in what makes points good, by PED-ANOVA.
 
-        Empty where too few points differ.
+        By the first objective; what isn't allowed to win counts as bad as what is worst. Empty
+        where too few points differ.
         """
-        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-        complete = self._trials(TrialState.COMPLETE)
-        if len({tuple(t.values) for t in complete}) < 2:
+        good = [t for t in self.told() if t.verdict.values and t.verdict.violation <= 0]
+        values = [t.verdict.values[0] for t in good if t.verdict.values]
+        if len(set(values)) < 2:
             return {}
-        with _quiet():
-            return optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        direction = self._study.directions[0]
+        worst = min(values) if direction == StudyDirection.MAXIMIZE else max(values)
+        beside = optuna.create_study(direction=direction)
+        value = {t.number: v for t, v in zip(good, values, strict=True)}
+        with self._reaching(), _quiet():
+            for trial in self._trials(TrialState.COMPLETE):
+                beside.add_trial(
+                    optuna.trial.create_trial(
+                        params=trial.params,
+                        distributions=trial.distributions,
+                        value=value.get(trial.number, worst),
+                    )
+                )
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            return optuna.importance.get_param_importances(beside, evaluator=evaluator)
+
+    def _reaching(self) -> AbstractContextManager[None]:
+        return _reaching(self._storage)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
@@ -249,7 +301,7 @@ def open_study(
     """
     directions = [objective.direction for objective in search.objectives]
     with _reaching(storage), _quiet():
-        database = RDBStorage(storage, engine_kwargs=_engine(storage))
+        database = _database(storage)
         names = optuna.get_all_study_names(database)
         if name in names:
             before = optuna.load_study(study_name=name, storage=database)
@@ -260,7 +312,7 @@ def open_study(
             pruner=pruner(search),
         )  # fmt: skip
         study.set_user_attr(ABOUT, json.loads(json.dumps(about)))
-    return Study(study, space, search)
+    return Study(study, storage, space, search)
 
 
 def reach(storage: str) -> None:
@@ -270,7 +322,7 @@ def reach(storage: str) -> None:
         StorageError: It can't.
     """
     with _reaching(storage), _quiet():
-        RDBStorage(storage, engine_kwargs=_engine(storage))
+        _database(storage)
 
 
 def _same(
@@ -278,6 +330,8 @@ def _same(
 ) -> bool:
     """Return whether `study` is the one that is wanted; False if it may be replaced."""
     there = study.user_attrs.get(ABOUT)
+    if there is None and not study.get_trials(deepcopy=False):
+        return True  # its making was cut short
     if there is None or there["sweep"] != about["sweep"]:
         raise UsageError(
             f"{shown(storage)}: the study {name!r} there belongs to another sweep. "
@@ -294,16 +348,30 @@ def _same(
     return not changed
 
 
+def _database(storage: str) -> RDBStorage:
+    try:
+        return RDBStorage(storage, engine_kwargs=_engine(storage))
+    except RuntimeError as error:  # made by another version of Optuna
+        raise _refused(storage, error) from None
+
+
 @contextmanager
 def _reaching(storage: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(getattr(error, "orig", None) or error).split("\n")[0].split())
-        raise StorageError(
-            f"{shown(storage)}: {reason}. Check that the database is up and may be written, and "
-            "its URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
-        ) from None
+    except StorageInternalError as error:
+        raise _refused(storage, error.__cause__ or error) from None
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise _refused(storage, error) from None
+
+
+def _refused(storage: str, error: BaseException) -> StorageError:
+    text = str(getattr(error, "orig", None) or error).strip()
+    reason = " ".join(text.split("\n")[0].split()).rstrip(".")
+    return StorageError(
+        f"{shown(storage)}: {reason}. Check that the database is up and may be written, and "
+        "its URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+    )
 
 
 def shown(storage: str) -> str:
@@ -311,8 +379,11 @@ def shown(storage: str) -> str:
     try:
         return make_url(storage).render_as_string(hide_password=True)
     except SQLAlchemyError:
-        return repr(storage)
+        return "the study's storage"
 
 
 def _engine(storage: str) -> dict[str, Any]:
-    return {"connect_args": {"timeout": LOCK_S}} if storage.startswith("sqlite") else {}
+    if storage.startswith("sqlite"):
+        return {"connect_args": {"timeout": LOCK_S}}
+    timeout = {"connect_timeout": CONNECT_S} if storage.startswith("postgresql") else {}
+    return {"pool_pre_ping": True, "connect_args": timeout}  # a round may outlive a connection
