@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 FINE = 1024
 """Positions from one line of the grid to the next: at most ten halvings."""
 
+ROWS = 4096
+"""Points that are painted at once."""
+
 Point = tuple[int, int]
 """Positions on the two axes, (x, y)."""
 
@@ -90,10 +93,9 @@ class Scale:
 
     def middle(self, low: int, high: int) -> int | None:
         """Return the position halfway between two; None if no other value lies there."""
-        between = self.value((low + high) // 2)
-        middle = self.position(between)  # where the value is found again: one position for each
-        apart = self.value(low) < between < self.value(high)
-        return middle if apart and middle is not None and low < middle < high else None
+        # where its value is found again, so that each value has one position
+        middle = self.position(self.value((low + high) // 2))
+        return middle if middle is not None and low < middle < high else None
 
     def lines(self, level: int) -> list[int]:
         """Return the positions of all lines after `level` halvings, ascending."""
@@ -153,15 +155,14 @@ def propose(
         raise ValueError(f"finest = {finest} must be from 1 to {FINE}.")
     torn = _torn(marks, steep)
     last = (FINE // finest).bit_length() - 2
-    levels, seen = [], set(marks)
+    levels = []
     for level in range(last + 1):
         mesh = _Mesh(x, y, x.lines(level), y.lines(level))
         wanted = set(mesh.halves(torn))
         if level < last:
             wanted |= {point for square in mesh.squares(torn, marks.keys()) for point in square}
-        if fresh := sorted(wanted - seen):
+        if fresh := sorted(wanted - marks.keys()):
             levels.append(_spread(fresh, [p for p in sorted(marks) if not mesh.crossing(p)]))
-            seen |= wanted
     return levels
 
 
@@ -172,14 +173,31 @@ def ends(marks: Mapping[Point, Mark], steep: float | None = None) -> list[Point]
 
 
 def paint(marks: Mapping[Point, Mark], points: Sequence[tuple[float, float]]) -> list[str]:
-    """Return the label of the nearest mark for each of `points`, which may lie in between.
+    """Return the likeliest label of each of `points`, positions that may lie in between.
 
-    Distances count in lines of the grid on both axes; among equals the first in order wins.
+    Each label is interpolated from 1, where it is, to 0, where it isn't, with the distance as the
+    kernel, and the highest wins. A mark whose seeds are of one mind is met exactly; one that is
+    split may be overruled by those around it, so that noise makes no islands.
+
+    Args:
+        marks: What is known, by position; at least one.
+        points: Where to paint.
     """
     known = sorted(marks)
-    places = np.array(known, dtype=np.float64)
-    nearest = (int(np.argmin(_squared(places, point))) for point in points)
-    return [marks[known[index]].label for index in nearest]
+    labels = sorted({mark.label for mark in marks.values()})
+    apart = _distances(known, known)
+    slack = 8 * np.min(apart, initial=FINE, where=apart > 0)
+    slacks = [slack if marks[p].split else 0.0 for p in known]
+    system = np.pad(np.diag(slacks) - apart, (0, 1), constant_values=1)
+    system[-1, -1] = 0  # the weights add up to 0, beside a constant
+    ones = [[marks[p].label == label for label in labels] for p in known]
+    weights = np.linalg.solve(system, np.pad(np.array(ones, np.float64), ((0, 1), (0, 0))))
+    painted: list[str] = []
+    for start in range(0, len(points), ROWS):
+        distances = _distances(points[start : start + ROWS], known)
+        votes = weights[-1] - distances @ weights[:-1]
+        painted += [labels[index] for index in votes.argmax(axis=1)]
+    return painted
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +284,14 @@ def _spread(points: Sequence[Point], taken: Sequence[Point]) -> list[Point]:
     return order
 
 
-def _squared(places: NDArray[np.float64], point: tuple[float, float]) -> NDArray[np.float64]:
+def _squared(places: NDArray[np.float64], point: Point) -> NDArray[np.float64]:
     """Return the squared distances of `places`, one a row, from `point`."""
     return np.square(places[:, 0] - point[0]) + np.square(places[:, 1] - point[1])
+
+
+def _distances(
+    points: Sequence[tuple[float, float]], others: Sequence[Point]
+) -> NDArray[np.float64]:
+    here, there = (np.array(places, np.float64).T for places in (points, others))
+    apart: NDArray[np.float64] = np.hypot(*(here[:, :, None] - there[:, None, :]))
+    return apart

@@ -196,6 +196,7 @@ def test_delays_disagree_only_when_they_differ_by_more_than_the_factor() -> None
     low, double, more = (Mark("delay", v) for v in (3.0, 3.3, 3.4))
     corners = square(low, low, double, double)
     assert propose(corners, SQUARE, SQUARE, finest=1, steep=STEEP) == []
+    assert not Mark("delay", 1.0).unlike(Mark("delay", 1.5), 0.5)
     corners = square(low, low, more, more)
     assert propose(corners, SQUARE, SQUARE, finest=1, steep=STEEP) != []
     assert propose(corners, SQUARE, SQUARE, finest=1) == []
@@ -213,9 +214,17 @@ def test_the_ends_of_edges_that_disagree_are_at_the_boundary() -> None:
     assert ends({(0, 0): Mark("d", 1.0), (FINE, 0): Mark("d", 3.0)}, STEEP) == [(0, 0), (FINE, 0)]
 
 
-def test_any_place_is_painted_as_the_nearest_point_that_is_known() -> None:
-    places = [(0.0, 0.0), (0.6 * FINE, 0.7 * FINE), (0.4 * FINE, 0.9 * FINE), (0.5 * FINE, 0.0)]
-    assert paint(square(A, A, A, B), places) == ["A", "B", "A", "A"]
+def test_a_boundary_is_painted_halfway_between_points_that_disagree() -> None:
+    places = [(0.0, 0.0), (0.4 * FINE, 0.1 * FINE), (0.6 * FINE, 0.9 * FINE), (2.0 * FINE, 0.0)]
+    assert paint(square(A, B, A, B), places) == ["A", "A", "B", "B"]
+    assert paint({(0, 0): A}, places) == ["A"] * 4
+
+
+def test_a_split_vote_does_not_make_an_island() -> None:
+    marks = {(i * FINE, j * FINE): A for i in range(5) for j in range(5)}
+    odd = (2 * FINE, 2 * FINE)
+    assert paint(marks | {odd: B}, [odd]) == ["B"]
+    assert paint(marks | {odd: Mark("B", split=True)}, [odd]) == ["A"]
 
 
 def lattice(lines: int) -> tuple[Scale, dict[Point, Mark]]:
@@ -278,6 +287,20 @@ def test_a_budget_is_spent_along_the_whole_boundary(name: str) -> None:
     left = np.array(sorted(p for p in whole if p not in part))
     apart = np.hypot(*(left[:, None] - np.array(sorted(part))[None]).transpose(2, 0, 1))
     assert apart.min(axis=1).max() <= FINE / sqrt(2)
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_a_first_part_of_a_level_is_spread_along_the_whole_boundary(name: str) -> None:
+    axis, marks = lattice(9)
+    marks = {p: Mark(TRUTHS[name](p[0] / FINE, p[1] / FINE)) for p in marks}
+    level = propose(marks, axis, axis, finest=FINE // 8)[0]
+    first = level[: len(level) // 4]
+    apart = np.hypot(*(np.array(level)[:, None] - np.array(first)[None]).transpose(2, 0, 1))
+    assert apart.min(axis=1).max() <= FINE
+    marks |= {p: Mark(TRUTHS[name](p[0] / FINE, p[1] / FINE)) for p in first}
+    then = np.array(propose(marks, axis, axis, finest=FINE // 8)[0][: len(level) // 10])
+    apart = np.hypot(*(then[:, None] - np.array(first)[None]).transpose(2, 0, 1))
+    assert apart.min() > FINE / 2
 
 
 def test_a_stripe_between_the_lines_is_followed_from_where_it_is_first_seen() -> None:
