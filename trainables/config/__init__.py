@@ -1,0 +1,58 @@
+"""The config of `trainables.grokking`: its parts, their fields and what goes with what.
+
+Free of torch. A new task, model, regularizer, selection or optimizer is one class in the module
+of its part, and one entry in the union at that module's end; what it doesn't go with stands in
+`constraints`. A default never changes: a field that equals it is no part of a trial's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from sweeper.config import Config, Constraint, Section
+from trainables.config.constraints import CONSTRAINTS
+from trainables.config.fields import share, table_size
+from trainables.config.models import MLP, MODELS, Model, Product
+from trainables.config.optimizers import OPTIMIZERS, Optimizer
+from trainables.config.regularizers import REGULARIZERS, Regularizer
+from trainables.config.selections import SELECTIONS, Selection
+from trainables.config.tasks import (
+    OPERATIONS,
+    TASKS,
+    ModularArithmetic,
+    SparseRecovery,
+    Task,
+)
+
+__all__ = [
+    "MLP", "OPERATIONS", "GrokkingConfig", "ModularArithmetic", "Product", "SparseRecovery",
+    "share", "table_size",
+]  # fmt: skip
+
+
+class GrokkingConfig(Config):
+    """The config of one trial of `trainables.grokking`."""
+
+    parts: ClassVar[Mapping[str, Mapping[str, type[Section]]]] = {
+        "task": TASKS,
+        "model": MODELS,
+        "regularizer": REGULARIZERS,
+        "selection": SELECTIONS,
+        "optimizer": OPTIMIZERS,
+    }
+    names: ClassVar[Mapping[str, str]] = {"regularizer": "none", "selection": "uniform"}
+    criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "sparse_recovery": {"metric": "error", "train": 1e-3, "test": 1e-3},
+        "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
+    }
+    constraints: ClassVar[tuple[Constraint, ...]] = CONSTRAINTS
+
+    task: Task = Field(discriminator="name")
+    model: Model = Field(discriminator="name")
+    regularizer: Regularizer = Field(discriminator="name")
+    selection: Selection = Field(discriminator="name")
+    optimizer: Optimizer = Field(discriminator="name")
+    dtype: Literal["float32", "float64"] = "float64"

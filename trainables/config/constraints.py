@@ -1,0 +1,63 @@
+"""What goes with what: conditions between fields of different parts, and their remedies."""
+
+from __future__ import annotations
+
+from sweeper.config import Constraint
+from trainables.config.fields import SPARSE, share, table_size
+from trainables.config.regularizers import Terms
+
+
+def _prime(p: int) -> bool:
+    return p > 1 and all(p % q for q in range(2, int(p**0.5) + 1))
+
+
+def _splits(p: int, operation: str, fraction: float | None) -> bool:
+    size = table_size(operation, p)
+    return fraction is not None and 0 < share(fraction, size) < size
+
+
+def _leaves_enough(p: int, operation: str, selection: str, k: int, fraction: float) -> bool:
+    columns = table_size(operation, p) // p
+    missing = p - columns  # division has no b = 0, in the square neither
+    last = min(k, p - 1)
+    held = (last + 1) * (columns if selection == "strip" else last + 1 - missing)
+    return share(fraction, p * columns) <= p * columns - held
+
+
+def _linear_solver(optimizer: str, depth: int, sign_free: bool) -> bool:
+    return optimizer not in ("ista", "projected") or (depth == 1 and not sign_free)
+
+
+CONSTRAINTS: tuple[Constraint, ...] = (
+    Constraint(("task.n", "task.s"), lambda n, s: s <= n,
+               "a vector has at most n nonzeros. Lower task.s or raise task.n."),
+    Constraint(("task.p",), _prime, "p must be a prime, e.g. 23, 59, 97 or 113."),
+    Constraint(("task.name", "selection.name", "selection.fraction"),
+               lambda task, name, f: task not in SPARSE or name != "uniform" or f is None,
+               "fraction applies to tasks with a table. Remove it, or sweep task.N."),
+    Constraint(("task.p", "task.operation", "selection.fraction"), _splits,
+               "that leaves no pair to train on, or none to test on. "
+               "Choose selection.fraction between 0 and 1, e.g. 0.6."),
+    Constraint(("task.p", "task.operation", "selection.name", "selection.k",
+                "selection.fraction"), _leaves_enough,
+               "the fraction counts pairs of the whole table, and the hold-out leaves fewer. "
+               "Lower selection.fraction or selection.k."),
+    Constraint(("task.name", "regularizer.terms.nuclear.strength"),
+               lambda task, strength: task not in SPARSE or strength is None,
+               "a vector has no nuclear norm. Remove this term."),
+    Constraint(tuple(f"regularizer.terms.{t}.strength" for t in Terms.model_fields),
+               lambda *strengths: any(s is not None for s in strengths),
+               "a sum needs a term. Set one of them, or regularizer.name: none."),
+    Constraint(("model.depth", "model.sign_free", "optimizer.name"),
+               lambda depth, free, name: _linear_solver(name, depth, free),
+               "ista and projected need a linear model. "
+               "Set model.depth: 1 and model.sign_free: false, or optimizer.name: gd."),
+    Constraint(("optimizer.name", "regularizer.name"),
+               lambda solver, penalty: not (
+                   solver in ("ista", "projected") and penalty not in ("none", "l1", "l2_sq")),
+               "ista and projected are written for the penalties none, l1 and l2_sq. "
+               "Choose one of them, or optimizer.name: gd."),
+    Constraint(("task.name", "optimizer.batch"),
+               lambda task, batch: task not in SPARSE or batch is None,
+               "sparse recovery is trained on all measurements. Remove optimizer.batch."),
+)  # fmt: skip

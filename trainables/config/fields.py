@@ -1,0 +1,34 @@
+"""Types of fields that several parts have, the tasks of each family, and what counts pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, get_args
+
+from pydantic import Field
+
+from sweeper.config import Section
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+SPARSE = ("sparse_recovery",)
+MODULAR = ("modular_arithmetic",)
+
+
+def share(fraction: float, whole: int) -> int:
+    """Return floor(fraction * whole); 0.29 of 100 is 29, although its float product is below."""
+    return math.floor(fraction * whole + 1e-9)
+
+
+def table_size(operation: str, p: int) -> int:
+    """Return the pairs that `operation` is defined on: division leaves out b = 0."""
+    return p * (p - 1) if operation == "div" else p * p
+
+
+def by_name(union: Any) -> dict[str, type[Section]]:
+    """Return the sections of ``A | B | ...`` by their names."""
+    return {section.model_fields["name"].default: section for section in get_args(union)}

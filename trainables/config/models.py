@@ -1,0 +1,59 @@
+"""The models: what is trained.
+
+References:
+    [N25] Notsawo et al., 2025. arXiv 2506.05718
+    [B25] Boursier et al., 2025. arXiv 2505.20172
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from sweeper.config import BATCHED, Section
+from trainables.config.fields import MODULAR, SPARSE, Count, Positive, by_name
+
+
+class Product(Section):
+    """a = A_1 * ... * A_L elementwise, or u^L - v^L ([N25] App. F.1, [B25] App. D.2).
+
+    Attributes:
+        depth: L, the number of factors.
+        sign_free: u^L - v^L instead of a product, which can't change its sign (law 13).
+        init_scale: Every factor starts at this value in every component.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+
+    name: Literal["product"] = "product"
+    depth: Annotated[int, Field(ge=1, le=8)] = 1
+    sign_free: bool = False
+    init_scale: Annotated[Positive, BATCHED] = 1e-6
+
+
+class MLP(Section):
+    """Two embeddings multiplied elementwise, `depth` hidden ReLU layers, logits.
+
+    Attributes:
+        embedding: How the two operands' embeddings are combined.
+        d: Width of the embeddings.
+        width: Width of the hidden layers.
+        depth: Number of hidden layers.
+        init_scale: Multiplies the default init of every weight.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
+
+    name: Literal["mlp"] = "mlp"
+    embedding: Literal["hadamard"] = "hadamard"
+    d: Count = 64
+    width: Count = 128
+    depth: Annotated[int, Field(ge=1, le=8)] = 1
+    init_scale: Annotated[Positive, BATCHED] = 1.0
+
+
+Model = Product | MLP
+
+MODELS = by_name(Model)

@@ -1,0 +1,75 @@
+"""The optimizers.
+
+References:
+    [N25] Notsawo et al., 2025. arXiv 2506.05718
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from sweeper.config import BATCHED, Section
+from trainables.config.fields import SPARSE, Count, NonNegative, Positive, by_name
+
+
+class GradientDescent(Section):
+    """Full-batch (sub)gradient descent ([N25] Eq. 1)."""
+
+    name: Literal["gd"] = "gd"
+    lr: Annotated[Positive, BATCHED] = 0.1
+
+
+class Ista(Section):
+    """Gradient step on the loss, then the proximal step of the penalty ([N25] 1.1)."""
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+
+    name: Literal["ista"] = "ista"
+    lr: Annotated[Positive, BATCHED] = 0.1
+
+
+class Projected(Section):
+    """Subgradient step on the penalty, then projection onto the data's solutions ([N25] 1.1)."""
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+
+    name: Literal["projected"] = "projected"
+    lr: Annotated[Positive, BATCHED] = 0.1
+
+
+class _Stochastic(Section):
+    lr: Annotated[Positive, BATCHED] = 1e-2
+    weight_decay: Annotated[NonNegative, BATCHED] = 0.0
+    batch: Count | None = None
+
+
+class Sgd(_Stochastic):
+    """Stochastic gradient descent; `batch` null takes the full batch.
+
+    Its weight decay is coupled, as in torch.optim: the penalty `l2_sq` by another name.
+    """
+
+    name: Literal["sgd"] = "sgd"
+
+
+class Adam(_Stochastic):
+    """Adam; penalties and weight decay are coupled, they enter through the gradient."""
+
+    name: Literal["adam"] = "adam"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9, 0.98,
+    )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: w <- w - lr * weight_decay * w at every step."""
+
+    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+
+
+Optimizer = GradientDescent | Ista | Projected | Sgd | Adam | AdamW
+
+OPTIMIZERS = by_name(Optimizer)

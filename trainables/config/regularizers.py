@@ -1,0 +1,76 @@
+"""The regularizers: what is penalized beside the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel
+
+from sweeper.config import BATCHED, Section
+from trainables.config.fields import MODULAR, NonNegative, by_name
+
+
+class NoRegularizer(Section):
+    """No penalty."""
+
+    name: Literal["none"] = "none"
+
+
+class L1(Section):
+    """strength * ||a||_1 of the recovered vector; for networks the sum of |w| over all weights."""
+
+    name: Literal["l1"] = "l1"
+    strength: Annotated[NonNegative, BATCHED]
+
+
+class L2Squared(Section):
+    """strength / 2 * the sum of w^2 over all weights (factors); its gradient is strength * w."""
+
+    name: Literal["l2_sq"] = "l2_sq"
+    strength: Annotated[NonNegative, BATCHED]
+
+
+class L2Frobenius(Section):
+    """strength * the sum over weight tensors of ||W||_F, not squared (papers' code)."""
+
+    name: Literal["l2_fro"] = "l2_fro"
+    strength: Annotated[NonNegative, BATCHED]
+
+
+class Nuclear(Section):
+    """strength * the sum over weight matrices of ||W||_*; subgradient: the polar factor."""
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
+
+    name: Literal["nuclear"] = "nuclear"
+    strength: Annotated[NonNegative, BATCHED]
+
+
+class Term(BaseModel):
+    """One term of a sum of regularizers; absent while its strength is null."""
+
+    model_config = Section.model_config
+    strength: Annotated[NonNegative | None, BATCHED] = None
+
+
+class Terms(BaseModel):
+    """The terms a sum can have."""
+
+    model_config = Section.model_config
+    l1: Term = Term()
+    l2_sq: Term = Term()
+    l2_fro: Term = Term()
+    nuclear: Term = Term()
+
+
+class Sum(Section):
+    """Several regularizers at once, each with its own strength."""
+
+    name: Literal["sum"] = "sum"
+    terms: Terms = Terms()
+
+
+Regularizer = NoRegularizer | L1 | L2Squared | L2Frobenius | Nuclear | Sum
+
+REGULARIZERS = by_name(Regularizer)

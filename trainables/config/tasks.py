@@ -1,0 +1,75 @@
+"""The tasks: what is learnt, from what data.
+
+References:
+    [N25] Notsawo et al., Grokking Beyond the Euclidean Norm, 2025. arXiv 2506.05718
+    [P22] Power et al., Grokking, 2022. arXiv 2201.02177
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from sweeper.config import DRAWN, Scalar, Section
+from trainables.config.fields import Count, Positive, Seed, by_name
+
+
+class SparseRecovery(Section):
+    """Recover an s-sparse vector a* from N linear measurements y = X a* + noise ([N25] 1.4).
+
+    Attributes:
+        n: Length of a*.
+        s: Nonzeros of a*, at random places.
+        N: Measurements.
+        signal: Law of the nonzeros, of variance 1/n: N(0, 1/n), or +-1/sqrt(n).
+        snr: Signal-to-noise ratio of the measurements, as a ratio of powers; null: no noise.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+        rng: `numpy_legacy` draws as the published code does, and so reproduces its instances.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "product", "optimizer.name": "gd", "dtype": "float64",
+    }  # fmt: skip
+
+    name: Literal["sparse_recovery"] = "sparse_recovery"
+    n: Count = 100
+    s: Annotated[Count, DRAWN] = 5
+    N: Count = 30
+    signal: Annotated[Literal["gaussian", "rademacher"], DRAWN] = "gaussian"
+    snr: Annotated[Positive | None, DRAWN] = None
+    data_seed: Annotated[Seed | None, DRAWN] = None
+    rng: Literal["torch", "numpy_legacy"] = "torch"
+
+
+OPERATIONS = (
+    "add", "sub", "mul", "div", "div_odd_sub", "x2_y2", "x2_xy_y2", "x2_xy_y2_x", "x3_xy",
+    "x3_xy2_y",
+)  # fmt: skip
+
+
+class ModularArithmetic(Section):
+    """Learn the table of a binary operation modulo a prime p ([P22] A.1.1).
+
+    Attributes:
+        p: The modulus, a prime.
+        operation: ``add sub mul div``, ``div_odd_sub`` (x/y if y is odd, else x - y), and the
+            polynomials x^2+y^2, x^2+xy+y^2, x^2+xy+y^2+x, x^3+xy, x^3+xy^2+y.
+        data_seed: Seeds the split apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "mlp", "optimizer.name": "adamw", "dtype": "float32",
+        "selection.fraction": 0.6,
+    }  # fmt: skip
+
+    name: Literal["modular_arithmetic"] = "modular_arithmetic"
+    p: Annotated[int, Field(ge=3, le=997)] = 23
+    operation: Literal[OPERATIONS] = "add"  # type: ignore[valid-type]
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+Task = SparseRecovery | ModularArithmetic
+
+TASKS = by_name(Task)
