@@ -47,10 +47,12 @@ class Axis:
     Attributes:
         name: The path within the config.
         values: Each once.
+        lines: The numbers that the grid itself has, where a refinement put others in between.
     """
 
     name: str
     values: tuple[Any, ...]
+    lines: tuple[Any, ...] = ()
 
     @classmethod
     def of(cls, name: str, column: Iterable[Any]) -> Axis:
@@ -68,7 +70,7 @@ class Axis:
         """Whether the values are spaced evenly in their logarithm, more or less."""
         if self.categorical or len(self.values) < 2 or min(self.values) <= 0:
             return False
-        values = np.array(self.values, dtype=np.float64)
+        values = np.array(self.lines or self.values, dtype=np.float64)
         if len(values) == 2:
             return bool(values[1] >= 10 * values[0])
         in_log, in_line = (_unevenness(v) for v in (np.log(values), values))
@@ -147,6 +149,8 @@ class PhaseDiagram:
         value: What is shown: delay, t1, t2, phase, or an SQL expression over `cells`.
         kind: What sort of value that is.
         cells: Those there are; a place without one is missing.
+        refined: Whether the places between the grid's lines have cells only where neighbours
+            disagree.
     """
 
     x: Axis
@@ -155,6 +159,7 @@ class PhaseDiagram:
     value: str
     kind: Kind
     cells: tuple[DiagramCell, ...]
+    refined: bool = False
 
     @property
     def facets(self) -> tuple[Any, ...]:
@@ -164,12 +169,6 @@ class PhaseDiagram:
     def panel(self, facet: Any = None) -> dict[tuple[int, int], DiagramCell]:
         """Return the cells of one facet by their places on the axes (x, y)."""
         return {(self.x.index(c.x), self.y.index(c.y)): c for c in self.cells if c.facet == facet}
-
-    @property
-    def n_missing(self) -> int:
-        """Places without a cell."""
-        places = len(self.x.values) * len(self.y.values) * len(self.facets)
-        return places - len(self.cells)
 
     def table(self) -> pa.Table:
         """Return one row a cell: the axes by their names, then the fields of `DiagramCell`."""

@@ -8,8 +8,8 @@ that was killed, or is given a larger budget, goes on from the cells that are in
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from math import log10
 from typing import Any
@@ -18,17 +18,19 @@ import pyarrow as pa
 
 from analysis import snapshot
 from analysis.phase import Axis
+from analysis.provenance import counted
 from analysis.views import open_views
 from sweeper import loading, sql, store
-from sweeper.agenda import Agenda
+from sweeper.agenda import Agenda, agenda
 from sweeper.config import Scalar, chosen_leaves
-from sweeper.driver import Driver, Launched, Outcome, Runner, drive
+from sweeper.driver import Driver, Launched, Runner, drive
 from sweeper.errors import UsageError, did_you_mean
 from sweeper.grid import Grid, columns
-from sweeper.launch import trials_of
+from sweeper.launch import ended_trials, pack_rows, trials_of
 from sweeper.ledger import Ledger
 from sweeper.mesh import FINE, Mark, Point, Scale, ends, propose
 from sweeper.resolved import broken
+from sweeper.schema import ENDED
 from sweeper.trial import Trial
 
 STEEP = log10(2)
@@ -49,20 +51,19 @@ class Cell:
 
     Attributes:
         values: Its resolved config, flat.
-        mark: What is known of it.
+        mark: What is known of it; None where nothing is, or the condition leaves it out.
         seeds: Seeds that it has.
+        owed: Those of them that an earlier refinement planned and that haven't ended.
     """
 
     values: Mapping[str, Scalar]
-    mark: Mark
+    mark: Mark | None
     seeds: frozenset[int]
+    owed: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """The cells that differ in the two axes only, by their places on the mesh."""
-
-    cells: Mapping[Point, Cell]
+Panel = Mapping[Point, Cell]
+"""The cells that differ in the two axes only, by their places on the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +72,24 @@ class Refined:
 
     Attributes:
         trials: Trials that it trained.
-        cells: Cells that it added.
+        cells: Cells that it added, or that an earlier one had planned.
         rounds: How many it took.
+        failed: Those of its trials that failed.
         settled: Whether nothing is left to refine at this depth.
-        outcome: Of the last round; None without any.
+        unfinished: Whether it was stopped early.
     """
 
-    trials: int
-    cells: int
-    rounds: int
-    settled: bool
-    outcome: Outcome | None
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether the last round was cut short."""
-        return self.outcome is not None and self.outcome.counts.new > 0
+    trials: int = 0
+    cells: int = 0
+    rounds: int = 0
+    failed: int = 0
+    settled: bool = False
+    unfinished: bool = False
 
     @property
     def exit_code(self) -> int:
         """0 done, 3 some trials failed, 4 work remains."""
-        return 0 if self.outcome is None else self.outcome.exit_code
+        return 4 if self.unfinished else 3 if self.failed else 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +111,11 @@ class Diagram:
     value: str
     condition: str | None
     levels: int
+
+    @property
+    def steep(self) -> float | None:
+        """What `sweeper.mesh.propose` calls steep."""
+        return STEEP if self.value == "delay" else None
 
 
 def diagram(
@@ -139,7 +142,8 @@ def diagram(
     ledger = store.open_sweep(where, name)
     grid = loading.stored_grid(ledger)
     found = Diagram(grid, _scale(grid, "x", x), _scale(grid, "y", y), value, condition, levels)
-    panels(found, ledger)
+    if not any(map(_marks, panels(found, ledger))):
+        raise UsageError(f"{name}: none of the cells has a result yet. Launch its grid to the end.")
     return found
 
 
@@ -195,50 +199,76 @@ class _Rounds:
     left: int
     announce: Callable[[Agenda], None]
     started: Callable[[Launched], None]
-    trials: int = 0
-    cells: set[str] = field(default_factory=set)
-    rounds: int = 0
+    so_far: Refined = field(default_factory=Refined)
 
     def run(self) -> Refined:
-        grid, outcome, settled = self.wanted.grid, None, False
-        while self.left > 0:
-            trials, settled = self.next()
+        grid = self.wanted.grid
+        while not self.so_far.unfinished:
+            wanted = self.next(panels(self.wanted, self.driver.ledger))
+            trials, cost = self.affordable(wanted) if wanted else ([], 0)
             if not trials:
-                break
-            table = _table(grid, trials)
+                return replace(self.so_far, settled=not wanted)
             outcome = self.driver.train(
-                grid, table, adds="refine", announce=self.announce, started=self.started
+                grid, _table(grid, trials), adds="refine",
+                announce=self.announce, started=self.started,
+            )  # fmt: skip
+            self.left -= cost
+            self.so_far = Refined(
+                trials=self.so_far.trials + cost - outcome.counts.new,
+                cells=self.so_far.cells + len({t.cell_id for t in trials if t.seed in grid.seeds}),
+                rounds=self.so_far.rounds + 1,
+                failed=self.so_far.failed + outcome.counts.failed,
+                unfinished=outcome.counts.new > 0 or self.driver.stopped,
             )
-            self.rounds += 1
-            self.trials += len(trials)
-            self.left -= len(trials)
-            self.cells |= {t.cell_id for t in trials}
-            if outcome.counts.new or self.driver.stopped:
-                break
-        return Refined(self.trials, len(self.cells), self.rounds, settled, outcome)
+        return self.so_far
 
-    def next(self) -> tuple[list[Trial], bool]:
-        """Return the trials of the next round; and whether nothing is left to refine."""
-        found = panels(self.wanted, self.driver.ledger)
+    def next(self, found: Sequence[Panel]) -> list[list[Trial]]:
+        """Return the trials of the next round, cell by cell; none if nothing is left to refine.
+
+        A round that was cut short comes first: what follows from it depends on all of it.
+        """
+        grid, cells = self.wanted.grid, [cell for panel in found for cell in panel.values()]
+        if owed := [_trials(grid, cell.values, cell.owed) for cell in cells if cell.owed]:
+            return owed
         levels = [level for panel in found for level in self.between(panel)[:1]]
         fresh = [trials for cells in zip_longest(*levels) for trials in cells if trials]
-        if not fresh:
-            fresh = [trials for panel in found for trials in self.undecided(panel)]
-        return _affordable(fresh, self.left), not fresh
+        return fresh or [trials for panel in found for trials in self.undecided(panel)]
+
+    def affordable(self, wanted: Sequence[list[Trial]]) -> tuple[list[Trial], int]:
+        """Return the trials of as many whole cells, in order, as the budget pays for; the cost.
+
+        What the store holds already costs nothing.
+        """
+        grid, ledger = self.wanted.grid, self.driver.ledger
+        table = _table(grid, [t for trials in wanted for t in trials])
+        plan = agenda(grid, ledger, workers=self.driver.runner.workers, table=table)
+        new = {i for listed in plan.packs.values() for i in listed["trial_id"].to_pylist()}
+        ended = set(ended_trials(ledger)["trial_id"].to_pylist())
+        new |= {*pack_rows(ledger, plan.restored)["trial_id"].to_pylist()} - ended
+        taken: list[Trial] = []
+        cost = 0
+        for trials in wanted:
+            price = sum(t.id in new for t in trials)
+            if cost + price > self.left:
+                break
+            taken, cost = taken + trials, cost + price
+        return taken, cost
 
     def between(self, panel: Panel) -> list[list[list[Trial]]]:
         """Return the trials of each new cell of a panel, level by level, none without any."""
         wanted = self.wanted
-        marks = {place: cell.mark for place, cell in panel.cells.items()}
-        steep = STEEP if wanted.value == "delay" else None
-        levels = propose(marks, wanted.x, wanted.y, finest=FINE >> wanted.levels, steep=steep)
+        levels = propose(
+            _marks(panel), wanted.x, wanted.y, finest=FINE >> wanted.levels, steep=wanted.steep
+        )
         made = [[t for place in level if (t := self.cell(panel, place))] for level in levels]
         return [level for level in made if level]
 
     def cell(self, panel: Panel, place: Point) -> list[Trial]:
-        """Return the trials of the new cell at `place`; none where there can't be one."""
+        """Return the trials of the new cell at `place`; none where there is one or can't be."""
         grid, wanted = self.wanted.grid, self.wanted
-        like = next(iter(panel.cells.values())).values
+        if place in panel:
+            return []
+        like = next(iter(panel.values())).values
         values = dict(like)
         for scale, position in ((wanted.x, place[0]), (wanted.y, place[1])):
             value, refusal = chosen_leaves(grid.config, like)[scale.name].check(
@@ -255,10 +285,11 @@ class _Rounds:
         """Return more seeds for the cells at the boundary whose seeds disagree."""
         seeds = self.wanted.grid.seeds
         more = range(max(seeds) + 1, max(seeds) + 1 + len(seeds))
+        marks = _marks(panel)
         return [
-            _trials(self.wanted.grid, panel.cells[place].values, more)
-            for place in ends({p: c.mark for p, c in panel.cells.items()})
-            if panel.cells[place].mark.split and panel.cells[place].seeds <= set(seeds)
+            _trials(self.wanted.grid, panel[place].values, more)
+            for place in ends(marks, self.wanted.steep)
+            if marks[place].split and panel[place].seeds <= set(seeds)
         ]
 
 
@@ -268,42 +299,52 @@ def panels(wanted: Diagram, ledger: Ledger) -> list[Panel]:
     Raises:
         UsageError: The condition means nothing, or no cell is left.
     """
-    where = f" where ({wanted.condition})" if wanted.condition else ""
-    text = f"select cell_id, phase, agreement, delay, delay_bound from cells{where}"
+    condition = f"coalesce(({wanted.condition}), false)" if wanted.condition else "true"
+    text = f"select cell_id, phase, agreement, delay, delay_bound, {condition} as chosen from cells"
     sql.check_read_only(text)
     with open_views(ledger) as views:
         cells = {row["cell_id"]: row for row in sql.query(views, text).to_pylist()}
-        seeds = sql.query(views, "select cell_id, list(seed) as seeds from trials group by all")
-    if not cells:
+        stands = sql.query(views, "select cell_id, seed, status from trials order by all")
+    if not any(row["chosen"] for row in cells.values()):
         raise UsageError(f"no cell matches {wanted.condition!r}. Loosen it.")
-    had = {row["cell_id"]: frozenset(row["seeds"]) for row in seeds.to_pylist()}
+    seeds: dict[str, dict[int, bool]] = defaultdict(dict)
+    for row in stands.to_pylist():
+        seeds[row["cell_id"]][row["seed"]] = row["status"] in ENDED
     found: dict[Any, dict[Point, Cell]] = defaultdict(dict)
-    for trial in _first_trials(wanted.grid, ledger, cells.keys()):
-        mark = _mark(cells[trial.cell_id], wanted.value)
+    axes = {wanted.x.name, wanted.y.name}
+    for trial in _first_trials(wanted.grid, ledger):
         x, y = (_position(scale, trial.values) for scale in (wanted.x, wanted.y))
-        if mark is not None and x is not None and y is not None:
-            axes = {wanted.x.name, wanted.y.name}
-            rest = frozenset((p, v) for p, v in trial.values.items() if p not in axes)
-            found[rest][x, y] = Cell(trial.values, mark, had[trial.cell_id])
-    return [
-        Panel(cells)
-        for _, cells in sorted(found.items(), key=lambda item: sorted(map(str, item[0])))
-    ]
+        if x is None or y is None:
+            continue
+        row, ended = cells[trial.cell_id], seeds[trial.cell_id]
+        planned = wanted.grid.seeds if x % FINE == y % FINE == 0 else ()  # by the grid itself
+        owed = tuple(seed for seed, over in ended.items() if not over and seed not in planned)
+        rest = frozenset((p, v) for p, v in trial.values.items() if p not in axes)
+        found[rest][x, y] = Cell(
+            trial.values,
+            _mark(row, wanted.value) if row["chosen"] and not owed else None,
+            frozenset(ended),
+            owed if row["chosen"] else (),
+        )
+    return [found[rest] for rest in sorted(found, key=lambda rest: sorted(map(str, rest)))]
 
 
-def _first_trials(grid: Grid, ledger: Ledger, cells: Collection[str]) -> list[Trial]:
-    """Return one trial of each of the `cells`, in the order of the plan."""
+def _first_trials(grid: Grid, ledger: Ledger) -> list[Trial]:
+    """Return one trial of each cell, in the order of the plan."""
     plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
     first: dict[str, int] = {}
     for row, cell_id in enumerate(plan["cell_id"].to_pylist()):
         first.setdefault(cell_id, row)
-    rows = [row for cell_id, row in first.items() if cell_id in cells]
-    return trials_of(grid.config, plan.take(pa.array(rows, pa.int64())))
+    return trials_of(grid.config, plan.take(pa.array(first.values(), pa.int64())))
 
 
 def _position(scale: Scale, values: Mapping[str, Scalar]) -> int | None:
     value = values.get(scale.name)
     return scale.position(value) if isinstance(value, int | float) else None
+
+
+def _marks(panel: Panel) -> dict[Point, Mark]:
+    return {place: cell.mark for place, cell in panel.items() if cell.mark is not None}
 
 
 def _mark(row: Mapping[str, Any], value: str) -> Mark | None:
@@ -320,22 +361,13 @@ def _mark(row: Mapping[str, Any], value: str) -> Mark | None:
 
 def sentence(refined: Refined) -> str:
     """Return how a refinement ended, in words."""
-    text = f"{refined.cells} cells, {refined.trials} trials in {refined.rounds} rounds; "
+    cells, trials = counted(refined.cells, "cell"), counted(refined.trials, "trial")
+    text = f"{cells}, {trials} in {counted(refined.rounds, 'round')}; "
     if refined.unfinished:
         return text + "stopped early: refine again to go on"
     if refined.settled:
         return text + "neighbours agree, or are as close as --levels allows"
     return text + "the budget is spent: neighbours disagree still"
-
-
-def _affordable(fresh: Sequence[list[Trial]], budget: int) -> list[Trial]:
-    """Return the trials of as many whole cells, in order, as `budget` pays for."""
-    taken: list[Trial] = []
-    for trials in fresh:
-        if len(taken) + len(trials) > budget:
-            break
-        taken += trials
-    return taken
 
 
 def excluded(grid: Grid, values: Mapping[str, Scalar]) -> bool:

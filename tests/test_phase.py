@@ -58,7 +58,7 @@ def test_cells_keep_whether_they_are_censored_missing_or_unfinished(views: sql.C
     diagram = phase_diagram(views, X, Y, facet="regularizer.name")
     assert (diagram.x.values, diagram.y.values) == ((0.01, 0.1, 1.0), (1, 2))
     assert diagram.facets == ("l1", "none")
-    assert diagram.n_missing == 1
+    assert len(diagram.cells) == 11
     panel = diagram.panel("l1")
     assert (panel[0, 0].value, panel[0, 0].censored, panel[0, 0].phase) == (
         990, True, "memorization",
@@ -152,3 +152,10 @@ def test_an_axis_is_logarithmic_where_its_values_are(
 ) -> None:
     axis = Axis.of("a", values)
     assert (axis.log, axis.categorical) == (log, categorical)
+
+
+def test_a_refined_axis_is_logarithmic_where_its_grid_is() -> None:
+    values = (0.1, 0.32, 0.56, 1.0)
+    assert not Axis("a", values).log
+    assert Axis("a", values, lines=(0.1, 1.0)).log
+    assert not Axis("a", (0.0, *values), lines=(0.1, 1.0)).log

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
-from analysis.phase import phase_diagram
+from analysis.phase import Axis, DiagramCell, PhaseDiagram, phase_diagram
 from analysis.plot import draw_curves, draw_phase
+from analysis.plot.phases import nearest
 from analysis.provenance import Provenance
 from analysis.views import open_views
+from sweeper import figures
 from sweeper.errors import UsageError
 from tests.stores import ACCURACY, Made, Planned, config, curve, end
 from tests.test_phase import X, Y, make
+from tests.test_refine import plane, refine
 
 
 @pytest.mark.parametrize("value", ["delay", "phase", "t2", "agreement", "regularizer.name"])
@@ -135,3 +139,67 @@ def test_a_figure_of_another_suffix_is_refused(tmp_path: Path) -> None:
         diagram = phase_diagram(connection, X, Y, facet="regularizer.name")
         with pytest.raises(UsageError, match=r"a figure is written as \.png or \.svg"):
             draw_phase(diagram, tmp_path / "a.gif", provenance)
+
+
+PALER = ">paler: the nearest cell that was trained<"
+
+
+def drawn(store: str, path: Path, **options: str) -> str:
+    figures.phase(store, "plane", x="task.x", y="task.y", output=path, **options)
+    return path.read_text() if path.suffix == ".svg" else ""
+
+
+@pytest.mark.parametrize("value", ["phase", "delay"])
+def test_a_refined_diagram_has_no_crosses_but_paler_places(
+    value: str, tmp_path: Path, store: str
+) -> None:
+    plane(tmp_path, store)
+    before = drawn(store, tmp_path / "a.svg", value=value)
+    assert PALER not in before
+    assert ">no result<" not in before
+    refined = refine(store, levels=2)
+    text = drawn(store, tmp_path / "a.svg", value=value)
+    assert PALER in text
+    assert ">no result<" not in text
+    assert (">censored (a lower bound)<" in text) == (value == "delay")
+    assert drawn(store, tmp_path / "b.svg", value=value) == text
+    drawn(store, tmp_path / "a.parquet", value=value)
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 25 + refined.cells
+
+
+def test_a_failed_cell_of_a_refined_diagram_is_no_result(tmp_path: Path, store: str) -> None:
+    plane(tmp_path, store, "task.trap=0.375")
+    refine(store, levels=1)
+    assert ">no result<" in drawn(store, tmp_path / "a.svg", value="phase")
+
+
+def test_a_diagram_with_gaps_that_no_refinement_left_keeps_its_crosses(tmp_path: Path) -> None:
+    ledger = make(tmp_path).ledger
+    with open_views(ledger) as connection:
+        diagram = phase_diagram(connection, X, Y, facet="regularizer.name")
+        draw_phase(diagram, tmp_path / "a.svg", Provenance.of(ledger, connection))
+    text = (tmp_path / "a.svg").read_text()
+    assert ">no result<" in text
+    assert PALER not in text
+
+
+def mesh(*missing: tuple[int, int]) -> PhaseDiagram:
+    """Three lines by two, and a refined column between the last two; some places are missing."""
+    x, y = Axis("x", (1, 10, 40, 100), lines=(1, 10, 100)), Axis("y", (0, 5), lines=(0, 5))
+    cells = tuple(
+        DiagramCell(a, b, None, f"{a} {b}", None, None, False, None, 1, None)
+        for i, a in enumerate(x.values)
+        for j, b in enumerate(y.values)
+        if (i, j) not in missing
+    )
+    return PhaseDiagram(x, y, None, "v", "category", cells, refined=True)
+
+
+def test_near_is_what_is_near_on_the_mesh() -> None:
+    found = nearest(mesh((2, 1)), None)
+    assert {place: cell and cell.value for place, cell in found.items()} == {(2, 1): "100 5"}
+
+
+def test_what_is_nearer_to_a_hole_of_the_grid_than_to_any_cell_stays_empty() -> None:
+    assert nearest(mesh((2, 1), (3, 1)), None) == {(2, 1): None}
+    assert nearest(mesh(), None) == {}

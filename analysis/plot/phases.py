@@ -1,8 +1,14 @@
-"""Phase diagrams: cells in data coordinates, bounds hatched, missing cells marked."""
+"""Phase diagrams: cells in data coordinates, bounds hatched, missing cells marked.
+
+A refined diagram has few cells between the lines of its grid: a place without one is painted as
+the nearest cell, only paler. Near is what is near on the mesh: distances count in lines of the
+grid, on a log axis in logarithms.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +25,16 @@ from matplotlib.ticker import (
     FixedFormatter,
     FixedLocator,
     LogLocator,
+    MaxNLocator,
     NullLocator,
     StrMethodFormatter,
 )
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from analysis.phase import Axis, DiagramCell, PhaseDiagram
 from analysis.plot.sheet import STYLE, Sheet, check_suffix
+from analysis.plot.ticks import name_decades
 from analysis.provenance import Provenance
 from sweeper.criterion import Phase
 
@@ -48,11 +57,23 @@ LABELS = {
 MISSING = "#ececec"
 MARK = "#a0a0a0"
 
+PALE = 0.4
+"""Share of white in the colour of a place that takes after the nearest cell."""
+
+TIE = 1e-4
+"""What breaks ties between equally near cells: less than any mesh is fine."""
+
+Place = tuple[int, int]
+"""Indices into the values of both axes."""
+
 COLUMNS = 4
 """Facets side by side at most."""
 
 MOST_TICKS = 9
 """Values that an axis of numbers names at most."""
+
+FEW_LINES = 4
+"""Lines of a refined grid that are too few to name an axis by."""
 
 CHARACTER = 0.075
 """Width of a character of a tick's label, in inches."""
@@ -107,6 +128,7 @@ class _Paint:
         self.seen: dict[str, str] = {}
         self.censored = False
         self.missing = False
+        self.tint: Any = None
         shown = [c.value for c in diagram.cells if c.value is not None and self._flat(c) is None]
         if not shown:
             pass  # nothing to scale: a colour bar would make up its ends
@@ -147,6 +169,14 @@ class _Paint:
         least = 1 if self.diagram.kind == "steps" else -np.inf
         return self.cmap(self.norm(max(least, float(cell.value))))
 
+    def pale(self, cell: DiagramCell | None) -> Any:
+        """Return the colour of a place that takes after `cell`; None where that is missing."""
+        colour = self.colour(cell)
+        if colour is None:
+            return None
+        self.tint = tuple(PALE + (1 - PALE) * np.array(mpl.colors.to_rgb(colour)))
+        return self.tint
+
     def hatched(self, cell: DiagramCell) -> bool:
         """Return whether the colour of `cell` is that of a lower bound."""
         return cell.censored and self._flat(cell) is None
@@ -165,6 +195,9 @@ class _Paint:
                 Patch(facecolor=self.cmap(0.85), edgecolor="#4a4a4a", hatch="////", linewidth=0,
                       label="censored (a lower bound)")
             )  # fmt: skip
+        if self.tint is not None:
+            label = "paler: the nearest cell that was trained"
+            found.append(Patch(facecolor=self.tint, label=label))
         if self.missing:
             found.append(
                 Line2D([], [], linestyle="", marker="x", color=MARK, markersize=6,
@@ -190,23 +223,32 @@ def _number_norm(values: Sequence[float]) -> Normalize:
 
 def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> None:
     panel = diagram.panel(facet)
+    near = nearest(diagram, facet) if diagram.refined else {}
     x_edges, x_middles = _edges(diagram.x)
     y_edges, y_middles = _edges(diagram.y)
     patches, colours, holes = [], [], []
     hatched: dict[str, list[Rectangle]] = {}
-    for ix in range(len(diagram.x.values)):
-        for iy in range(len(diagram.y.values)):
+    for iy in range(len(diagram.y.values)):
+        looks = []
+        for ix in range(len(diagram.x.values)):
             cell = panel.get((ix, iy))
-            corner = (x_edges[ix], y_edges[iy])
-            patch = Rectangle(corner, x_edges[ix + 1] - x_edges[ix], y_edges[iy + 1] - y_edges[iy])
-            colour = paint.colour(cell)
-            patches.append(patch)
-            colours.append(MISSING if colour is None else colour)
-            if colour is None:
+            filled = (ix, iy) in near
+            colour = paint.pale(near[ix, iy]) if filled else paint.colour(cell)
+            if colour is None and not filled:
                 holes.append((x_middles[ix], y_middles[iy]))
-            elif cell is not None and paint.hatched(cell):
+            bound = colour is not None and cell is not None and paint.hatched(cell)
+            looks.append((MISSING if colour is None else colour, bound))
+        # Side by side, what looks the same is one patch; the cells of a grid have borders.
+        for _, run in groupby(range(len(looks)), looks.__getitem__ if near else None):
+            first, *_, last = [*run] * 2
+            colour, bound = looks[first]
+            low, high = x_edges[first], x_edges[last + 1]
+            patch = Rectangle((low, y_edges[iy]), high - low, y_edges[iy + 1] - y_edges[iy])
+            patches.append(patch)
+            colours.append(colour)
+            if bound:
                 hatched.setdefault(_contrast(colour), []).append(patch)
-    line = 0.8 if max(len(diagram.x.values), len(diagram.y.values)) <= 30 else 0
+    line = 0.8 if max(len(diagram.x.values), len(diagram.y.values)) <= 30 and not near else 0
     edge = "white" if line else "face"
     ax.add_collection(
         PatchCollection(patches, facecolors=colours, edgecolors=edge, linewidths=line or 0.1)
@@ -223,6 +265,48 @@ def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> N
         ax.set_title(f"{diagram.facet.name} = {diagram.facet.label(facet)}", fontsize=9)
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
+
+
+def nearest(diagram: PhaseDiagram, facet: Any) -> dict[Place, DiagramCell | None]:
+    """Return, for each place without a cell, the nearest cell with a result.
+
+    None where a hole of the grid itself is nearer: a place on two of its lines without a cell.
+    Such holes are left out.
+    """
+    panel = diagram.panel(facet)
+    nx, ny = len(diagram.x.values), len(diagram.y.values)
+    empty = [place for place in np.ndindex(nx, ny) if place not in panel]
+    own_x, own_y = (_own(axis) for axis in (diagram.x, diagram.y))
+    holes = {(i, j) for i, j in empty if own_x[i] and own_y[j]}
+    known = [place for place, cell in panel.items() if cell.value is not None or cell.phase]
+    places = sorted(holes.union(known))
+    if not known:
+        return {}
+    x, y = _on_lines(diagram.x), _on_lines(diagram.y)
+    tree = cKDTree([(x[i], y[j]) for i, j in places])
+    wanted = [place for place in empty if place not in holes]
+    # A tie, and there are many, goes to the lower left everywhere.
+    points = np.array([(x[i] - TIE, y[j] - 2 * TIE) for i, j in wanted]).reshape(-1, 2)
+    found = tree.query(points)[1]
+    return {place: panel.get(places[k]) for place, k in zip(wanted, found, strict=True)}
+
+
+def _own(axis: Axis) -> list[bool]:
+    """Return for each value whether the grid itself has it."""
+    lines = {*(axis.lines or axis.values)}
+    return [value in lines for value in axis.values]
+
+
+def _on_lines(axis: Axis) -> NDArray[np.float64]:
+    """Return where the values stand, counted in lines of the grid."""
+    if not axis.lines:
+        return np.arange(len(axis.values), dtype=np.float64)
+    lines, values = (np.array(v, dtype=np.float64) for v in (axis.lines, axis.values))
+    if axis.log:
+        lines, values = np.log(lines), np.log(values)
+    line = np.clip(np.searchsorted(lines, values, side="right") - 1, 0, len(lines) - 2)
+    found: NDArray[np.float64] = line + (values - lines[line]) / (lines[line + 1] - lines[line])
+    return found.round(6)
 
 
 def _contrast(colour: Any) -> str:
@@ -249,12 +333,20 @@ def _dress(ax: Axes, which: str, axis: Axis, room: float) -> None:
     edges, middles = _edges(axis)
     scale = "log" if axis.log else "linear"
     ax.set(**{f"{which}scale": scale, f"{which}lim": (edges[0], edges[-1])})
-    every = 1 if axis.categorical else -(-len(middles) // MOST_TICKS)
+    handle: Any = {"x": ax.xaxis, "y": ax.yaxis}[which]
+    if axis.lines and axis.log:
+        name_decades(handle, edges[0], edges[-1])
+        return
+    if 0 < len(axis.lines) < FEW_LINES:
+        whole = all(isinstance(value, int) for value in axis.values)
+        handle.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=whole))
+        return
+    named = [place for place, own in enumerate(_own(axis)) if own]
+    every = 1 if axis.categorical else -(-len(named) // MOST_TICKS)
     if axis.log and every > 1:
         return
-    labels = _tick_labels(axis)[::every]
-    handle: Any = {"x": ax.xaxis, "y": ax.yaxis}[which]
-    handle.set_major_locator(FixedLocator(middles[::every].tolist()))
+    labels = [_tick_labels(axis)[place] for place in named[::every]]
+    handle.set_major_locator(FixedLocator([middles[place] for place in named[::every]]))
     handle.set_major_formatter(FixedFormatter(labels))
     handle.set_minor_locator(NullLocator())
     if (sum(map(len, labels)) + len(labels)) * CHARACTER > room:
