@@ -13,9 +13,9 @@ from analysis.provenance import Provenance
 from analysis.views import open_views
 from sweeper import figures
 from sweeper.errors import UsageError
+from tests.refinements import plane, refine
 from tests.stores import ACCURACY, Made, Planned, config, curve, end
 from tests.test_phase import X, Y, make
-from tests.test_refine import plane, refine
 
 
 @pytest.mark.parametrize("value", ["delay", "phase", "t2", "agreement", "regularizer.name"])

@@ -1,119 +1,30 @@
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import isclose, log10
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from analysis.views import open_views
-from sweeper import extend as extending
 from sweeper import refine as refining
 from sweeper import sql, sweep
-from sweeper.driver import Runner, drive, inline
+from sweeper.driver import drive, inline
 from sweeper.errors import SweeperError
-from sweeper.grid import Grid
-from sweeper.launch import PackTask, run_inline, run_pack
 from sweeper.loading import load_grid
 from sweeper.refine import Refined
-from tests.planes import height
+from tests.refinements import (
+    BASE,
+    PLANE,
+    KilledError,
+    added,
+    at,
+    cells,
+    cut_short,
+    plane,
+    refine,
+)
 from tests.sweeps import ledger, run
-from tests.test_cli import sweeper
-
-PLANE = """
-name: plane
-trainable: tests.planes
-fixed: {steps: 100}
-grid:
-  product:
-    task.x: {linspace: [0, 1, 5]}
-    task.y: {linspace: [0, 1, 5]}
-    task.shift: [0.1]
-seeds: 2
-"""
-
-BASE = 0.25
-"""Between two lines of the grid."""
-
-Row = dict[str, Any]
-
-
-class KilledError(Exception):
-    """Stands for a driver that is killed."""
-
-
-def plane(tmp_path: Path, store: str, *overrides: str) -> Grid:
-    """Return the grid of planes with `overrides`, launched to the end."""
-    path = tmp_path / "plane.yaml"
-    path.write_text(PLANE)
-    grid = load_grid(path, overrides)
-    assert run(grid, store).counts.new == 0
-    return grid
-
-
-def refine(
-    store: str, budget: int = 10_000, launcher: Any = run_inline, x: str = "task.x", **options: Any
-) -> Refined:
-    """Refine the planes over x and y in this process."""
-    wanted = refining.diagram(store, "plane", x=x, y=options.pop("y", "task.y"), **options)
-    return refining.refine(wanted, store, Runner(launcher, 2), budget)
-
-
-def cells(store: str, **options: Any) -> list[Row]:
-    """Return the cells that the views show."""
-    with open_views(ledger(store, "plane"), **options) as views:
-        text = (
-            "select cell_id, task.x as x, task.y as y, task.n as n, task.shift as shift, "
-            "task.label as label, phase, agreement, delay, n_seeds, "
-            "(select list_sort(list(t.seed)) from trials as t where t.cell_id = c.cell_id) "
-            "as seeds from cells as c order by task.shift, task.label, task.x, task.n, task.y"
-        )
-        found: list[Row] = sql.query(views, text).to_pylist()
-        return found
-
-
-def added(store: str, grid: Grid) -> list[Row]:
-    """Return the cells that the grid doesn't have."""
-    own = set(grid.table()["cell_id"].to_pylist())
-    return [cell for cell in cells(store) if cell["cell_id"] not in own]
-
-
-def trial_ids(store: str) -> set[str]:
-    """Return the trials that ended."""
-    with open_views(ledger(store, "plane"), everything=True) as views:
-        text = "select trial_id from trials where status not in ('pending', 'running')"
-        return set(sql.query(views, text)["trial_id"].to_pylist())
-
-
-def at(x: float, y: float, **values: Any) -> float:
-    """Return the height of a place."""
-    given = {f"task.{name}": value for name, value in values.items()}
-    plain = {"task.n": 0, "task.shift": 0.1, "task.noise": 0.0, "task.decades": False}
-    return height({**plain, "task.x": x, "task.y": y, **given})
-
-
-def cut_short(packs: int) -> Callable[[Sequence[PackTask]], None]:
-    """Return a launcher that is killed after so many packs."""
-    left = [packs]
-
-    def launch(tasks: Sequence[PackTask]) -> None:
-        for task in tasks:
-            if left[0] == 0:
-                raise KilledError
-            left[0] -= 1
-            run_pack(task)
-
-    return launch
-
-
-def stops(tasks: Sequence[PackTask], packs: int | None) -> None:
-    """Run the first packs and ask the launch to stop."""
-    for task in tasks[:packs]:
-        run_pack(task)
-    sweep.request_stop(ledger(str(Path(tasks[0].sweep).parent), "plane").files, tasks[0].launch_id)
 
 
 def test_a_known_boundary_is_found_within_an_eighth_of_the_grids_spacing(
@@ -159,91 +70,6 @@ def test_a_diagram_of_one_phase_is_left_alone(tmp_path: Path, store: str) -> Non
         "0 cells, 0 trials in 0 rounds; neighbours agree, or are as close as --levels allows"
     )
     assert ledger(store, "plane").number == number
-
-
-@pytest.mark.parametrize("budget", [1, 2, 7, 31])
-def test_a_budget_pays_for_whole_cells_and_is_never_exceeded(
-    budget: int, tmp_path: Path, store: str
-) -> None:
-    grid = plane(tmp_path, store)
-    before = trial_ids(store)
-    refined = refine(store, budget)
-    assert refined.trials == len(trial_ids(store) - before) == budget - budget % 2
-    assert {cell["n_seeds"] for cell in added(store, grid)} <= {2}
-    assert not refined.settled
-    assert refined.exit_code == 0
-
-
-@pytest.mark.parametrize(("short", "settled"), [(0, True), (1, False)])
-def test_the_exact_budget_is_enough_to_know_that_nothing_is_left(
-    short: int, settled: bool, tmp_path: Path, store: str
-) -> None:
-    free = str(tmp_path / "free")
-    plane(tmp_path, free)
-    plane(tmp_path, store)
-    assert refine(store, refine(free).trials - short).settled is settled
-
-
-def test_trials_that_the_store_holds_cost_nothing(tmp_path: Path, store: str) -> None:
-    plane(tmp_path, store)
-    free = refine(store)
-    plane(tmp_path, store, "task.label=b")
-    plane(tmp_path, store)  # the first grid again: what was refined isn't shown beside it
-    assert len(cells(store)) == 25
-    before = trial_ids(store)
-    again = refine(store, 1)
-    assert (again.trials, again.cells, again.settled) == (0, free.cells, True)
-    assert trial_ids(store) == before
-    assert len(cells(store)) == 25 + free.cells
-
-
-@pytest.mark.parametrize("packs", [1, 16])
-def test_what_was_killed_goes_on_to_the_same_cells(packs: int, tmp_path: Path, store: str) -> None:
-    whole = str(tmp_path / "whole")
-    options = ("seeds=3", "task.noise=0.1", "resources.pack=12")
-    plane(tmp_path, whole, *options)
-    refine(whole, levels=2)
-    plane(tmp_path, store, *options)
-    with pytest.raises(KilledError):
-        refine(store, levels=2, launcher=cut_short(packs))
-    assert refine(store, levels=2).settled
-    assert cells(store) == cells(whole)
-    assert trial_ids(store) == trial_ids(whole)
-
-
-def test_what_was_killed_is_paid_for_once(tmp_path: Path, store: str) -> None:
-    plane(tmp_path, store, "seeds=3", "resources.pack=7")
-    before = trial_ids(store)
-    with pytest.raises(KilledError):
-        refine(store, 90, levels=1, launcher=cut_short(2))
-    assert len(trial_ids(store) - before) == 14
-    resumed = refine(store, levels=1)
-    assert resumed.trials == len(trial_ids(store) - before) - 14
-    assert {cell["n_seeds"] for cell in cells(store)} == {3}
-
-
-def test_more_budget_goes_on_where_less_had_ended(tmp_path: Path, store: str) -> None:
-    whole = str(tmp_path / "whole")
-    plane(tmp_path, whole)
-    refine(whole)
-    plane(tmp_path, store)
-    rounds = [refine(store, budget) for budget in (5, 30, 60, 10_000)]
-    assert [r.settled for r in rounds] == [False, False, False, True]
-    assert cells(store) == cells(whole)
-
-
-def test_a_stop_ends_a_refinement_with_work_left(tmp_path: Path, store: str) -> None:
-    plane(tmp_path, store, "resources.pack=4")
-    stopped = refine(store, launcher=lambda tasks: stops(tasks, 1))
-    assert (stopped.unfinished, stopped.exit_code, stopped.trials) == (True, 4, 4)
-    assert refining.sentence(stopped).endswith("; stopped early: refine again to go on")
-    assert refine(store).settled
-
-
-def test_a_stop_after_the_last_pack_of_a_round_begins_no_other(tmp_path: Path, store: str) -> None:
-    plane(tmp_path, store)
-    stopped = refine(store, launcher=lambda tasks: stops(tasks, None))
-    assert (stopped.unfinished, stopped.rounds, stopped.settled) == (True, 1, False)
 
 
 def test_a_log_axis_is_refined_in_logarithms(tmp_path: Path, store: str) -> None:
@@ -383,39 +209,6 @@ def test_excluded_cells_and_those_that_break_a_constraint_are_not_proposed(
     assert (1, 3, True) not in found
 
 
-def test_refined_cells_stay_beside_their_grid_when_it_is_launched_again(
-    tmp_path: Path, store: str
-) -> None:
-    plane(tmp_path, store)
-    refine(store)
-    shown = cells(store)
-    plane(tmp_path, store)
-    assert cells(store) == shown
-    assert refine(store) == Refined(settled=True)
-
-
-def test_a_refined_sweep_can_be_extended_and_refined_again(tmp_path: Path, store: str) -> None:
-    plane(tmp_path, store, "checkpoint.keep=all", "steps=50", "task.ramp=-2")
-    refine(store, value="delay", levels=1)
-    shown = [cell["cell_id"] for cell in cells(store)]
-    wanted = extending.extension(store, "plane", 100)
-    outcome = extending.extend(wanted, store, inline(wanted.grid))
-    assert outcome.counts.new == 0
-    assert [cell["cell_id"] for cell in cells(store)] == shown
-    assert refine(store, value="delay", levels=2).cells > 0
-
-
-def test_cells_that_a_search_adds_stand_beside_the_refined_ones(tmp_path: Path, store: str) -> None:
-    grid = plane(tmp_path, store)
-    refined = refine(store, levels=1)
-    other = load_grid(tmp_path / "plane.yaml", ["task.x=0.3333", "task.y=0.777"])
-    with drive(grid, store, Runner(run_inline, 2)) as driver:
-        driver.train(grid, other.table(), adds="search")
-    assert len(cells(store)) == 25 + refined.cells + 1
-    assert refine(store, levels=1) == Refined(settled=True)
-    assert refine(store, levels=2).cells > 0
-
-
 def test_delays_are_followed_where_they_double_though_the_phase_is_one(
     tmp_path: Path, store: str
 ) -> None:
@@ -475,44 +268,3 @@ def test_a_sweep_without_launch_or_without_results_is_refused(tmp_path: Path, st
     assert str(caught.value) == (
         "plane: none of the cells has a result yet. Launch its grid to the end."
     )
-
-
-def test_the_command_says_each_round_and_how_it_ended(tmp_path: Path, store: str) -> None:
-    plane(tmp_path, store)
-    words = ("refine", "plane", "--x", "task.x", "--y", "task.y", "--inline", "--store", store)
-    one = sweeper(*words, "--budget", "10")
-    assert one.returncode == 0, one.stderr
-    lines = one.stdout.splitlines()
-    assert lines[0] == "10 trials: 0 done, 10 new, 0 failed; 1 pack on 1 CPU"
-    assert lines[-1] == (
-        "5 cells, 10 trials in 1 round; the budget is spent: neighbours disagree still"
-    )
-    assert sweeper(*words, "--budget", "10", "--quiet").stdout == ""
-    rest = sweeper(*words, "--budget", "1000", "--json")
-    events = [json.loads(line) for line in rest.stdout.splitlines()]
-    assert [e["event"] for e in events if e["event"] != "progress"] == ["plan"] * 3 + ["refined"]
-    assert events[-1] == {
-        "event": "refined", "trials": 220, "cells": 110, "rounds": 3, "settled": True,
-        "exit_code": 0,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("plane", "--x", "task.xx"), "error: x: no axis 'task.xx'. Did you mean 'task.x'?\n"),
-        (("plan", "--x", "task.x"), "error: no sweep 'plan' in STORE. There: plane.\n"),
-        (("plane", "--x", "task.x", "--budget", "0"), None),
-    ],
-)
-def test_a_mistake_on_the_command_line_is_exit_code_2(
-    words: tuple[str, ...], message: str | None, tmp_path: Path, store: str
-) -> None:
-    plane(tmp_path, store)
-    number = ledger(store, "plane").number
-    budget = () if "--budget" in words else ("--budget", "9")
-    done = sweeper("refine", *words, "--y", "task.y", *budget, "--inline", "--store", store)
-    assert done.returncode == 2
-    assert message is None or done.stderr == message.replace("STORE", store)
-    assert message is not None or "--budget" in done.stderr
-    assert ledger(store, "plane").number == number
