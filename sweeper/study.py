@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from weakref import finalize
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -143,9 +144,8 @@ class Study:
         """Ask until there are as many suggestions as there shall be."""
         numbers = range(self.n_asked, self._study.user_attrs[GOAL])
         with _quiet():
-            asked = self._unvisited(len(numbers)) if self._search.sampler == "grid" else None
-            found = []
-            for trial in self._sampled(numbers) if asked is None else asked:
+            found, finite = [], self._search.sampler == "grid"
+            for trial in self._unvisited(len(numbers)) if finite else self._sampled(numbers):
                 self._study.add_trial(trial)  # with all its parameters, or not at all
                 found.append(Suggestion(self._trials()[-1].number, dict(trial.params)))
             return found
@@ -156,10 +156,11 @@ class Study:
         It is asked beside the study, in memory, and begins anew with each suggestion, seeded by
         its number: so a search that was killed suggests what it would have suggested.
         """
-        beside = optuna.create_study(directions=self._study.directions)
-        beside.add_trials([t for t in self._trials() if t.state != TrialState.WAITING])
+        beside = self._beside()
         sometimes = conditional(self._space)
         for number in numbers:
+            if self._search.sampler == "nsga2":  # it notes parents, in another order than it chose
+                beside = self._beside()
             beside.sampler = sampler(self._search, self._space, sometimes, number)
             trial = beside.ask()
             params: dict[str, Choice] = {}
@@ -168,6 +169,12 @@ class Study:
                     params[dimension.name] = suggest(trial, dimension)
             trial.set_user_attr(ASKED, True)
             yield beside.get_trials(deepcopy=False)[trial.number]
+
+    def _beside(self) -> optuna.Study:
+        """Return a copy of the study in memory."""
+        beside = optuna.create_study(directions=self._study.directions)
+        beside.add_trials([t for t in self._trials() if t.state != TrialState.WAITING])
+        return beside
 
     def _unvisited(self, n: int) -> Iterator[FrozenTrial]:
         """Yield the first `n` points of a finite space that the study doesn't have."""
@@ -350,9 +357,11 @@ def _same(
 
 def _database(storage: str) -> RDBStorage:
     try:
-        return RDBStorage(storage, engine_kwargs=_engine(storage))
+        database = RDBStorage(storage, engine_kwargs=_engine(storage))
     except RuntimeError as error:  # made by another version of Optuna
         raise _refused(storage, error) from None
+    finalize(database, database.engine.dispose)
+    return database
 
 
 @contextmanager
@@ -377,7 +386,8 @@ def _refused(storage: str, error: BaseException) -> StorageError:
 def shown(storage: str) -> str:
     """Return the URL of a storage without its password."""
     try:
-        return make_url(storage).render_as_string(hide_password=True)
+        url = make_url(storage)
+        return storage if url.password is None else url.render_as_string(hide_password=True)
     except SQLAlchemyError:
         return "the study's storage"
 
