@@ -1,0 +1,126 @@
+"""Where a study lives: what is said when that can't be reached, and who else may look."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+from sweeper.errors import StorageError
+from tests.searches import grid_of, search
+
+REMEDY = (
+    "Check that the database is up and may be written, and its URL: sqlite:///FILE or "
+    "postgresql+psycopg://USER@HOST/NAME."
+)
+FEW = {"search.n_trials": 4, "search.batch": 2, "seeds": 1, "search.finalists": None}
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sqlite:////nowhere/at/all.db",
+         "sqlite:////nowhere/at/all.db: unable to open database file. "),
+        ("sqlite:///file:{file}?mode=ro&uri=true",
+         "sqlite:///file:{file}?mode=ro&uri=true: unable to open database file. "),
+        ("sqlite:///{noise}", "sqlite:///{noise}: file is not a database. "),
+        ("redis://me:secret@host/1",
+         "redis://me:***@host/1: Can't load plugin: sqlalchemy.dialects:redis. "),
+        ("me:secret@host", "the study's storage: Could not parse SQLAlchemy URL from given URL "
+         "string. "),
+        ("mysql+nodriver://me:secret@host/x",
+         "mysql+nodriver://me:***@host/x: Can't load plugin: sqlalchemy.dialects:mysql.nodriver. "),
+    ],
+)  # fmt: skip
+def test_a_database_that_cant_be_reached_is_one_line_without_a_password(
+    url: str, message: str, tmp_path: Path, store: str
+) -> None:
+    noise = tmp_path / "noise.db"
+    noise.write_bytes(b"no database at all " * 100)
+    names = {"file": tmp_path / "none.db", "noise": noise}
+    with pytest.raises(StorageError) as caught:
+        search(grid_of(tmp_path, FEW), store, storage=url.format(**names))
+    assert str(caught.value) == message.format(**names) + REMEDY
+    assert caught.value.exit_code == 5
+    assert not Path(store).exists()
+
+
+def test_a_missing_driver_is_named(tmp_path: Path, store: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        search(grid_of(tmp_path, FEW), store, storage="mysql+aiomysql://me:secret@host/x")
+    text = str(caught.value)
+    assert text.startswith("mysql+aiomysql://me:***@host/x: Failed to import DB access module")
+    assert text.endswith(REMEDY)
+    assert len(text.splitlines()) == 1
+
+
+def test_a_study_that_may_not_be_written_is_said_in_one_line(tmp_path: Path, store: str) -> None:
+    grid = grid_of(tmp_path, FEW)
+    search(grid, store)
+    file = Path(store) / "hill" / "search.db"
+    url = f"sqlite:///file:{file}?mode=ro&uri=true"
+    more = grid_of(tmp_path, {**FEW, "search.n_trials": 6})
+    with pytest.raises(StorageError) as caught:
+        search(more, store, storage=url)
+    assert str(caught.value) == f"{url}: attempt to write a readonly database. {REMEDY}"
+
+
+def test_a_store_that_is_no_folder_needs_a_database_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(StorageError) as caught:
+        search(grid_of(tmp_path, FEW), "memory:///sweeps")
+    assert str(caught.value) == (
+        "memory:///sweeps: not a folder of this machine, so the study needs a database of its "
+        "own. Name one by --storage or OPTUNA_STORAGE: postgresql+psycopg://USER@HOST/NAME."
+    )
+
+
+@pytest.mark.long
+def test_a_dashboard_shows_the_study_while_a_search_goes_on(tmp_path: Path, store: str) -> None:
+    program = shutil.which("optuna-dashboard", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("optuna-dashboard isn't installed")
+    found = search(grid_of(tmp_path, FEW), store)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [program, "--host", "127.0.0.1", "--port", str(port), found.storage]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        studies = _fetch(process, f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
+        assert [s["study_name"] for s in studies] == ["hill"]
+        url = f"http://127.0.0.1:{port}/api/studies/{studies[0]['study_id']}"
+        assert len(_fetch(process, url)["trials"]) == 4
+        seen = []
+        more = grid_of(tmp_path, {**FEW, "search.n_trials": 8})
+        found = search(more, store, say=lambda _: seen.append(len(_fetch(process, url)["trials"])))
+        assert found.exit_code == 0
+        assert len(seen) == 2
+        assert all(4 <= n <= 8 for n in seen)  # it remembers what it read, for some seconds
+        deadline = time.monotonic() + 60
+        while len(trials := _fetch(process, url)["trials"]) < 8 and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert [t["state"] for t in trials] == ["Complete"] * 8
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _fetch(process: subprocess.Popen[bytes], url: str) -> dict[str, list[dict[str, object]]]:
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urlopen(url, timeout=30) as answer:
+                content: dict[str, list[dict[str, object]]] = json.load(answer)
+                return content
+        except URLError:
+            time.sleep(0.2)
+    raise AssertionError(f"{url} doesn't answer, dashboard {process.poll()}, {os.getpid()}")
