@@ -322,7 +322,7 @@ def panels(wanted: Diagram, ledger: Ledger) -> list[Panel]:
         rest = frozenset((p, v) for p, v in trial.values.items() if p not in axes)
         found[rest][x, y] = Cell(
             trial.values,
-            _mark(row, wanted.value) if row["chosen"] and not owed else None,
+            _mark(row, wanted.value) if row["chosen"] else None,
             frozenset(ended),
             owed if row["chosen"] else (),
         )
