@@ -12,7 +12,9 @@ from analysis.plot.phases import nearest
 from analysis.provenance import Provenance
 from analysis.views import open_views
 from sweeper import figures
+from sweeper.driver import drive, inline
 from sweeper.errors import UsageError
+from sweeper.loading import load_grid
 from tests.refinements import plane, refine
 from tests.stores import ACCURACY, Made, Planned, config, curve, end
 from tests.test_phase import X, Y, make
@@ -173,12 +175,12 @@ def test_a_failed_cell_of_a_refined_diagram_is_no_result(tmp_path: Path, store: 
     assert ">no result<" in drawn(store, tmp_path / "a.svg", value="phase")
 
 
-def test_a_diagram_with_gaps_that_no_refinement_left_keeps_its_crosses(tmp_path: Path) -> None:
-    ledger = make(tmp_path).ledger
-    with open_views(ledger) as connection:
-        diagram = phase_diagram(connection, X, Y, facet="regularizer.name")
-        draw_phase(diagram, tmp_path / "a.svg", Provenance.of(ledger, connection))
-    text = (tmp_path / "a.svg").read_text()
+def test_gaps_that_no_refinement_left_keep_their_crosses(tmp_path: Path, store: str) -> None:
+    grid = plane(tmp_path, store)
+    other = load_grid(tmp_path / "plane.yaml", ["task.x=0.3333", "task.y=0.777"])
+    with drive(grid, store, inline(grid)) as driver:
+        driver.train(grid, other.table(), adds="search")
+    text = drawn(store, tmp_path / "a.svg", value="phase")
     assert ">no result<" in text
     assert PALER not in text
 
@@ -203,3 +205,12 @@ def test_near_is_what_is_near_on_the_mesh() -> None:
 def test_what_is_nearer_to_a_hole_of_the_grid_than_to_any_cell_stays_empty() -> None:
     assert nearest(mesh((2, 1), (3, 1)), None) == {(2, 1): None}
     assert nearest(mesh(), None) == {}
+
+
+def test_a_hole_of_the_grid_is_drawn_as_such(tmp_path: Path) -> None:
+    ledger = make(tmp_path).ledger
+    with open_views(ledger) as connection:
+        draw_phase(mesh((2, 1), (3, 1)), tmp_path / "a.svg", Provenance.of(ledger, connection))
+    text = (tmp_path / "a.svg").read_text()
+    assert ">no result<" in text
+    assert PALER not in text
