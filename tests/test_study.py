@@ -230,7 +230,8 @@ def test_a_grid_suggests_each_point_once_and_none_that_is_known(tmp_path: Path) 
     known: Params = {"task.x": 0.3, "task.k": 2, "twist.name": "bent", "twist.angle": 0.25}
     study.learn([(known, Verdict((1.0,), 0.0, {"cell_id": "a"}))])
     found: list[Suggestion] = []
-    while batch := study.ask(5):
+    for _ in range(5):
+        batch = study.ask(5)
         assert opened(tmp_path, "grid", FINITE).pending() == batch
         for one in batch:
             study.tell(one.number, Verdict((1.0,), 0.0, {"cell_id": str(one.number)}))
