@@ -21,6 +21,9 @@ STRICT = Criterion(metric="error", train=1e-9, test=1e-9)
 """Out of reach: trials run to the horizon."""
 
 SPARSE = {"task.name": "sparse_recovery", "task.n": 20, "task.s": 2, "task.N": 10}
+MATRIX = {
+    "task.name": "matrix_completion", "task.n1": 6, "task.n2": 5, "task.rank": 1, "task.N": 20,
+}  # fmt: skip
 MODULAR = {"task.name": "modular_arithmetic", "task.p": 7, "model.d": 12, "model.width": 20}
 
 
@@ -44,7 +47,7 @@ def pack(
     trials: Sequence[Trial], steps: int = 60, criterion: Criterion = STRICT, **run: Any
 ) -> Pack[GrokkingConfig]:
     """Return a pack that runs `trials` for `steps`."""
-    tasks = ("sparse_recovery", "modular_arithmetic")
+    tasks = GrokkingConfig.parts["task"]
     settings: dict[str, Any] = {
         "points_per_decade": 20, "criteria": dict.fromkeys(tasks, criterion),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: flat configs and grid files of both families."""
+"""Hypothesis strategies: flat configs and grid files of every family."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ MODULAR = _given(
     }
 ).map(lambda given: {"task.name": "modular_arithmetic", **given})  # fmt: skip
 
+MATRIX = _given(
+    {
+        "task.n1": (8, 10), "task.n2": (9, 12), "task.rank": (1, 2, 3), "task.N": (40, 60),
+        "task.data_seed": (None, 7), "model.depth": (2, 3), "model.width": (None, 4),
+        "model.init_scale": (1e-6, 1.0), "optimizer.lr": (0.1, 1.0, 0.01),
+        "selection.tau": (0.0, 0.2, 0.5), "dtype": ("float32", "float64"),
+    }
+).map(lambda given: {"task.name": "matrix_completion", **given})  # fmt: skip
+
 
 @st.composite
 def regularized(draw: st.DrawFn, configs: st.SearchStrategy[Flat]) -> Flat:
@@ -60,7 +69,9 @@ def regularized(draw: st.DrawFn, configs: st.SearchStrategy[Flat]) -> Flat:
     return given
 
 
-GIVEN: st.SearchStrategy[Flat] = st.one_of(regularized(SPARSE), regularized(MODULAR))
+GIVEN: st.SearchStrategy[Flat] = st.one_of(
+    regularized(SPARSE), regularized(MODULAR), regularized(MATRIX)
+)  # fmt: skip
 """Configs as a file gives them: without the defaults."""
 
 

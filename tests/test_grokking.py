@@ -1,4 +1,4 @@
-"""What holds for both families: a pack is nothing but its trials."""
+"""What holds for every family: a pack is nothing but its trials."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from sweeper.criterion import Criterion
 from sweeper.packing import static_key
 from sweeper.trial import Trial
-from tests.packs import MODULAR, SPARSE, STRICT, pack, run, same, trial
+from tests.packs import MATRIX, MODULAR, SPARSE, STRICT, pack, run, same, trial
 from trainables import grokking
 from trainables.config import GrokkingConfig
 
+SENSING = MATRIX | {"task.name": "matrix_sensing"}
 SUM = {"regularizer.name": "sum", "regularizer.terms.l1.strength": 1e-4}
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -34,6 +35,20 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sparse adamw": SPARSE | {"optimizer.name": "adamw", "regularizer.name": "l2_fro"},
     "sparse sgd": SPARSE | {"optimizer.name": "sgd"},
     "sparse noise": SPARSE | {"task.snr": 100.0, "selection.name": "coherent"},
+    "matrix": MATRIX | {"regularizer.name": "nuclear"},
+    "matrix wide": MATRIX | {"task.n2": 12, "regularizer.name": "nuclear"},
+    "matrix float32": MATRIX | {"dtype": "float32", "regularizer.name": "nuclear"},
+    "matrix leverage": MATRIX | {"selection.name": "leverage", "regularizer.name": "nuclear"},
+    "matrix svt": MATRIX | {"optimizer.name": "svt", "regularizer.name": "nuclear"},
+    "matrix projected": MATRIX | {"optimizer.name": "projected", "regularizer.name": "l1"},
+    "factorised l2": MATRIX | {"model.name": "factorised", "regularizer.name": "l2_sq"},
+    "factorised adam": MATRIX | {"model.name": "factorised", "model.width": 3,
+                                 "optimizer.name": "adam", "regularizer.name": "nuclear"},
+    "factorised 4": MATRIX | {"model.depth": 4, "regularizer.name": "l2_fro"},
+    "sensing": SENSING | {"regularizer.name": "nuclear"},
+    "sensing svt": SENSING | {"optimizer.name": "svt", "selection.name": "coherent"},
+    "sensing projected": SENSING | {"optimizer.name": "projected", "regularizer.name": "nuclear"},
+    "sensing factorised": SENSING | {"model.depth": 3, "dtype": "float32"} | SUM,
     "mlp": MODULAR,
     "mlp depth 2": MODULAR | {"model.depth": 2},
     "mlp depth 3 odd": MODULAR | {"model.depth": 3, "model.d": 5, "model.width": 11},
@@ -61,12 +76,14 @@ def company(family: str, count: int = 64) -> list[Trial]:
         more["model.init_scale"] = given.get("model.init_scale", 0.5) * (1 + i % 5 / 10)
         if given.get("regularizer.name", "sum") != "sum":
             more["regularizer.strength"] = 1e-3 * (i % 4)
-        if given.get("selection.name") == "coherent":
+        if given.get("selection.name") in ("coherent", "leverage"):
             more["selection.tau"] = i % 7 / 8
         if given.get("selection.name") in ("square", "strip"):
             more["selection.k"] = 1 + i % 2
         if given.get("task.name") == "sparse_recovery" and i % 3 == 0:
             more["task.s"] = 3
+        if "task.rank" in given and i % 3 == 0:
+            more["task.rank"] = 2
         if given.get("optimizer.name") in ("adamw", "adam", "sgd"):
             more["optimizer.weight_decay"] = i % 3 / 10
         found.append(trial(given | more, seed=i % 6))
@@ -90,13 +107,17 @@ def test_a_trial_has_the_same_rows_alone_and_in_every_company(family: str) -> No
         same(apart, within, chosen)
 
 
-@pytest.mark.parametrize("family", ["sparse l1", "sign-free 3", "mlp", "mlp strip"])
+@pytest.mark.parametrize(
+    "family", ["sparse l1", "sign-free 3", "matrix", "sensing", "mlp", "mlp strip"]
+)
 def test_the_order_of_a_pack_changes_nothing(family: str) -> None:
     trials = company(family, 24)
     same(run(pack(trials)), run(pack(trials[::-1])), trials)
 
 
-@pytest.mark.parametrize("family", ["sparse l1", "sign-free 2", "mlp", "mlp nuclear"])
+@pytest.mark.parametrize(
+    "family", ["sparse l1", "sign-free 2", "matrix svt", "sensing", "mlp", "mlp nuclear"]
+)
 def test_trials_that_end_early_leave_the_others_undisturbed(family: str) -> None:
     trials = company(family, 20)
     ending = run(pack(trials, steps=60, criterion=criterion(family)))
@@ -109,7 +130,11 @@ def test_trials_that_end_early_leave_the_others_undisturbed(family: str) -> None
 
 
 @pytest.mark.parametrize("broken", ["model.init_scale", "optimizer.lr"])
-@pytest.mark.parametrize("family", ["sparse l1", "sign-free 3", "ista", "mlp", "mlp nuclear"])
+@pytest.mark.parametrize(
+    "family",
+    ["sparse l1", "sign-free 3", "ista", "matrix", "matrix svt", "matrix projected",
+     "factorised l2", "sensing", "mlp", "mlp nuclear"],
+)  # fmt: skip
 def test_a_trial_that_diverges_is_told_so_and_its_mates_never_notice(
     family: str, broken: str
 ) -> None:

@@ -17,7 +17,18 @@ from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
 from sweeper.schema import logged_steps
 from sweeper.trial import Trial
-from tests.packs import MODULAR, SPARSE, STRICT, Memory, killed_and_resumed, pack, run, same, trial
+from tests.packs import (
+    MATRIX,
+    MODULAR,
+    SPARSE,
+    STRICT,
+    Memory,
+    killed_and_resumed,
+    pack,
+    run,
+    same,
+    trial,
+)
 from trainables import grokking, loop
 from trainables.config import GrokkingConfig
 from trainables.loop import _Loop
@@ -36,12 +47,23 @@ def modular(count: int = 10, **more: Any) -> list[Trial]:
     return [trial(MODULAR, i % 5, optimizer__lr=0.005 + 0.002 * i, **more) for i in range(count)]
 
 
+def matrices(**more: str) -> list[Trial]:
+    given = MATRIX | {"regularizer.name": "nuclear", "regularizer.strength": 1e-2}
+    return [trial(given, i % 5, optimizer__lr=0.02 + 0.03 * i, **more) for i in range(12)]
+
+
 PACKS: dict[str, Callable[[], Pack[GrokkingConfig]]] = {
     "sparse": lambda: pack(sparse(), 100, EASY),
     "sparse adam": lambda: pack(sparse(optimizer__name="adam"), 100, EASY),
     "sign-free": lambda: pack(
         sparse(model__sign_free=True, model__depth=3, model__init_scale=0.2), 100, EASY
     ),
+    "matrix": lambda: pack(matrices(), 100, EASY),
+    "matrix svt": lambda: pack(matrices(optimizer__name="svt"), 100, EASY),
+    "factorised": lambda: pack(
+        matrices(model__name="factorised", optimizer__name="adam"), 100, EASY
+    ),
+    "sensing": lambda: pack(matrices(task__name="matrix_sensing"), 100, EASY),
     "modular": lambda: pack(modular(), 100, EASY_ACC),
     "modular batches": lambda: pack(modular(optimizer__batch=7), 100, EASY_ACC),
 }

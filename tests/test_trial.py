@@ -16,6 +16,7 @@ from tests.strategies import GIVEN, TRAINABLE, Flat, grid_of, values_of
 from trainables.config import GrokkingConfig
 
 SPARSE: Flat = {"task.name": "sparse_recovery"}
+MATRIX: Flat = {"task.name": "matrix_completion"}
 MODULAR: Flat = {"task.name": "modular_arithmetic"}
 
 GOLDEN: list[tuple[dict[str, Scalar], int, str, str]] = [
@@ -127,6 +128,50 @@ GOLDEN: list[tuple[dict[str, Scalar], int, str, str]] = [
         9,
         "7bf3545cc90112e8afce",
         "139a56181689f7c3ad7e",
+    ),
+    (MATRIX, 0, "ba05b7c170a1246096c7", "8143e5bf60f28648ea9c"),
+    (
+        {
+            **MATRIX,
+            "task.name": "matrix_sensing",
+            "task.n1": 12,
+            "task.rank": 3,
+            "selection.tau": 0.25,
+            "optimizer.name": "svt",
+            "regularizer.name": "nuclear",
+            "regularizer.strength": 0.001,
+        },
+        1,
+        "0f38588e90bf4a806ad8",
+        "e9f4d187bce79aea4c0a",
+    ),
+    (
+        {
+            **MATRIX,
+            "model.depth": 3,
+            "model.width": 4,
+            "task.N": 80,
+            "task.data_seed": 5,
+            "model.init_scale": 0.1,
+            "regularizer.name": "l2_sq",
+            "regularizer.strength": 0.01,
+        },
+        2,
+        "d055452741c8ed9e7c87",
+        "b82229f256cff07ab154",
+    ),
+    (
+        {
+            **MATRIX,
+            "selection.tau": 0.5,
+            "optimizer.name": "projected",
+            "regularizer.name": "nuclear",
+            "regularizer.strength": 0.01,
+            "dtype": "float32",
+        },
+        3,
+        "d9220f597c87f55386c5",
+        "bdeb1272119d553ae826",
     ),
 ]
 """(config, seed, trial_id, cell_id): never to change, or every store loses its trials."""

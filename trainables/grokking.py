@@ -1,4 +1,4 @@
-"""The trainable of the papers: sparse recovery and modular arithmetic, fused.
+"""The trainable of the papers: sparse recovery, low-rank matrices, modular arithmetic; fused.
 
 Importing this module doesn't import torch: a driver needs only the config. `train` and `probe`
 load it when they are first looked up.
@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 from sweeper.config import Config as AnyConfig
 from trainables.config import (
     MLP,
+    Factorised,
+    MatrixCompletion,
+    MatrixSensing,
     ModularArithmetic,
     Product,
     SparseRecovery,
@@ -39,6 +42,8 @@ def memory_bytes(config: AnyConfig) -> int:
         signs = 2 if model.sign_free else 1
         rows = EIGHT * (signs * (copies + (model.depth > 2)) + 3)
         return size * (matrices * task.N * task.n + rows * task.n + EIGHT * 2 * task.N)
+    if isinstance(task, MatrixCompletion | MatrixSensing):
+        return _matrix_bytes(config, copies)
     assert isinstance(task, ModularArithmetic)
     assert isinstance(model, MLP)
     p, d, h, depth = task.p, model.d, model.width, model.depth
@@ -48,9 +53,26 @@ def memory_bytes(config: AnyConfig) -> int:
     return size * (copies * weights + n * p + scratch // 2) + 32 * n
 
 
+def _matrix_bytes(config: Config, copies: int) -> int:
+    """Return `memory_bytes` of a low-rank trial; its scratch is in float64 whatever the dtype."""
+    task, model = config.task, config.model
+    assert isinstance(task, MatrixCompletion | MatrixSensing)
+    n1, n2 = task.n1 + EIGHT, task.n2 + EIGHT  # about as padded
+    depth, width = 1, 0
+    if isinstance(model, Factorised):
+        depth, width = model.depth, (model.width or min(task.n1, task.n2)) + EIGHT
+    factors = n1 * n2 if depth == 1 else width * (n1 + n2 + (depth - 2) * width)
+    measurements = 3 * n1 * n2
+    if isinstance(task, MatrixSensing):  # X, X^T, pseudo-inverse, rows of the data set
+        measurements = 3 * task.N * task.n1 * task.n2 + EIGHT * 2 * (task.N + n1 * n2)
+    return 8 * (copies * factors + measurements + depth * n1 * n2 + 6 * max(n1, n2) ** 2)
+
+
 def useful_size(config: AnyConfig) -> int:
     """Return the pack size beyond which a trial-step gets no cheaper (`benchmarks/packing.py`)."""
     assert isinstance(config, Config)
+    if isinstance(config.task, MatrixCompletion | MatrixSensing):
+        return 64
     return 512 if isinstance(config.task, SparseRecovery) else 32
 
 

@@ -24,13 +24,15 @@ from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
 from sweeper.schema import logged_steps
 from sweeper.sink import Sink
-from trainables import modular_arithmetic, sparse_recovery
+from trainables import low_rank, modular_arithmetic, sparse_recovery
 from trainables.blocks import Block
 from trainables.config import GrokkingConfig
 
 BLOCKS: dict[str, Callable[[Pack[GrokkingConfig], Sequence[int]], list[Block]]] = {
     "sparse_recovery": sparse_recovery.blocks,
     "modular_arithmetic": modular_arithmetic.blocks,
+    "matrix_completion": low_rank.blocks,
+    "matrix_sensing": low_rank.blocks,
 }
 """Task to the function that puts trials of a pack into tensors."""
 

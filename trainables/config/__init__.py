@@ -15,21 +15,23 @@ from pydantic import Field
 from sweeper.config import Config, Constraint, Section
 from trainables.config.constraints import CONSTRAINTS
 from trainables.config.fields import share, table_size
-from trainables.config.models import MLP, MODELS, Model, Product
+from trainables.config.models import MLP, MODELS, Factorised, Matrix, Model, Product
 from trainables.config.optimizers import OPTIMIZERS, Optimizer
 from trainables.config.regularizers import REGULARIZERS, Regularizer
 from trainables.config.selections import SELECTIONS, Selection
 from trainables.config.tasks import (
     OPERATIONS,
     TASKS,
+    MatrixCompletion,
+    MatrixSensing,
     ModularArithmetic,
     SparseRecovery,
     Task,
 )
 
 __all__ = [
-    "MLP", "OPERATIONS", "GrokkingConfig", "ModularArithmetic", "Product", "SparseRecovery",
-    "share", "table_size",
+    "MLP", "OPERATIONS", "Factorised", "GrokkingConfig", "Matrix", "MatrixCompletion",
+    "MatrixSensing", "ModularArithmetic", "Product", "SparseRecovery", "share", "table_size",
 ]  # fmt: skip
 
 
@@ -46,6 +48,8 @@ class GrokkingConfig(Config):
     names: ClassVar[Mapping[str, str]] = {"regularizer": "none", "selection": "uniform"}
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "sparse_recovery": {"metric": "error", "train": 1e-3, "test": 1e-3},
+        "matrix_completion": {"metric": "error", "train": 1e-3, "test": 1e-3},
+        "matrix_sensing": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
     }
     constraints: ClassVar[tuple[Constraint, ...]] = CONSTRAINTS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.config import Constraint
-from trainables.config.fields import SPARSE, share, table_size
+from trainables.config.fields import COMPLETION, LINEAR, SPARSE, share, table_size
 from trainables.config.regularizers import Terms
 
 
@@ -28,12 +28,24 @@ def _linear_solver(optimizer: str, depth: int, sign_free: bool) -> bool:
     return optimizer not in ("ista", "projected") or (depth == 1 and not sign_free)
 
 
+SOLVES = {
+    "ista": ("none", "l1", "l2_sq"),
+    "svt": ("none", "nuclear", "l2_sq"),
+    "projected": ("none", "l1", "l2_sq", "nuclear"),
+}
+"""Solver of linear models to the penalties that it is written for."""
+
 CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint(("task.n", "task.s"), lambda n, s: s <= n,
                "a vector has at most n nonzeros. Lower task.s or raise task.n."),
+    Constraint(("task.n1", "task.n2", "task.rank"), lambda n1, n2, rank: rank <= min(n1, n2),
+               "a matrix has at most rank min(n1, n2). Lower task.rank."),
+    Constraint(("task.name", "task.n1", "task.n2", "task.N"),
+               lambda task, n1, n2, N: task not in COMPLETION or n1 * n2 >= N,
+               "a matrix has n1 * n2 entries. Lower task.N."),
     Constraint(("task.p",), _prime, "p must be a prime, e.g. 23, 59, 97 or 113."),
     Constraint(("task.name", "selection.name", "selection.fraction"),
-               lambda task, name, f: task not in SPARSE or name != "uniform" or f is None,
+               lambda task, name, f: task not in LINEAR or name != "uniform" or f is None,
                "fraction applies to tasks with a table. Remove it, or sweep task.N."),
     Constraint(("task.p", "task.operation", "selection.fraction"), _splits,
                "that leaves no pair to train on, or none to test on. "
@@ -52,12 +64,19 @@ CONSTRAINTS: tuple[Constraint, ...] = (
                lambda depth, free, name: _linear_solver(name, depth, free),
                "ista and projected need a linear model. "
                "Set model.depth: 1 and model.sign_free: false, or optimizer.name: gd."),
+    Constraint(("model.name", "optimizer.name"),
+               lambda model, solver: model != "factorised" or solver not in SOLVES,
+               "svt and projected need a linear model. "
+               "Set model.name: matrix, or optimizer.name: gd."),
     Constraint(("optimizer.name", "regularizer.name"),
-               lambda solver, penalty: not (
-                   solver in ("ista", "projected") and penalty not in ("none", "l1", "l2_sq")),
-               "ista and projected are written for the penalties none, l1 and l2_sq. "
+               lambda solver, penalty: solver == "svt" or penalty in SOLVES.get(solver, (penalty,)),
+               "ista and projected are written for the penalties none, l1 and l2_sq, and projected "
+               "for nuclear. Choose one of them, or optimizer.name: gd."),
+    Constraint(("optimizer.name", "regularizer.name"),
+               lambda solver, penalty: solver != "svt" or penalty in SOLVES["svt"],
+               "svt is written for the penalties none, nuclear and l2_sq. "
                "Choose one of them, or optimizer.name: gd."),
     Constraint(("task.name", "optimizer.batch"),
-               lambda task, batch: task not in SPARSE or batch is None,
-               "sparse recovery is trained on all measurements. Remove optimizer.batch."),
+               lambda task, batch: task not in LINEAR or batch is None,
+               "this task is trained on all measurements. Remove optimizer.batch."),
 )  # fmt: skip

@@ -17,6 +17,11 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 SPARSE = ("sparse_recovery",)
 MODULAR = ("modular_arithmetic",)
+COMPLETION = ("matrix_completion",)
+SENSING = ("matrix_sensing",)
+MATRIX = COMPLETION + SENSING
+LINEAR = SPARSE + MATRIX
+"""Tasks of linear measurements, all of which are used at every step."""
 
 
 def share(fraction: float, whole: int) -> int:

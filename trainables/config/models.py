@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import MODULAR, SPARSE, Count, Positive, by_name
+from trainables.config.fields import MATRIX, MODULAR, SPARSE, Count, Positive, by_name
 
 
 class Product(Section):
@@ -54,6 +54,36 @@ class MLP(Section):
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
-Model = Product | MLP
+class Matrix(Section):
+    """A itself is trained ([N25] 1.4).
+
+    Attributes:
+        init_scale: A starts as this multiple of the identity.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MATRIX}
+
+    name: Literal["matrix"] = "matrix"
+    init_scale: Annotated[Positive, BATCHED] = 1e-6
+
+
+class Factorised(Section):
+    """A = W_1 ... W_L, a product of matrices; L = 2 is U V^T ([B25] 2.2).
+
+    Attributes:
+        depth: L, the number of factors.
+        width: Inner size of the factors, the largest rank that A can have; null: min(n1, n2).
+        init_scale: Every entry of every factor starts as N(0, init_scale^2).
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MATRIX}
+
+    name: Literal["factorised"] = "factorised"
+    depth: Annotated[int, Field(ge=2, le=8)] = 2
+    width: Count | None = None
+    init_scale: Annotated[Positive, BATCHED] = 1.0
+
+
+Model = Product | MLP | Matrix | Factorised
 
 MODELS = by_name(Model)

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import SPARSE, Count, NonNegative, Positive, by_name
+from trainables.config.fields import LINEAR, MATRIX, SPARSE, Count, NonNegative, Positive, by_name
 
 
 class GradientDescent(Section):
@@ -31,10 +31,19 @@ class Ista(Section):
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
+class Svt(Section):
+    """ISTA for matrices: singular values are soft-thresholded ([N25] 1.1)."""
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MATRIX}
+
+    name: Literal["svt"] = "svt"
+    lr: Annotated[Positive, BATCHED] = 0.1
+
+
 class Projected(Section):
     """Subgradient step on the penalty, then projection onto the data's solutions ([N25] 1.1)."""
 
-    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": LINEAR}
 
     name: Literal["projected"] = "projected"
     lr: Annotated[Positive, BATCHED] = 0.1
@@ -70,6 +79,6 @@ class AdamW(Adam):
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
 
 
-Optimizer = GradientDescent | Ista | Projected | Sgd | Adam | AdamW
+Optimizer = GradientDescent | Ista | Svt | Projected | Sgd | Adam | AdamW
 
 OPTIMIZERS = by_name(Optimizer)

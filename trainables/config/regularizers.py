@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import MODULAR, NonNegative, by_name
+from trainables.config.fields import MATRIX, MODULAR, NonNegative, by_name
 
 
 class NoRegularizer(Section):
@@ -18,7 +18,10 @@ class NoRegularizer(Section):
 
 
 class L1(Section):
-    """strength * ||a||_1 of the recovered vector; for networks the sum of |w| over all weights."""
+    """strength * the sum of absolute values.
+
+    Of the entries of what is recovered, whatever its factors; for networks of all weights.
+    """
 
     name: Literal["l1"] = "l1"
     strength: Annotated[NonNegative, BATCHED]
@@ -39,9 +42,12 @@ class L2Frobenius(Section):
 
 
 class Nuclear(Section):
-    """strength * the sum over weight matrices of ||W||_*; subgradient: the polar factor."""
+    """strength * ||A||_*, the sum of singular values; its subgradient is the polar factor.
 
-    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
+    Of the recovered matrix, whatever its factors; for networks summed over weight matrices.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR + MATRIX}
 
     name: Literal["nuclear"] = "nuclear"
     strength: Annotated[NonNegative, BATCHED]

@@ -70,6 +70,54 @@ class ModularArithmetic(Section):
     data_seed: Annotated[Seed | None, DRAWN] = None
 
 
-Task = SparseRecovery | ModularArithmetic
+class MatrixCompletion(Section):
+    """Recover an n1 x n2 matrix A* of low rank from N of its entries ([N25] 1.4).
+
+    A* = U V^T with Gaussian U and V, rescaled to ||A*||_F = sqrt(n1 n2).
+
+    Attributes:
+        n1: Rows of A*.
+        n2: Columns of A*.
+        rank: Rank of A*.
+        N: Entries that are measured.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "matrix", "optimizer.name": "gd", "dtype": "float64",
+    }  # fmt: skip
+
+    name: Literal["matrix_completion"] = "matrix_completion"
+    n1: Count = 10
+    n2: Count = 10
+    rank: Annotated[Count, DRAWN] = 2
+    N: Count = 70
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+class MatrixSensing(Section):
+    """Recover an n1 x n2 matrix A* of low rank from N values x^T A* z ([N25] 1.2).
+
+    A* is that of `matrix_completion`; x ~ N(0, I / n1) and z ~ N(0, I / n2).
+
+    Attributes:
+        n1: Rows of A*.
+        n2: Columns of A*.
+        rank: Rank of A*.
+        N: Measurements.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = MatrixCompletion.defaults
+
+    name: Literal["matrix_sensing"] = "matrix_sensing"
+    n1: Count = 10
+    n2: Count = 10
+    rank: Annotated[Count, DRAWN] = 2
+    N: Count = 70
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+Task = SparseRecovery | ModularArithmetic | MatrixCompletion | MatrixSensing
 
 TASKS = by_name(Task)
