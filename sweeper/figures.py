@@ -8,16 +8,19 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis import snapshot
+from analysis.fit import Fit, fit_law
+from analysis.fit_table import fit_table
 from analysis.history import History
+from analysis.law import Law
 from analysis.phase import Axis, PhaseDiagram, phase_diagram
-from analysis.plot import check_suffix, draw_curves, draw_phase, draw_search
+from analysis.plot import check_suffix, draw_curves, draw_fit, draw_phase, draw_search
 from analysis.provenance import Provenance
 from analysis.table import phase_table
 from analysis.views import open_views
 from sweeper import store
 from sweeper.ledger import Ledger
 
-__all__ = ["check_suffix", "curves", "phase", "search"]
+__all__ = ["check_suffix", "curves", "fit", "fit_table", "phase", "search"]
 
 TABLES = (".csv", ".parquet")
 
@@ -82,6 +85,38 @@ def curves(where: str, name: str, *, condition: str | None, output: Path) -> Pat
     with open_views(ledger) as views:
         draw_curves(views, output, where=condition, provenance=Provenance.of(ledger, views))
     return output
+
+
+def fit(
+    where: str,
+    name: str,
+    law: str,
+    *,
+    condition: str | None = None,
+    by: str | None = None,
+    level: float = 0.95,
+    output: Path | None = None,
+) -> Fit:
+    """Return a law fitted to the times of a sweep, and draw it if `output` is given.
+
+    Args:
+        where: URI of the store.
+        name: The sweep.
+        law: E.g. ``t2 ~ 1/(optimizer.lr*regularizer.strength)``, see `analysis.law`.
+        condition: SQL condition on the trials.
+        by: Path whose values are fitted apart.
+        level: Confidence level of the intervals.
+        output: png or svg by its suffix.
+    """
+    parsed = Law.parse(law)
+    if output is not None:
+        check_suffix(output)
+    ledger = store.open_sweep(where, name)
+    with open_views(ledger) as views:
+        found = fit_law(views, parsed, where=condition, by=by, level=level)
+        if output is not None:
+            draw_fit(found, output, Provenance.of(ledger, views))
+    return found
 
 
 def search(where: str, name: str, history: History, output: Path) -> Path:

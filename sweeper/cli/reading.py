@@ -121,6 +121,30 @@ def curves(
     out.print(str(path), markup=False)
 
 
+def fit(
+    name: Name,
+    law: Annotated[str, typer.Option(help="E.g. 't2 ~ 1/(optimizer.lr*regularizer.strength)'.")],
+    where: Where = None,
+    by: Annotated[str | None, typer.Option(help="Fit each value of this path apart.")] = None,
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
+    output: Annotated[Path | None, typer.Option("-o", help="png or svg.")] = None,
+    store: StoreOption = "sweeps",
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a power law to t1, t2 or delay; censored trials count as bounds."""
+    from sweeper import figures, progress
+
+    with readable_errors():
+        found = figures.fit(store, name, law, condition=where, by=by, level=level, output=output)
+    if as_json:
+        for row in found.rows():
+            progress.emit(**row)
+        return
+    out.print(figures.fit_table(found))
+    if output is not None:
+        out.print(str(output), markup=False)
+
+
 def schema() -> None:
     """Print the JSON schema of grid files, for editors."""
     from sweeper import trainable
