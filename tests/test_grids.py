@@ -15,6 +15,10 @@ GRIDS = sorted((Path(__file__).parents[1] / "grids").glob("*.yaml"))
 
 CUT = {
     "depth": ["seeds=1", "regularizer.strength=1e-3,1e-2", "selection.tau=0.2", "steps=200"],
+    "completion_decay": ["seeds=1", "steps=300"],
+    "leverage": ["seeds=1", "task.N=70", "steps=300"],
+    "nuclear_delay": ["seeds=1", "optimizer.lr=1", "steps=300"],
+    "sensing": ["seeds=1", "steps=100"],
     "l1_delay": ["seeds=1", "optimizer.lr=0.1", "steps=300"],
     "l2_floor": ["seeds=1", "steps=300"],
     "modular_decay": ["seeds=1", "optimizer.weight_decay=2", "selection.fraction=0.6",
