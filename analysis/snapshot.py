@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from sweeper import parts, sql
 from sweeper.errors import StoreError
-from sweeper.launch import ended_trials, pack_rows
 from sweeper.ledger import Ledger, PackState, Part, Record
 from sweeper.schema import METRICS, empty
 from sweeper.store import is_fresh, read_lease
+from sweeper.worker import ended_trials, pack_rows
 
 PLAN = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
 """Columns of every plan; the flat config stands behind them."""

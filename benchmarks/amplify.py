@@ -20,9 +20,9 @@ from sweeper import api
 from sweeper.driver import Driver, drive
 from sweeper.grid import Grid
 from sweeper.judge import Judge
-from sweeper.launch import trials_of
 from sweeper.searching import Finalists
 from sweeper.space import Params, Point, Space
+from sweeper.worker import trials_of
 
 COMPARED = range(1000, 1020)
 """Seeds on which the winners are compared: no grid and no search uses them."""

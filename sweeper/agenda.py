@@ -22,10 +22,10 @@ from sweeper.config import Config, build
 from sweeper.criterion import Criterion
 from sweeper.errors import UsageError
 from sweeper.grid import Grid
-from sweeper.launch import ended_trials, listing, open_packs, pack_rows, trials_of
 from sweeper.ledger import Ledger, Record
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
 from sweeper.trainable import Trainable
+from sweeper.worker import ended_trials, listing, open_packs, pack_rows, trials_of
 
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that all packs together may plan with."""

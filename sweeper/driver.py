@@ -22,11 +22,11 @@ from sweeper.agenda import Agenda, Counts, agenda
 from sweeper.compaction import compact, sweep_out
 from sweeper.files import Files
 from sweeper.grid import Grid
-from sweeper.launch import Launcher, PackTask, run_inline
 from sweeper.ledger import Ledger, Record
 from sweeper.provenance import provenance
 from sweeper.sink import stop_requested
 from sweeper.store import Lease, driving, join
+from sweeper.worker import Launcher, PackTask, run_inline
 
 Adds = Literal["search", "refine", "extend"]
 """The commands whose launches add to what a grid shows."""

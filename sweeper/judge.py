@@ -6,7 +6,6 @@ with its bound, as one that violates the constraint of generalizing.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +18,15 @@ from analysis.views import open_views
 from sweeper import sql
 from sweeper.criterion import RISING
 from sweeper.grid import Grid
-from sweeper.launch import trials_of
 from sweeper.ledger import Ledger
 from sweeper.schema import ENDED
 from sweeper.searching import Search
 from sweeper.space import Params, Point, Space
 from sweeper.study import Verdict
+from sweeper.worker import trials_of
 
 BOUNDS = {"delay": "delay_bound", "amplification": "amplification_lower"}
 """Objective to the column with what it is known to exceed where it isn't known."""
-
-_RELATIVE = re.compile(r"amplification|reference_")
-"""What an objective says that reads the reference cell."""
 
 NAMED = ("amplification", "log_amplification", "delay", "log_delay", "t2")
 """Objectives that only a generalizing cell has."""
@@ -61,8 +57,7 @@ class Judge:
 
     def reference(self, point: Point) -> Point | None:
         """Return the reference cell of a point, where an objective reads it."""
-        needed = any(_RELATIVE.search(o.value) for o in self.settings.objectives)
-        return point.reference if needed else None
+        return point.reference if self.settings.needs_reference else None
 
     def rows(
         self, points: Mapping[int, Point], seeds: Sequence[int], intervals: bool = False

@@ -2,7 +2,7 @@
 
 Ray Tune executes and remembers nothing that we need: a worker reads its pack from the store and
 writes everything there, so Tune's own state is scratch. Workers that die are retried; a trial
-that raises never reaches Tune (`sweeper.launch`).
+that raises never reaches Tune (`sweeper.worker`).
 
 Every run of Tune starts workers of its own, which import torch first. The short rounds of a
 search or a refinement therefore go to Ray as plain tasks: its idle workers stay warm.
@@ -38,7 +38,7 @@ from ray.exceptions import RayError
 from sweeper.driver import Runner, device
 from sweeper.errors import ClusterError, StoreError, StoreFullError
 from sweeper.grid import Grid
-from sweeper.launch import PackTask, run_pack
+from sweeper.worker import PackTask, run_pack
 
 WAVE = 500
 """Most Tune trials of one `Tuner`: its state grows with them and is rewritten whole."""

@@ -26,11 +26,12 @@ from sweeper.errors import StorageError
 from sweeper.files import Files
 from sweeper.grid import Grid
 from sweeper.judge import Judge
-from sweeper.launch import ended_trials
 from sweeper.searching import Finalists, Search
 from sweeper.space import Impossible, Params, Point, Space
+from sweeper.storage import reach
 from sweeper.store import join
-from sweeper.study import Study, Told, Verdict, open_study, reach
+from sweeper.study import Study, Told, Verdict, open_study
+from sweeper.worker import ended_trials
 
 ROUNDS = 10
 """Rounds that a search has at least, unless its file says how many suggestions one has."""

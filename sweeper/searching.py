@@ -137,7 +137,7 @@ class Objective(Strict):
     @property
     def needs_reference(self) -> bool:
         """Whether it compares a cell with its reference cell."""
-        return re.search(rf"\b{AMPLIFICATION}\b", self.value) is not None
+        return re.search(rf"{AMPLIFICATION}|\breference_", self.value) is not None
 
 
 def _objective_kind(value: Any) -> str:

@@ -266,7 +266,9 @@ class Space:
             raise UsageError(f"no such cell: {point.reason}")
         paths = {path for dimension in self.dimensions for path in dimension.paths}
         names = {f"{p.split('.')[0]}.name" for p in paths} & set(point.values)
-        chosen = sorted((names | paths) - set(self.fixed), key=lambda p: not p.endswith(".name"))
+        chosen = sorted(
+            (names | paths) - set(self.fixed), key=lambda p: (not p.endswith(".name"), p)
+        )
         found = [f"{p}={_spelt(point.values[p])}" for p in chosen if p in point.values]
         found += ["search=null"]
         return found + (["exclude=[]"] if self.file.excludes else [])

@@ -10,27 +10,22 @@ A suggestion is asked, trained, told. One that a kill left between asking and te
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
-from weakref import finalize
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.dimension import Choice
-from sweeper.errors import StorageError, UsageError
+from sweeper.errors import UsageError
 from sweeper.samplers import distribution, lattice, pruner, sampler, suggest
 from sweeper.searching import Search
 from sweeper.space import Params, Space
+from sweeper.storage import database, quiet, reaching, shown
 from sweeper.structure import conditional
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -43,14 +38,11 @@ ABOUT = "sweeper"
 
 CONSTRAINT = "generalizing"
 
+GIVEN_UP = "given up"
+"""Marks a trial that the pruner ends."""
+
 GOAL = "asked"
 """The study's attribute that says how many suggestions there are once a batch is asked."""
-
-CONNECT_S = 10
-"""Seconds to wait for a database server."""
-
-LOCK_S = 60
-"""Seconds that SQLite waits for another process, e.g. a dashboard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +90,6 @@ class Told:
     suggested: bool
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna's warnings: what it calls experimental is pinned here by name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 class Study:
     """A study of one search, made by `open_study`."""
 
@@ -143,7 +127,7 @@ class Study:
     def _fill(self) -> list[Suggestion]:
         """Ask until there are as many suggestions as there shall be."""
         numbers = range(self.n_asked, self._study.user_attrs[GOAL])
-        with _quiet():
+        with quiet():
             found, finite = [], self._search.sampler == "grid"
             for trial in self._unvisited(len(numbers)) if finite else self._sampled(numbers):
                 self._study.add_trial(trial)  # with all its parameters, or not at all
@@ -191,7 +175,7 @@ class Study:
 
     def tell(self, number: int, verdict: Verdict) -> None:
         """Say what became of suggestion `number`; what was told before stands."""
-        with self._reaching(), _quiet():
+        with self._reaching(), quiet():
             trial = self._trial(number)
             if self._trials()[number].state.is_finished():
                 return
@@ -211,15 +195,18 @@ class Study:
 
     def report(self, number: int, value: float, step: int) -> bool:
         """Say how far suggestion `number` is at `step`; return whether the pruner gives it up."""
-        with self._reaching(), _quiet():
+        with self._reaching(), quiet():
             trial = self._trial(number)
             trial.report(value, step)
-            return trial.should_prune()
+            given_up = GIVEN_UP in trial.user_attrs or trial.should_prune()
+            if given_up:  # a pruner that is asked again might change its mind
+                trial.set_user_attr(GIVEN_UP, True)
+            return given_up
 
     def learn(self, known: Sequence[tuple[Params, Verdict]]) -> None:
         """Tell points that weren't suggested: they were trained before."""
         kinds = {d.name: distribution(d) for d in self._space.dimensions}
-        with self._reaching(), _quiet():
+        with self._reaching(), quiet():
             for params, verdict in known:
                 if self._learns_from(verdict):
                     self._study.add_trial(
@@ -260,7 +247,7 @@ class Study:
         worst = min(values) if direction == StudyDirection.MAXIMIZE else max(values)
         beside = optuna.create_study(direction=direction)
         value = {t.number: v for t, v in zip(good, values, strict=True)}
-        with self._reaching(), _quiet():
+        with self._reaching(), quiet():
             for trial in self._trials(TrialState.COMPLETE):
                 beside.add_trial(
                     optuna.trial.create_trial(
@@ -273,7 +260,7 @@ class Study:
             return optuna.importance.get_param_importances(beside, evaluator=evaluator)
 
     def _reaching(self) -> AbstractContextManager[None]:
-        return _reaching(self._storage)
+        return reaching(self._storage)
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
@@ -307,29 +294,19 @@ def open_study(
         UsageError: There is a study of that name of another sweep, or of another definition.
     """
     directions = [objective.direction for objective in search.objectives]
-    with _reaching(storage), _quiet():
-        database = _database(storage)
-        names = optuna.get_all_study_names(database)
+    with reaching(storage), quiet():
+        opened = database(storage)
+        names = optuna.get_all_study_names(opened)
         if name in names:
-            before = optuna.load_study(study_name=name, storage=database)
+            before = optuna.load_study(study_name=name, storage=opened)
             if not _same(before, name, storage, about, fresh=fresh):
-                optuna.delete_study(study_name=name, storage=database)
+                optuna.delete_study(study_name=name, storage=opened)
         study = optuna.create_study(
-            study_name=name, storage=database, directions=directions, load_if_exists=True,
+            study_name=name, storage=opened, directions=directions, load_if_exists=True,
             pruner=pruner(search),
         )  # fmt: skip
         study.set_user_attr(ABOUT, json.loads(json.dumps(about)))
     return Study(study, storage, space, search)
-
-
-def reach(storage: str) -> None:
-    """Check that the database can be reached.
-
-    Raises:
-        StorageError: It can't.
-    """
-    with _reaching(storage), _quiet():
-        _database(storage)
 
 
 def _same(
@@ -353,47 +330,3 @@ def _same(
             "was trained."
         )
     return not changed
-
-
-def _database(storage: str) -> RDBStorage:
-    try:
-        database = RDBStorage(storage, engine_kwargs=_engine(storage))
-    except RuntimeError as error:  # made by another version of Optuna
-        raise _refused(storage, error) from None
-    finalize(database, database.engine.dispose)
-    return database
-
-
-@contextmanager
-def _reaching(storage: str) -> Iterator[None]:
-    try:
-        yield
-    except StorageInternalError as error:
-        raise _refused(storage, error.__cause__ or error) from None
-    except (SQLAlchemyError, ImportError, OSError) as error:
-        raise _refused(storage, error) from None
-
-
-def _refused(storage: str, error: BaseException) -> StorageError:
-    text = str(getattr(error, "orig", None) or error).strip()
-    reason = " ".join(text.split("\n")[0].split()).rstrip(".")
-    return StorageError(
-        f"{shown(storage)}: {reason}. Check that the database is up and may be written, and "
-        "its URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
-    )
-
-
-def shown(storage: str) -> str:
-    """Return the URL of a storage without its password."""
-    try:
-        url = make_url(storage)
-        return storage if url.password is None else url.render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return "the study's storage"
-
-
-def _engine(storage: str) -> dict[str, Any]:
-    if storage.startswith("sqlite"):
-        return {"connect_args": {"timeout": LOCK_S}}
-    timeout = {"connect_timeout": CONNECT_S} if storage.startswith("postgresql") else {}
-    return {"pool_pre_ping": True, "connect_args": timeout}  # a round may outlive a connection

@@ -11,9 +11,9 @@ from sweeper import refine as refining
 from sweeper import sql, sweep
 from sweeper.driver import Runner
 from sweeper.grid import Grid
-from sweeper.launch import PackTask, run_inline, run_pack
 from sweeper.loading import load_grid
 from sweeper.refine import Refined
+from sweeper.worker import PackTask, run_inline, run_pack
 from tests.planes import height
 from tests.sweeps import ledger, run
 

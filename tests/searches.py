@@ -18,11 +18,11 @@ from sweeper import search as searching
 from sweeper import sql, study
 from sweeper.driver import inline
 from sweeper.grid import Grid
-from sweeper.launch import pack_rows
 from sweeper.loading import load_grid
 from sweeper.search import Found
 from sweeper.space import Space
 from sweeper.study import Study
+from sweeper.worker import pack_rows
 from tests import sweeps
 
 NAME = "hill"

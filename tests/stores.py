@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from sweeper import parts
 from sweeper.files import Files
-from sweeper.launch import listing
 from sweeper.ledger import Ledger, Record
 from sweeper.schema import ENDS, METRICS, finite_or_null
 from sweeper.store import LEASE
+from sweeper.worker import listing
 
 ACCURACY: Record = {"metric": "acc", "train": 0.99, "test": 0.99, "rule": "threshold", "gap": 1000}
 PROVENANCE: Record = {

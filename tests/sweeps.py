@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from sweeper import parts, store, sweep
 from sweeper.driver import Outcome, Runner
 from sweeper.grid import Grid
-from sweeper.launch import ended_trials, run_inline
 from sweeper.ledger import Ledger
 from sweeper.loading import load_grid
 from sweeper.schema import logged_steps
+from sweeper.worker import ended_trials, run_inline
 
 TOY = """
 name: toy

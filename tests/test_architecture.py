@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import sweeper
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("sweeper", "trainables", "analysis")
 SHIPPED = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
@@ -84,6 +86,12 @@ def test_the_engine_and_the_analysis_load_neither_torch_nor_ray() -> None:
         if m.partition(".")[0] != "trainables" and m not in ("sweeper.launch_ray", "sweeper.api")
     ]  # fmt: skip
     assert not HEAVY & loaded("\n".join(f"import {m}" for m in light))
+
+
+def test_no_module_hides_a_function_of_the_package() -> None:
+    assert not set(sweeper._API) & {path.stem for path in (ROOT / "sweeper").glob("*.py")}
+    for name in sweeper._API:
+        assert callable(getattr(sweeper, name))
 
 
 def test_configs_of_trainables_load_no_torch() -> None:

@@ -11,8 +11,8 @@ from benchmarks import chaos, invariants
 from benchmarks.launched import Process
 from sweeper import sweep
 from sweeper.driver import Runner
-from sweeper.launch import run_inline
 from sweeper.loading import load_grid
+from sweeper.worker import run_inline
 
 GRID = """
 name: chaos

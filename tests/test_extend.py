@@ -12,8 +12,8 @@ from sweeper import extend as extending
 from sweeper import sql, sweep
 from sweeper.driver import Outcome, Runner, drive, inline
 from sweeper.errors import StoreError, UsageError
-from sweeper.launch import run_inline
 from sweeper.loading import stored_grid
+from sweeper.worker import run_inline
 from tests.sweeps import assert_whole, ledger, run, toy_grid
 
 SLOW = ["task.rate=0.01,0.02,0.5", "task.shift=0", "seeds=2"]

@@ -14,6 +14,14 @@ from sweeper.store import open_sweep
 GRIDS = sorted((Path(__file__).parents[1] / "grids").glob("*.yaml"))
 
 CUT = {
+    "amplify_modular": ["seeds=1", "selection.k=5", "selection.fraction=0.5",
+                        "optimizer.weight_decay=1.2", "steps=200"],
+    "amplify_sparse": ["seeds=1", "selection.tau=0,0.4", "task.N=40", "steps=200"],
+    "boundary_coherence": ["seeds=1", "selection.tau=0,0.4", "task.N=20,30", "steps=200"],
+    "boundary_depth": ["seeds=1", "optimizer.lr=0.1", "steps=200"],
+    "boundary_init": ["seeds=1", "model.init_scale=0.1", "steps=200"],
+    "boundary_measurements": ["seeds=1", "task.N=20,30", "steps=200"],
+    "boundary_rate": ["seeds=1", "optimizer.lr=0.1", "steps=200"],
     "depth": ["seeds=1", "regularizer.strength=1e-3,1e-2", "selection.tau=0.2", "steps=200"],
     "completion_decay": ["seeds=1", "steps=300"],
     "leverage": ["seeds=1", "task.N=70", "steps=300"],

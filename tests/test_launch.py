@@ -10,7 +10,7 @@ import pytest
 
 from sweeper import sweep
 from sweeper.agenda import agenda
-from sweeper.launch import PackTask, ended_trials, run_inline, run_pack
+from sweeper.worker import PackTask, ended_trials, run_inline, run_pack
 from tests import toy
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 

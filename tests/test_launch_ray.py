@@ -14,7 +14,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from sweeper.errors import SweeperError
-from sweeper.launch import ended_trials
+from sweeper.worker import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
 
 OBJECT_STORE = 80 << 20

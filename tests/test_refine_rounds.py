@@ -8,9 +8,9 @@ import pytest
 from sweeper import extend as extending
 from sweeper import refine as refining
 from sweeper.driver import Runner, drive, inline
-from sweeper.launch import run_inline
 from sweeper.loading import load_grid
 from sweeper.refine import Refined
+from sweeper.worker import run_inline
 from tests.refinements import (
     KilledError,
     added,

@@ -15,9 +15,9 @@ from sweeper.driver import Runner, inline
 from sweeper.errors import UsageError
 from sweeper.found import reproduce
 from sweeper.grid import Grid
-from sweeper.launch import run_inline
 from sweeper.loading import load_grid
 from sweeper.search import Found
+from sweeper.worker import run_inline
 from tests.searchable import BEST, CLIFF
 from tests.searches import BENT, ask, attempts, grid_of, search, study_of
 from tests.sweeps import ledger, rows

@@ -35,11 +35,11 @@ def test_a_search_says_each_round_its_leaders_and_how_to_train_the_best_again(
     assert lines[0].startswith("2 of 4 suggestions")
     assert lines[1].startswith("4 of 4 suggestions; best delay ")
     assert lines[2] == "The leaders on 2 fresh seeds:"
-    assert lines[-2].startswith(f"To train the best cell again: sweeper launch {grid_file} ")
+    assert lines[-3].startswith(f"To train the best cell again: sweeper launch {grid_file} ")
     file = Path(store) / "hill" / "search.db"
-    assert lines[-1] == f"{figure}; the study: optuna-dashboard sqlite:///{file}"
+    assert lines[-2:] == [figure, f"the study: optuna-dashboard sqlite:///{file}"]
     assert Path(figure).read_bytes().startswith(b"\x89PNG")
-    again = lines[-2].removeprefix("To train the best cell again: sweeper ")
+    again = lines[-3].removeprefix("To train the best cell again: sweeper ")
     launched = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m sweeper.cli {again} --inline --store {store}"],
         capture_output=True, text=True, check=False,

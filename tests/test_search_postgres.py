@@ -14,8 +14,8 @@ import pytest
 from sweeper import search as searching
 from sweeper.driver import Runner
 from sweeper.errors import StorageError, UsageError
-from sweeper.launch import run_inline
 from sweeper.loading import load_grid
+from sweeper.worker import run_inline
 from tests import killed
 from tests.postgres import Server, install
 from tests.searches import BENT, attempts, grid_of, search, study_of, told, write

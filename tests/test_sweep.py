@@ -19,8 +19,8 @@ from sweeper.agenda import Agenda, agenda
 from sweeper.driver import Runner
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
-from sweeper.launch import PackTask, ended_trials, run_inline
 from sweeper.store import driving, is_fresh, join
+from sweeper.worker import PackTask, ended_trials, run_inline
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
 LONG = ("stop.after_generalization=false", "task.shift=0")

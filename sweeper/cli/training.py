@@ -100,15 +100,20 @@ def search(
             result = searching.search(
                 loaded, store, here, storage=storage, fresh=fresh, started=shown.started, say=say
             )
-        figures.search(store, loaded.name, result.history, output)
+        drawn = bool(result.history.suggestions)  # none: stopped within the very first round
+        if drawn:
+            figures.search(store, loaded.name, result.history, output)
     command = found.reproduce(result, grid, overrides or [], loaded.name)
     if as_json:
-        progress.emit(**found.found_event(result), reproduce=command, figure=str(output))
+        figure = str(output) if drawn else None
+        progress.emit(**found.found_event(result), reproduce=command, figure=figure)
     elif not quiet:
         out.print(found.found_view(result))
         if command:
             out.print(f"To train the best cell again: {command}", markup=False)
-        out.print(f"{output}; the study: optuna-dashboard {result.storage}", markup=False)
+        if drawn:
+            out.print(str(output), markup=False)
+        out.print(f"the study: optuna-dashboard {result.storage}", markup=False)
     raise typer.Exit(shown.signalled(result.exit_code, work_left=result.left > 0))
 
 

@@ -1,0 +1,90 @@
+"""Databases that hold studies: any that Optuna takes, reached or refused in one line."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from weakref import finalize
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from sweeper.errors import StorageError
+
+CONNECT_S = 10
+"""Seconds to wait for a database server."""
+
+LOCK_S = 60
+"""Seconds that SQLite waits for another process, e.g. a dashboard."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Optuna's warnings: what it calls experimental is pinned here by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def reach(storage: str) -> None:
+    """Check that the database can be reached.
+
+    Raises:
+        StorageError: It can't.
+    """
+    with reaching(storage), quiet():
+        database(storage)
+
+
+def database(storage: str) -> RDBStorage:
+    """Return the database at the URL `storage`; its connections are closed with it."""
+    try:
+        opened = RDBStorage(storage, engine_kwargs=_engine(storage))
+    except RuntimeError as error:  # made by another version of Optuna
+        raise _refused(storage, error) from None
+    finalize(opened, opened.engine.dispose)
+    return opened
+
+
+@contextmanager
+def reaching(storage: str) -> Iterator[None]:
+    """Turn what a database does to us into one line with a remedy.
+
+    Raises:
+        StorageError: The database can't be reached.
+    """
+    try:
+        yield
+    except StorageInternalError as error:
+        raise _refused(storage, error.__cause__ or error) from None
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        raise _refused(storage, error) from None
+
+
+def _refused(storage: str, error: BaseException) -> StorageError:
+    text = str(getattr(error, "orig", None) or error).strip()
+    reason = " ".join(text.split("\n")[0].split()).rstrip(".")
+    return StorageError(
+        f"{shown(storage)}: {reason}. Check that the database is up and may be written, and "
+        "its URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."
+    )
+
+
+def shown(storage: str) -> str:
+    """Return the URL of a storage without its password."""
+    try:
+        url = make_url(storage)
+        return storage if url.password is None else url.render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "the study's storage"
+
+
+def _engine(storage: str) -> dict[str, Any]:
+    if storage.startswith("sqlite"):
+        return {"connect_args": {"timeout": LOCK_S}}
+    timeout = {"connect_timeout": CONNECT_S} if storage.startswith("postgresql") else {}
+    return {"pool_pre_ping": True, "connect_args": timeout}  # a round may outlive a connection
