@@ -26,6 +26,7 @@ CUT = {
     "completion_decay": ["seeds=1", "steps=300"],
     "leverage": ["seeds=1", "task.N=70", "steps=300"],
     "nuclear_delay": ["seeds=1", "optimizer.lr=1", "steps=300"],
+    "matrix_depth": ["seeds=1", "steps=100"],
     "sensing": ["seeds=1", "steps=100"],
     "l1_delay": ["seeds=1", "optimizer.lr=0.1", "steps=300"],
     "l2_floor": ["seeds=1", "steps=300"],

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from analysis.views import open_views
-from sweeper import api
+from sweeper import api, sql
 from sweeper.store import open_sweep
 from tests.test_laws import rows
 
@@ -21,7 +21,8 @@ def shipped(tmp_path: Path, name: str, query: str) -> list[tuple[Any, ...]]:
     store = str(tmp_path / "sweeps")
     grid = api.load_grid(Path(__file__).parents[1] / "grids" / f"{name}.yaml")
     assert api.launch(grid, store, inline=True).exit_code == 0
-    return open_views(open_sweep(store, name)).execute(query).fetchall()
+    table = sql.query(open_views(open_sweep(store, name)), query)
+    return list(zip(*table.to_pydict().values(), strict=True))
 
 
 LAW_8 = """
@@ -109,6 +110,36 @@ stop: {after_generalization: false}
 criterion: {metric: error, train: 5.0e-2, test: 5.0e-2}
 log: {points_per_decade: 200}
 """
+
+DEPTH = """
+fixed:
+  task: {name: matrix_completion, N: 70}
+  optimizer: {lr: 0.02}
+  steps: 8000
+grid:
+  - product: {model.depth: [2, 3, 4], model.init_scale: [0.03]}
+  - product: {model.name: [matrix]}
+seeds: 4
+stop: {after_generalization: false}
+criterion: {metric: error, train: 1.0e-2, test: 5.0e-2}
+"""
+
+
+def test_depth_stands_in_for_the_nuclear_norm_from_a_small_init(tmp_path: Path) -> None:
+    found = rows(tmp_path, DEPTH, """
+        with best as (select trial_id, min(test_error) as e, arg_max(sigma_next, step) as s
+          from metrics group by all)
+        select coalesce(model.depth, 1), count(t1), median(e), median(s)
+        from trials join delays using (trial_id) join best using (trial_id)
+        group by all order by all
+    """)  # fmt: skip
+    assert [(depth, memorized) for depth, memorized, _, _ in found] == [(d, 4) for d in range(1, 5)]
+    errors, tails = [e for _, _, e, _ in found], [s for *_, s in found]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 0.4
+    assert errors[3] < 0.03
+    assert tails == sorted(tails, reverse=True)
+
 
 HALVES = """
     with m as (
