@@ -21,6 +21,11 @@ from tests.searches import grid_of, told
 
 SAMPLERS = [name for name in get_args(Sampler) if name != "grid"]
 
+GP = pytest.param("gp", marks=pytest.mark.long)
+"""It fits its kernels anew for each suggestion."""
+
+QUICK = [GP if name == "gp" else name for name in SAMPLERS]
+
 NUMBERS: dict[str, Any] = {
     "task.x": {"uniform": [0, 1], "step": 0.1},
     "task.y": {"loguniform": [1e-4, 1]},
@@ -78,7 +83,7 @@ def play(study: Study, *batches: int) -> list[Params]:
     return found
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", QUICK)
 def test_every_sampler_suggests_cells_and_a_study_that_is_opened_again_suggests_the_same(
     sampler: str, tmp_path: Path
 ) -> None:
@@ -96,7 +101,7 @@ def test_every_sampler_suggests_cells_and_a_study_that_is_opened_again_suggests_
     assert play(opened(other, sampler, sampler_seed=1), 4) != found[:4]
 
 
-@pytest.mark.parametrize("sampler", [*SAMPLERS, "grid"])
+@pytest.mark.parametrize("sampler", [*QUICK, "grid"])
 def test_a_batch_whose_asking_was_cut_short_is_asked_to_its_end(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +142,7 @@ print(json.dumps([play(opened(Path(folder), folder.split("/")[-1]), 4) for folde
 """
 
 
+@pytest.mark.long
 def test_another_process_suggests_what_this_one_would_have_suggested(tmp_path: Path) -> None:
     expected, folders = [], []
     for sampler in SAMPLERS:
@@ -154,7 +160,7 @@ def test_another_process_suggests_what_this_one_would_have_suggested(tmp_path: P
     assert json.loads(done.stdout) == expected
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", QUICK)
 def test_every_dimension_is_drawn_as_the_file_says(sampler: str, tmp_path: Path) -> None:
     found = play(opened(tmp_path, sampler), 30)
     assert {p["task.x"] for p in found} <= {i / 10 for i in range(11)} | {0.1 * 3, 0.1 * 6, 0.1 * 7}
@@ -171,7 +177,7 @@ def test_every_dimension_is_drawn_as_the_file_says(sampler: str, tmp_path: Path)
     assert all(("twist.angle" in p) == (p.get("twist.name") == "bent") for p in found)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsga2", "cmaes"])
+@pytest.mark.parametrize("sampler", ["tpe", GP, "nsga2", "cmaes"])
 def test_a_bound_doesnt_lure_a_sampler_that_learns(sampler: str, tmp_path: Path) -> None:
     study = opened(tmp_path, sampler, FLAT, n_trials=40)
     found = play(study, *[8] * (8 if sampler == "nsga2" else 5))
