@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis.phase import phase_diagram
 from analysis.views import open_views
-from benchmarks.refinement import AFFORDED, BASE, Labels, boundary, lines, near
+from benchmarks.refinement import AFFORDED, BASE, boundary, lines, near
 from sweeper import api, refine, store
 from sweeper.grid import Grid
 from sweeper.mesh import Scale, paint
@@ -58,7 +58,7 @@ def place(scale: Scale, value: float) -> float:
 
 def refined(
     grid: Grid, path: Path, where: str, x: str, y: str, inline: bool, axes: tuple[Any, Any]
-) -> tuple[int, Labels, refine.Refined]:
+) -> tuple[int, Any, refine.Refined]:
     """Refine 8 x 8 cells; return all trials that it took and the phases on the dense lattice."""
     small = api.load_grid(path, [*grid.overrides, coarse(grid, x), coarse(grid, y)])
     assert api.launch(small, where, inline=inline).exit_code == 0
@@ -66,9 +66,9 @@ def refined(
     done = api.refine(where, grid.name, x=x, y=y, budget=budget, inline=inline)
     wanted = refine.diagram(where, grid.name, x=x, y=y)
     (panel,) = refine.panels(wanted, store.open_sweep(where, grid.name))
-    marks = {at: cell.mark for at, cell in panel.items()}
+    marks = {at: cell.mark for at, cell in panel.items() if cell.mark is not None}
     points = [(place(wanted.x, a), place(wanted.y, b)) for a in axes[0] for b in axes[1]]
-    labels = np.array(paint(marks, points), dtype=object).reshape(len(axes[0]), len(axes[1]))
+    labels = np.array(paint(marks, points)).reshape(len(axes[0]), len(axes[1]))
     return small.n_trials + done.trials, labels, done
 
 

@@ -19,11 +19,11 @@ from sweeper import refine as refining
 from sweeper import search as searching
 from sweeper.agenda import Agenda
 from sweeper.driver import Launched, Outcome, Runner
+from sweeper.finalist import Found
 from sweeper.grid import Grid
 from sweeper.launch_ray import on_ray
 from sweeper.loading import load_grid
 from sweeper.refine import Refined
-from sweeper.search import Found
 
 __all__ = ["extend", "launch", "load_grid", "query", "refine", "search"]
 

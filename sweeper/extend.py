@@ -91,7 +91,15 @@ def _censored(ledger: Ledger, condition: str | None) -> tuple[list[str], int]:
     )
     if condition:
         text += f" and ({condition})"
-    sql.check_read_only(text)
-    with open_views(ledger) as views:
-        found = sql.query(views, text)
+    try:
+        sql.check_read_only(text)
+        with open_views(ledger) as views:
+            found = sql.query(views, text)
+    except sql.QueryError as error:
+        raise UsageError(
+            f"--where {condition!r}: {error} Write a condition over the columns of trials and "
+            'delays, e.g. "selection.tau > 0.2".'
+        ) from None
+    if condition and not found.num_rows:
+        raise UsageError(f"--where {condition!r}: no censored trial matches. Loosen it.")
     return found["trial_id"].to_pylist(), min(found["steps"].to_pylist(), default=0)

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.search import Finalist, Found, Progressed
+from sweeper.finalist import Finalist, Found, Progressed
 
 
 def progressed_sentence(at: Progressed) -> str:
@@ -20,7 +20,9 @@ def progressed_sentence(at: Progressed) -> str:
     if at.known:
         text += f", {at.known} points known before"
     if at.best is None or at.best.verdict.values is None:
-        return f"{text}; none generalizes yet"
+        return f"{text}; no result yet that may win"
+    if len(at.objectives) > 1:
+        return f"{text}; {at.front} on the front"
     values = ", ".join(
         f"{name} {value:.4g}"
         for name, value in zip(at.objectives, at.best.verdict.values, strict=True)
@@ -39,7 +41,7 @@ def _short(value: Any) -> str:
 
 def reproduce(found: Found, grid: Path, changes: Sequence[str], name: str) -> str | None:
     """Return the command that trains the best cell on the fresh seeds, in a sweep of its own."""
-    if not found.finalists or found.finalists[0].values[0] is None:
+    if not found.finalists or not found.finalists[0].holds:
         return None
     seeds = "seeds=[" + ",".join(map(str, found.seeds)) + "]"
     words = [*changes, f"name={name}-best", *found.finalists[0].overrides, seeds]
@@ -52,10 +54,19 @@ def found_view(found: Found) -> Group:
     if found.finalists:
         parts.append(Text(f"The leaders on {len(found.seeds)} fresh seeds:"))
         parts.append(_leaders(found))
-        if found.finalists[0].values[0] is None:
+        if not found.finalists[0].holds:
             parts.append(Text("None of them holds up. Search with more seeds a suggestion."))
     elif not found.left:
-        parts.append(Text("No cell that was suggested generalizes: nothing to choose from."))
+        parts.append(
+            Text(
+                "Nothing to choose from: of no cell all objectives are known. Where they speak of "
+                "delays, a cell and its reference must generalize on half of their seeds."
+            )
+        )
+    if found.failed:
+        parts.append(Text(f"{found.failed} trials failed: see `sweeper status`"))
+    if found.left:
+        parts.append(Text(f"stopped: {found.left} suggestions left; search again to go on"))
     if found.history.importance:
         shares = sorted(found.history.importance.items(), key=lambda item: -item[1])
         words = ", ".join(f"{path} {share:.0%}" for path, share in shares)
@@ -84,7 +95,7 @@ def _values(finalist: Finalist) -> list[str]:
     cells: list[str] = []
     for index, (value, before) in enumerate(zip(finalist.values, finalist.searched, strict=True)):
         text = "not reached" if value is None else f"{value:.4g}"
-        if index == 0 and finalist.interval != (None, None):
+        if index == 0 and finalist.interval is not None:
             low, high = finalist.interval
             text += (
                 f" [{0 if low is None else low:.4g}, {'inf' if high is None else f'{high:.4g}'}]"
@@ -100,7 +111,8 @@ def found_event(found: Found) -> dict[str, Any]:
         "objectives": [name for name, _ in found.history.objectives],
         "finalists": [
             {
-                "params": dict(f.params), "values": list(f.values), "interval": list(f.interval),
+                "params": dict(f.params), "values": list(f.values),
+                "interval": f.interval and list(f.interval),
                 "searched": list(f.searched), "n_seeds": f.row["n_seeds"],
                 "n_generalized": f.row["n_generalized"], "overrides": list(f.overrides),
             }

@@ -6,6 +6,7 @@ with its bound, as one that violates the constraint of generalizing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,9 @@ from sweeper.worker import trials_of
 
 BOUNDS = {"delay": "delay_bound", "amplification": "amplification_lower"}
 """Objective to the column with what it is known to exceed where it isn't known."""
+
+ABOUT_DELAY = re.compile(r"\b(log_)?(amplification|delay)|\bt2\b")
+"""What an objective says that only a generalizing cell has."""
 
 NAMED = ("amplification", "log_amplification", "delay", "log_delay", "t2")
 """Objectives that only a generalizing cell has."""
@@ -99,13 +103,15 @@ class Judge:
     def verdict(self, row: Mapping[str, Any], about: Mapping[str, Any]) -> Verdict:
         """Return what the study is told of a cell.
 
-        Where a delay isn't reached, its bound stands in for it and the constraint is violated.
+        A cell generalizes if half of its seeds do and its median delay is reached. Otherwise the
+        constraint is violated, and the bound of the delay stands in for it.
         """
         names = [o.value for o in self.settings.objectives]
         values = [row[f"objective_{i}"] for i in range(len(names))]
-        about_delay = any(name in NAMED for name in names)
-        key = "amplification_violation" if self.settings.needs_reference else "violation"
-        violation = float(row[key]) if about_delay else -1.0
+        violation = -1.0
+        if any(ABOUT_DELAY.search(name) for name in names):
+            key = "amplification_violation" if self.settings.needs_reference else "violation"
+            violation = max(float(row[key]), lacking(row))
         if any(v is None for v in values):
             violation = max(violation, 1.0 / (2 * len(self.seeds)))
             stand_ins = [_stand_in(n, v, row) for n, v in zip(names, values, strict=True)]
@@ -143,6 +149,15 @@ class Judge:
                 params[len(params)] = given
         verdicts = self.judge(points) if points else {}
         return [(params[n], v) for n, (v, _) in verdicts.items() if v.values is not None]
+
+
+def lacking(row: Mapping[str, Any]) -> float:
+    """Return how many generalizing seeds a cell lacks, as a share; at most 0 with half of them.
+
+    A seed that never memorizes has no delay, so it doesn't enter the median: without this rule
+    a cell most of whose seeds learn nothing could win by the others.
+    """
+    return 0.5 - (row["n_generalized"] or 0) / max(1, row["n_seeds"] or 0)
 
 
 def _stand_in(name: str, value: float | None, row: Mapping[str, Any]) -> float | None:

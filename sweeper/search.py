@@ -12,25 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, prod
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.compute as pc
 
+from analysis.amplification import evaluate
 from analysis.history import History, Suggestion
+from analysis.views import open_views
 from sweeper import trainable
 from sweeper.agenda import Agenda
 from sweeper.config import build
 from sweeper.driver import Driver, Launched, Runner, drive
 from sweeper.errors import StorageError
 from sweeper.files import Files
+from sweeper.finalist import Finalist, Found, Progressed
 from sweeper.grid import Grid
 from sweeper.judge import Judge
-from sweeper.searching import Finalists, Search
+from sweeper.ledger import Ledger
+from sweeper.samplers import lattice
+from sweeper.searching import AMPLIFICATION, Finalists, Search
 from sweeper.space import Impossible, Params, Point, Space
 from sweeper.storage import reach
 from sweeper.store import join
 from sweeper.study import Study, Told, Verdict, open_study
+from sweeper.sweep import peek
 from sweeper.worker import ended_trials
 
 ROUNDS = 10
@@ -39,76 +46,11 @@ ROUNDS = 10
 GROUPS = 4
 """How many times as many leaders are evaluated again while none of them holds up."""
 
+ENUMERATED = 10_000
+"""Points of a finite space that are counted, to end the search when all are known."""
+
 RUNG = 3
 """With a pruner, each rung has this many times the steps of the one before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """Where a search stands after a round.
-
-    Attributes:
-        asked: Suggestions so far.
-        of: Suggestions in the end.
-        known: Points that were known before.
-        best: The best point so far; None before a feasible one.
-        objectives: Names of the objectives.
-    """
-
-    asked: int
-    of: int
-    known: int
-    best: Told | None
-    objectives: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finalist:
-    """A leader, evaluated again on seeds that chose none of the leaders.
-
-    Attributes:
-        params: Dimension to value.
-        searched: The objectives as the search saw them.
-        values: The objectives on the fresh seeds; None where one isn't known.
-        interval: 95 % interval of the amplification; None: unbounded, or not asked for.
-        row: All that `analysis.amplification.evaluate` says of it.
-        overrides: What makes `sweeper launch` train this very cell.
-    """
-
-    params: Params
-    searched: tuple[float, ...]
-    values: tuple[float | None, ...]
-    interval: tuple[float | None, float | None]
-    row: Mapping[str, Any]
-    overrides: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found.
-
-    Attributes:
-        history: Every point.
-        finalists: The leaders on fresh seeds, the best first.
-        seeds: Those fresh seeds.
-        trials: Trials that the search trained or found trained.
-        failed: Those of them that failed.
-        left: Suggestions that are still to be made or trained.
-        storage: URL of the study's database.
-    """
-
-    history: History
-    finalists: tuple[Finalist, ...]
-    seeds: tuple[int, ...]
-    trials: int
-    failed: int
-    left: int
-    storage: str
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 3 some trials failed, 4 work remains."""
-        return 4 if self.left else 3 if self.failed else 0
 
 
 def search(
@@ -141,6 +83,7 @@ def search(
     """
     space = Space.of(grid)
     settings = space.search
+    check_objectives(grid, space, where)
     url = storage or _beside(where, grid.name)
     if storage is not None:
         reach(storage)
@@ -150,6 +93,29 @@ def search(
         judge = Judge(grid, settings, space, driver.ledger, settings.seed_list(grid.seeds))
         loop = Loop(grid, settings, space, study, driver, judge, announce, started)
         return loop.run(url, say)
+
+
+def check_objectives(grid: Grid, space: Space, where: str) -> None:
+    """Check that the objectives can be computed, before anything is trained.
+
+    In a sweep without any trial, what reads `metrics` can't be checked: the columns that a task
+    adds are unknown.
+
+    Raises:
+        UsageError: One can't; names it and the nearest known column.
+    """
+    texts = [o.value for o in space.search.objectives]
+    ledger = peek(join(where, grid.name))
+    nothing = space.table([], [])
+    if ledger is not None and ledger.state.launches:
+        with open_views(ledger, plan=nothing, criteria=grid.criteria) as views:
+            evaluate(views, {}, texts)
+        return
+    with TemporaryDirectory() as folder:
+        log = grid.file.log.points_per_decade
+        empty = Ledger.create(Files.at(folder), {"name": grid.name, "points_per_decade": log})
+        with open_views(empty, plan=nothing, criteria=grid.criteria) as views:
+            evaluate(views, {}, [text for text in texts if "metrics" not in text])
 
 
 def _beside(where: str, name: str) -> str:
@@ -195,7 +161,8 @@ class Loop:
         self.study.learn(self.judge.known(self.taken()))
         size = self.batch_size()
         halted = False
-        while not halted:
+        whole = self.whole()
+        while not (halted or self.exhausted(whole)):
             left = self.settings.n_trials - self.study.n_asked
             batch = self.study.pending() or self.study.ask(max(0, min(size, left)))
             if not batch:
@@ -205,7 +172,7 @@ class Loop:
         fresh = (self.settings.finalists or Finalists()).fresh(list(self.judge.seeds))
         finalists, halted = ([], True) if halted else self.finals(fresh)
         left = self.settings.n_trials - self.study.n_asked + len(self.study.pending())
-        if self.settings.sampler == "grid" and not halted:
+        if not halted and (self.settings.sampler == "grid" or self.exhausted(whole)):
             left = 0
         trials = self.trials()
         return Found(
@@ -213,6 +180,18 @@ class Loop:
             trials=len(trials), failed=len(trials & self.failed()),
             left=max(left, int(halted)), storage=url,
         )  # fmt: skip
+
+    def whole(self) -> int | None:
+        """Return how many points the space has; None where that is more than are asked for."""
+        sizes = [d.count for d in self.space.dimensions if d.finite]
+        if len(sizes) < len(self.space.dimensions) or prod(sizes) > ENUMERATED:
+            return None
+        return len(lattice(self.space))
+
+    def exhausted(self, whole: int | None) -> bool:
+        """Return whether all of the `whole` points of a finite space are told."""
+        told = {frozenset(t.params.items()) for t in self.study.told()} if whole else ()
+        return whole is not None and len(told) >= whole
 
     def taken(self) -> set[object]:
         """Return the cells that the study knows or waits for, and those that it took along."""
@@ -324,14 +303,14 @@ class Loop:
         top = (self.settings.finalists or Finalists()).top
         ranked = self.leaders()[: GROUPS * top]
         found: list[Finalist] = []
-        while len(found) < len(ranked) and all(f.values[0] is None for f in found):
+        while len(found) < len(ranked) and not any(f.holds for f in found):
             group = ranked[len(found) : len(found) + top]
             more = self.rerun(group, seeds)
             if not more:
                 return found, True
             found += more
         sign = -1 if self.settings.objectives[0].direction == "maximize" else 1
-        found.sort(key=lambda f: (f.values[0] is None, sign * (f.values[0] or 0)))
+        found.sort(key=lambda f: (not f.holds, f.values[0] is None, sign * (f.values[0] or 0)))
         return found, False
 
     def rerun(self, leaders: Sequence[Told], seeds: Sequence[int]) -> list[Finalist]:
@@ -349,19 +328,26 @@ class Loop:
             Finalist(
                 params=told.params, searched=told.verdict.values or (),
                 values=tuple(rows[told.number][f"objective_{i}"] for i in range(n)),
-                interval=rows[told.number].get("interval", (None, None)),
+                interval=self.interval(rows[told.number]),
                 row=rows[told.number], overrides=tuple(self.space.overrides(told.params)),
             )
             for told in leaders
         ]  # fmt: skip
 
+    def interval(self, row: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
+        """Return the interval of the first objective, where there is a way to one."""
+        if self.settings.objectives[0].value == "delay":
+            return row["delay_low"], row["delay_high"]
+        first = self.settings.objectives[0].value == AMPLIFICATION
+        return row.get("interval") if first else None
+
     def progressed(self) -> Progressed:
         """Return where the search stands."""
-        told = self.study.told()
+        told, leaders = self.study.told(), self.leaders()
         return Progressed(
             asked=self.study.n_asked, of=self.settings.n_trials,
             known=sum(not t.suggested for t in told),
-            best=next(iter(self.leaders()), None),
+            best=next(iter(leaders), None), front=len(leaders),
             objectives=tuple(o.value for o in self.settings.objectives),
         )  # fmt: skip
 

@@ -22,7 +22,8 @@ AMPLIFICATION = "amplification"
 MEASURES = (
     AMPLIFICATION, "delay", "log_delay", "t1", "t2", "delay_low", "delay_high", "delay_bound",
     "t1_bound", "t2_bound", "censored_share", "agreement", "n_seeds", "n_memorized",
-    "n_generalized", "n_diverged",
+    "n_generalized", "n_diverged", "n_failed", "counted", "log_amplification",
+    "amplification_lower", "amplification_upper", "reference_delay", "final_train", "final_test",
 )  # fmt: skip
 """What an objective can name by itself: the numbers of a cell."""
 

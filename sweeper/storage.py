@@ -68,6 +68,11 @@ def reaching(storage: str) -> Iterator[None]:
 def _refused(storage: str, error: BaseException) -> StorageError:
     text = str(getattr(error, "orig", None) or error).strip()
     reason = " ".join(text.split("\n")[0].split()).rstrip(".")
+    if "not a database" in reason or "malformed" in reason:
+        return StorageError(
+            f"{shown(storage)}: damaged: {reason}. Move the file away and search again: the study "
+            "is made anew from what was trained."
+        )
     return StorageError(
         f"{shown(storage)}: {reason}. Check that the database is up and may be written, and "
         "its URL: sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME."

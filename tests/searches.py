@@ -17,9 +17,9 @@ from analysis.views import open_views
 from sweeper import search as searching
 from sweeper import sql, study
 from sweeper.driver import inline
+from sweeper.finalist import Found
 from sweeper.grid import Grid
 from sweeper.loading import load_grid
-from sweeper.search import Found
 from sweeper.space import Space
 from sweeper.study import Study
 from sweeper.worker import pack_rows

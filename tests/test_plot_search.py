@@ -106,7 +106,8 @@ def test_a_figure_says_what_was_searched_and_what_was_found(tmp_path: Path) -> N
     for words in (
         "demo: search, amplification (maximized)", "t1: train_acc ≥ 0.99", "suggestion",
         "suggested", "from the store", "censored (a lower bound)", "no result", "best so far",
-        "best: suggestion 18, 19", "selection.tau", "regularizer.name", "selection.tau  0.70",
+        "best when searched: suggestion 18, 19", "selection.tau", "regularizer.name",
+        "selection.tau  0.70",
         "applies to 10 of 20", "l1", "none",
     ):  # fmt: skip
         assert f">{words}<" in text, words

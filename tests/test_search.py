@@ -13,10 +13,10 @@ from sweeper import search as searching
 from sweeper import sweep
 from sweeper.driver import Runner, inline
 from sweeper.errors import UsageError
+from sweeper.finalist import Found
 from sweeper.found import reproduce
 from sweeper.grid import Grid
 from sweeper.loading import load_grid
-from sweeper.search import Found
 from sweeper.worker import run_inline
 from tests.searchable import BEST, CLIFF
 from tests.searches import BENT, ask, attempts, grid_of, search, study_of
@@ -156,6 +156,7 @@ def test_each_cell_is_compared_with_its_reference_which_is_trained_once(
     for one in known:
         expected = 1 + 9 * float(one.values["twist.angle"])  # type: ignore[arg-type]
         assert one.objectives[0] == pytest.approx(expected, rel=0.12)  # the log's resolution
+    assert found.finalists[0].interval is not None
     assert found.finalists[0].interval[0] is not None
     references = ask(store, "select distinct task.x as x from trials where twist.angle = 0")
     assert len(references) == 12
@@ -191,13 +192,38 @@ def test_what_a_grid_trained_seeds_the_study_and_is_shown_beside_it(
 
 def test_a_point_that_is_known_is_not_trained_again(tmp_path: Path, store: str) -> None:
     few = {"search.space": {"task.x": {"categorical": [0.2, 0.4]}}, "search.n_trials": 8,
-           "search.batch": 2, "search.sampler": "random"}  # fmt: skip
+           "search.batch": 8, "search.sampler": "random"}  # fmt: skip
     found = search(grid_of(tmp_path, few), store)
     assert len(found.history.suggestions) == 8
     assert len({s.cell_id for s in found.history.suggestions}) == 2
     assert len(found.finalists) == 2
     assert set(attempts(store).values()) == {1}
     assert found.trials == 2 * 3 + 2 * 2
+
+
+def test_a_finite_space_that_is_wholly_known_ends_the_search(tmp_path: Path, store: str) -> None:
+    few = {"search.space": {"task.x": {"categorical": [0.2, 0.4]}}, "search.n_trials": 80,
+           "search.batch": 2, "search.sampler": "random"}  # fmt: skip
+    found = search(grid_of(tmp_path, few), store)
+    assert len(found.history.suggestions) < 80
+    assert {s.values["task.x"] for s in found.history.suggestions} == {0.2, 0.4}
+    assert (found.left, found.exit_code) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ("delayy / t1", "'delayy / t1': no column 'delayy'. Did you mean 'delay'?"),
+        ("upper(phase)", "'upper(phase)' is a string, not a number. Name a numeric column."),
+    ],
+)
+def test_an_objective_that_cannot_be_computed_is_refused_before_anything_is_made(
+    objective: str, message: str, tmp_path: Path, store: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        search(grid_of(tmp_path, {"search.objective": objective}), store)
+    assert str(caught.value) == message
+    assert not Path(store).exists()
 
 
 @pytest.mark.parametrize("fate", ["diverges", "raises"])

@@ -25,6 +25,23 @@ REMEDY = (
 FEW = {"search.n_trials": 4, "search.batch": 2, "seeds": 1, "search.finalists": None}
 
 
+def test_a_damaged_study_is_made_anew_from_what_was_trained(tmp_path: Path, store: str) -> None:
+    grid = grid_of(tmp_path, FEW)
+    before = search(grid, store)
+    file = Path(store) / grid.name / "search.db"
+    file.write_bytes(b"no database at all " * 100)
+    with pytest.raises(StorageError) as caught:
+        search(grid, store)
+    assert str(caught.value) == (
+        f"sqlite:///{file}: damaged: file is not a database. Move the file away and search again: "
+        "the study is made anew from what was trained."
+    )
+    file.unlink()
+    again = search(grid, store)
+    cells = {s.cell_id for s in before.history.suggestions}
+    assert cells <= {s.cell_id for s in again.history.suggestions}
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -32,7 +49,6 @@ FEW = {"search.n_trials": 4, "search.batch": 2, "seeds": 1, "search.finalists": 
          "sqlite:////nowhere/at/all.db: unable to open database file. "),
         ("sqlite:///file:{file}?mode=ro&uri=true",
          "sqlite:///file:{file}?mode=ro&uri=true: unable to open database file. "),
-        ("sqlite:///{noise}", "sqlite:///{noise}: file is not a database. "),
         ("redis://me:secret@host/1",
          "redis://me:***@host/1: Can't load plugin: sqlalchemy.dialects:redis. "),
         ("me:secret@host", "the study's storage: Could not parse SQLAlchemy URL from given URL "
@@ -44,9 +60,7 @@ FEW = {"search.n_trials": 4, "search.batch": 2, "seeds": 1, "search.finalists": 
 def test_a_database_that_cant_be_reached_is_one_line_without_a_password(
     url: str, message: str, tmp_path: Path, store: str
 ) -> None:
-    noise = tmp_path / "noise.db"
-    noise.write_bytes(b"no database at all " * 100)
-    names = {"file": tmp_path / "none.db", "noise": noise}
+    names = {"file": tmp_path / "none.db"}
     with pytest.raises(StorageError) as caught:
         search(grid_of(tmp_path, FEW), store, storage=url.format(**names))
     assert str(caught.value) == message.format(**names) + REMEDY

@@ -230,7 +230,7 @@ class _Paint:
             found.append(Line2D([], [], color=BEST, linewidth=1.4, label="best so far"))
         if self.best is not None:
             (value,) = self.best.objectives
-            label = f"best: suggestion {self.best.number}, {value:.3g}"
+            label = f"best when searched: suggestion {self.best.number}, {value:.3g}"
             found.append(Line2D([], [], linestyle="", color=BEST, label=label, **ring))  # type: ignore[arg-type]
         if "front" in self.seen:
             found.append(Line2D([], [], color=INK, linewidth=1, label="Pareto front"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,6 @@ from sweeper.cli.shell import (
     Overrides,
     Quiet,
     StoreOption,
-    Where,
     Yes,
     err,
     out,
@@ -26,6 +25,10 @@ from sweeper.cli.shell import (
     runner,
     showing,
 )
+from sweeper.errors import UsageError
+
+if TYPE_CHECKING:
+    from sweeper.finalist import Progressed
 
 SEARCH_FIGURE = Path("search.png")
 
@@ -87,7 +90,7 @@ def search(
         figures.check_suffix(output)
         loaded = loading.load_grid(grid, overrides or [])
 
-        def say(at: searching.Progressed) -> None:
+        def say(at: Progressed) -> None:
             if as_json:
                 progress.emit(event="round", suggestions=at.asked, of=at.of, known=at.known)
             elif not quiet:
@@ -121,12 +124,12 @@ def refine(
     name: Name,
     x: Annotated[str, typer.Option("--x", help="Numeric axis, e.g. regularizer.strength.")],
     y: Annotated[str, typer.Option("--y", help="Numeric axis, e.g. task.N.")],
-    budget: Annotated[int, typer.Option(min=1, help="Most new trials.")],
+    budget: Annotated[int, typer.Option(help="Most new trials.")],
     value: Annotated[str, typer.Option(help="phase or delay.")] = "phase",
     levels: Annotated[
         int, typer.Option(min=1, max=10, help="How often the grid's spacing may be halved.")
     ] = 3,
-    where: Where = None,
+    where: Annotated[str | None, typer.Option(help="SQL over cells: which to refine.")] = None,
     address: Address = "local",
     store: StoreOption = "sweeps",
     max_concurrent: MaxConcurrent = None,
@@ -140,6 +143,8 @@ def refine(
     from sweeper import refine as refining
 
     with readable_errors():
+        if budget < 1:
+            raise UsageError(f"--budget {budget}: nothing to spend. Give the most new trials.")
         wanted = refining.diagram(
             store, name, x=x, y=y, value=value, condition=where, levels=levels
         )
@@ -162,10 +167,13 @@ def refine(
 def extend(
     name: Name,
     steps: Annotated[int, typer.Option(min=1, help="The new horizon, in optimizer steps.")],
-    where: Where = None,
+    where: Annotated[
+        str | None, typer.Option(help="SQL over trials and delays: which censored trials.")
+    ] = None,
     address: Address = "local",
     store: StoreOption = "sweeps",
     max_concurrent: MaxConcurrent = None,
+    max_failures: MaxFailures = None,
     inline: Inline = False,
     as_json: JsonOption = False,
     quiet: Quiet = False,
@@ -176,7 +184,7 @@ def extend(
     with readable_errors():
         wanted = extending.extension(store, name, steps, condition=where)
         with (
-            showing(wanted.grid, as_json=as_json, quiet=quiet) as shown,
+            showing(wanted.grid, as_json=as_json, quiet=quiet, max_failures=max_failures) as shown,
             runner(wanted.grid, address, inline, max_concurrent) as here,
         ):
             outcome = extending.extend(
