@@ -135,6 +135,9 @@ def main() -> None:
     parser.add_argument("--store", default="sweeps-amplify")
     parser.add_argument("--share", type=float, default=0.15, help="Of the grid's trials.")
     parser.add_argument("--seeds", type=int, default=5, help="Searches of each sampler.")
+    parser.add_argument(
+        "-n", type=int, help="Suggestions; by default as if none shared a reference."
+    )
     parser.add_argument("--samplers", nargs="+", default=["tpe", "random"])
     parser.add_argument("--inline", action="store_true")
     given = parser.parse_args()
@@ -143,7 +146,7 @@ def main() -> None:
     finalists = space.search.finalists or Finalists()
     each = 2 * len(space.search.seed_list(grid.seeds))  # a suggestion and its reference
     reruns = 2 * finalists.top * len(finalists.fresh(list(grid.seeds)))
-    n = int((given.share * grid.n_trials - reruns) // each)
+    n = given.n or int((given.share * grid.n_trials - reruns) // each)
     print(f"{given.grid}: {grid.n_trials} trials; {n} suggestions a search", flush=True)
     winners = [best_of_grid(given.grid, given.store, given.inline)]
     print(winners[0], flush=True)
