@@ -115,6 +115,37 @@ MUTATIONS = {
         "if False:",
         "tests/test_criterion.py tests/test_views.py",
     ),
+    # searches and refinements
+    "a cell wins by the few seeds that generalize": (
+        "sweeper/judge.py",
+        "return 0.5 - (row",
+        "return 0.0 - (row",
+        "tests/test_judge.py",
+    ),
+    "what was told is told again": (
+        "sweeper/study.py",
+        "if self._trials()[number].state.is_finished():\n                return",
+        "if False:\n                return",
+        "tests/test_study.py",
+    ),
+    "a refinement hides the grid": (
+        "sweeper/driver.py",
+        "if adds is not None:\n        return shown",
+        "if adds is not None:\n        return []",
+        "tests/test_extend.py",
+    ),
+    "log axes are refined in between their values": (
+        "sweeper/mesh.py",
+        "between = exp((1 - share) * log(low) + share * log(high))",
+        "between = (1 - share) * low + share * high",
+        "tests/test_mesh.py",
+    ),
+    "the resolution of the log is no floor": (
+        "analysis/amplification.py",
+        "greatest(d.delay, d.t2 - d.t2_lower, 1)",
+        "d.delay",
+        "tests/test_amplification.py",
+    ),
 }
 
 
