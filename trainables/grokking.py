@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from sweeper.config import Config as AnyConfig
 from trainables.config import (
     MLP,
+    Diagonal,
     Factorised,
     MatrixCompletion,
     MatrixSensing,
     ModularArithmetic,
     Product,
     SparseRecovery,
+    shapes,
     share,
     table_size,
 )
@@ -37,14 +39,18 @@ def memory_bytes(config: AnyConfig) -> int:
     size = 8 if config.dtype == "float64" else 4
     copies = 5 if config.optimizer.name in ("adam", "adamw") else 2  # value, gradient, moments
     task, model = config.task, config.model
-    if isinstance(task, SparseRecovery) and isinstance(model, Product):
+    if isinstance(task, SparseRecovery) and isinstance(model, Product | Diagonal):
         matrices = 3 if config.optimizer.name == "projected" else 2  # X, X^T, pseudo-inverse
-        signs = 2 if model.sign_free else 1
-        rows = EIGHT * (signs * (copies + (model.depth > 2)) + 3)
+        if isinstance(model, Diagonal):
+            tensors = model.depth * copies
+        else:
+            tensors = (2 if model.sign_free else 1) * (copies + (model.depth > 2))
+        rows = EIGHT * (tensors + 3)
         return size * (matrices * task.N * task.n + rows * task.n + EIGHT * 2 * task.N)
     if isinstance(task, MatrixCompletion | MatrixSensing):
         return _matrix_bytes(config, copies)
-    assert isinstance(task, ModularArithmetic)
+    if not isinstance(task, ModularArithmetic):
+        return _network_bytes(config, size, copies)
     assert isinstance(model, MLP)
     p, d, h, depth = task.p, model.d, model.width, model.depth
     weights = 2 * p * d + d * h + (depth - 1) * h * h + h * p
@@ -68,12 +74,29 @@ def _matrix_bytes(config: Config, copies: int) -> int:
     return 8 * (copies * factors + measurements + depth * n1 * n2 + 6 * max(n1, n2) ** 2)
 
 
+def _network_bytes(config: Config, size: int, copies: int) -> int:
+    """Return `memory_bytes` of a network that is trained by automatic differentiation."""
+    values = _flat(config)
+    numbers = (copies + 2) * shapes.parameters(values) + shapes.data_numbers(values)
+    return size * (numbers + 2 * shapes.step_numbers(values))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    """Return the fields of the parts of `config` by their paths."""
+    parts = [(part, getattr(config, part)) for part in config.parts]
+    return {f"{part}.{field}": v for part, section in parts for field, v in section}
+
+
 def useful_size(config: AnyConfig) -> int:
     """Return the pack size beyond which a trial-step gets no cheaper (`benchmarks/packing.py`)."""
     assert isinstance(config, Config)
     if isinstance(config.task, MatrixCompletion | MatrixSensing):
         return 64
-    return 512 if isinstance(config.task, SparseRecovery) else 32
+    if isinstance(config.task, SparseRecovery):
+        return 512
+    if isinstance(config.task, ModularArithmetic):
+        return 32
+    return max(8, shapes.side_by_side(_flat(config)))
 
 
 def __getattr__(name: str) -> Any:

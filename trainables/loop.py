@@ -24,7 +24,7 @@ from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
 from sweeper.schema import logged_steps
 from sweeper.sink import Sink
-from trainables import low_rank, modular_arithmetic, sparse_recovery
+from trainables import low_rank, modular_arithmetic, networks, sparse_recovery
 from trainables.blocks import Block
 from trainables.config import GrokkingConfig
 
@@ -34,7 +34,7 @@ BLOCKS: dict[str, Callable[[Pack[GrokkingConfig], Sequence[int]], list[Block]]] 
     "matrix_completion": low_rank.blocks,
     "matrix_sensing": low_rank.blocks,
 }
-"""Task to the function that puts trials of a pack into tensors."""
+"""Task to the function that puts trials of a pack into tensors; others are networks'."""
 
 PAYLOAD_VERSION = 1
 
@@ -76,7 +76,8 @@ def probe(pack: Pack[GrokkingConfig]) -> float:
 
 
 def _blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
-    return BLOCKS[str(pack.trials[0].values["task.name"])](pack, positions)
+    task = str(pack.trials[0].values["task.name"])
+    return BLOCKS.get(task, networks.blocks)(pack, positions)
 
 
 class _Loop:

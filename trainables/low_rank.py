@@ -84,7 +84,7 @@ class LowRank:
         shapes = list(pairwise(sizes))
         self.weights = Weights(
             (len(positions),), shapes, [(padded(a), padded(b)) for a, b in shapes],
-            moments=needs_moments(self._solver), **self._move,
+            moments=needs_moments(values), **self._move,
         )  # fmt: skip
         self._linear = depth == 1
         self._initialize(shapes)

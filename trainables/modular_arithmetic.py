@@ -159,7 +159,7 @@ class ModularArithmetic:
         self.weights = Weights(
             (len(positions),),
             shapes_of(p, d, h, depth), shapes_of(p, self._d, self._h, depth),
-            moments=needs_moments(values["optimizer.name"]), **self._move,
+            moments=needs_moments(values), **self._move,
         )  # fmt: skip
         for i, trial in enumerate(self._trials):
             scale: Any = trial.values["model.init_scale"]

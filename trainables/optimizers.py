@@ -5,6 +5,7 @@ numbers; learning rates and weight decays are tensors of one number per trial.
 
 References:
     [KB15] Kingma, Ba, Adam, 2015. arXiv 1412.6980
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
     [LH19] Loshchilov, Hutter, Decoupled Weight Decay, 2019. arXiv 1711.05101
 """
 
@@ -17,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from sweeper.config import Values
 from sweeper.packing import Pack
 from trainables.blocks import Weights
 from trainables.config import GrokkingConfig
@@ -43,6 +45,60 @@ class GradientDescent:
         """Take one step."""
         for weight, rate in zip(self._weights.each, self._rates, strict=True):
             weight.value.addcmul_(weight.grad, rate)
+
+
+class Momentum:
+    """v <- momentum * v + g, w <- w - lr * v, as torch.optim.SGD; v is kept as the first moment.
+
+    Args:
+        weights: What to train.
+        lr: Learning rate of each trial, ``[*lead]``.
+        momentum: The share of v that a step leaves.
+    """
+
+    def __init__(self, weights: Weights, lr: Tensor, momentum: float) -> None:
+        self._weights = weights
+        self._rates = [-w.per_trial(lr) for w in weights.each]
+        self._momentum = momentum
+
+    def step(self, taken: int) -> None:  # noqa: ARG002
+        """Take one step."""
+        self._weights.m.mul_(self._momentum).add_(self._weights.grad)
+        for weight, rate in zip(self._weights.each, self._rates, strict=True):
+            weight.value.addcmul_(weight.m, rate)
+
+
+class OnSphere:
+    """Another optimizer, and after each of its steps all weights scaled to their initial norm.
+
+    The norm is that of all weights of a trial together: what is left of the loss is its reduced
+    landscape at this norm ([L23] 2). Made before the first step, or the norm isn't the initial.
+
+    Args:
+        inner: Takes the steps.
+        weights: What it trains.
+    """
+
+    def __init__(self, inner: Optimizer, weights: Weights) -> None:
+        self._inner, self._weights = inner, weights
+        self._initial = total_norm(weights)
+
+    def step(self, taken: int) -> None:
+        """Take one step, then scale."""
+        self._inner.step(taken)
+        norm = total_norm(self._weights)
+        factor = torch.where(norm > 0, self._initial / norm, 1.0)
+        for weight in self._weights.each:
+            weight.value.mul_(weight.per_trial(factor.to(weight.value)))
+
+
+def total_norm(weights: Weights) -> Tensor:
+    """Return the Euclidean norm of all weights of each trial, ``[*lead]``, in float64."""
+    axes = len(weights.lead)
+    squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
+    for weight in weights.each:  # one by one: the order of a sum is in its bits
+        squares = squares + weight.value.double().square().flatten(axes).sum(dim=axes)
+    return squares.sqrt()
 
 
 class AdamW:
@@ -80,9 +136,9 @@ class AdamW:
         w.value.sub_(w.update)
 
 
-def needs_moments(name: str) -> bool:
-    """Return whether the optimizer `name` keeps moments."""
-    return name in ("adam", "adamw")
+def needs_moments(values: Values) -> bool:
+    """Return whether the optimizer of a trial with `values` keeps moments."""
+    return values["optimizer.name"] in ("adam", "adamw") or bool(values.get("optimizer.momentum"))
 
 
 def optimizer(
@@ -92,18 +148,27 @@ def optimizer(
 
     Args:
         pack: Names the optimizer and its static fields.
-        weights: Of the block.
+        weights: Of the block, at their initial values.
         column: Path of a field to its value for each row, ``[*lead]``, in float64.
     """
     values = pack.trials[0].values
+    made = _plain(values, weights, column)
+    return OnSphere(made, weights) if values.get("optimizer.constant_norm") else made
+
+
+def _plain(values: Values, weights: Weights, column: Callable[[str], Tensor]) -> Optimizer:
     name = str(values["optimizer.name"])
     lr = column("optimizer.lr")
-    if not needs_moments(name):
-        return GradientDescent(weights, lr.to(weights.value))
+    rate = lr.to(weights.value)
+    momentum = values.get("optimizer.momentum")
+    if momentum:
+        assert isinstance(momentum, float)
+        return Momentum(weights, rate, momentum)
+    if not needs_moments(values):
+        return GradientDescent(weights, rate)
     keep = (1 - lr * column("optimizer.weight_decay")) if name == "adamw" else None
     betas = values["optimizer.betas"]
     assert isinstance(betas, tuple)
     return AdamW(
-        weights, lr.to(weights.value), None if keep is None else keep.to(weights.value),
-        (betas[0], betas[1]),
-    )  # fmt: skip
+        weights, rate, None if keep is None else keep.to(weights.value), (betas[0], betas[1])
+    )

@@ -44,6 +44,31 @@ def nuclear(weight: Weight, strength: Tensor) -> None:
     weight.real(weight.grad).addcmul_(weight.real(U @ Vh), strength * finite)
 
 
+def group(weight: Weight, strength: Tensor) -> None:
+    """Add the (sub)gradient of strength * sum ||w_g|| over rows w_g; 0 where a row is 0."""
+    weight.grad.addcmul_(directions(weight.value, weight.value.shape[-1]), strength)
+
+
+def directions(values: Tensor, size: int) -> Tensor:
+    """Return w_g / ||w_g|| for groups g of `size` neighbours, 0 where a group is 0.
+
+    Args:
+        values: ``[..., n]``; the last group may be shorter.
+        size: Of a group.
+    """
+    norms = group_norms(values, size)
+    return values * torch.where(norms > 0, 1 / norms, 0.0)
+
+
+def group_norms(values: Tensor, size: int) -> Tensor:
+    """Return the norm of its group for each of `values`, ``[..., n]``."""
+    n = values.shape[-1]
+    filled = torch.nn.functional.pad(values, (0, -n % size))
+    groups = filled.reshape(*values.shape[:-1], -1, size)
+    norms: Tensor = torch.linalg.vector_norm(groups, dim=-1, keepdim=True)
+    return norms.expand_as(groups).flatten(-2)[..., :n]
+
+
 def decomposable(weight: Weight) -> tuple[Tensor, Tensor]:
     """Return W padded with zeros to multiples of 8, 0 where it isn't finite, and where it is."""
     finite = torch.isfinite(weight.value).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
@@ -53,7 +78,7 @@ def decomposable(weight: Weight) -> tuple[Tensor, Tensor]:
 
 
 GRADIENTS: dict[str, Callable[[Weight, Tensor], None]] = {
-    "l1": l1, "l2_sq": l2_sq, "l2_fro": l2_fro, "nuclear": nuclear,
+    "l1": l1, "l2_sq": l2_sq, "l2_fro": l2_fro, "nuclear": nuclear, "group": group,
 }  # fmt: skip
 
 

@@ -2,6 +2,10 @@
 
 Two ways to draw: streams of our own, and `numpy_legacy`, which follows the published code's
 order of draws and reproduces its instances (papers' law 12).
+
+References:
+    [N25] Notsawo et al., 2025. arXiv 2506.05718
+    [B25] Boursier et al., 2025. arXiv 2505.20172
 """
 
 from __future__ import annotations
@@ -9,11 +13,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.basis_pursuit import basis_pursuit
 from trainables.config import share
 from trainables.streams import stream
 
@@ -29,6 +35,7 @@ class Instance:
         pinv: Pseudo-inverse of X, ``[n, N]``.
         ls_linf: ||a_LS - a*||_inf of the least-squares solution a_LS = X^+ y (law 2).
         null_floor: ||(I - X^+ X) a*|| / ||a*||, the share of a* that X doesn't see (law 11).
+        coherence: Largest abs(X_ij) / ||X_i||: mu(M^T, Phi) of [N25] 1.2, as X = M Phi.
     """
 
     X: Tensor
@@ -37,42 +44,59 @@ class Instance:
     pinv: Tensor
     ls_linf: float
     null_floor: float
+    coherence: float
 
 
 @lru_cache(maxsize=128)
 def instance(
-    *, seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float, rng: str
-) -> Instance:
+    *, seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float, rng: str,
+    group_size: int = 1, design: str = "gaussian",
+) -> Instance:  # fmt: skip
     """Return the instance of these fields.
 
     ``floor(tau * N)`` rows of X are rows of the identity, at distinct random places as long as
-    there are any; the others are N(0, 1/N). With an `snr`, y carries Gaussian noise of variance
+    there are any; the others are N(0, 1/N), or a `series`. With an `snr`, y carries
+    Gaussian noise of variance
     (s / n) / (N * snr).
     """
-    draw = _legacy if rng == "numpy_legacy" else _streams
-    X, y, a = draw(seed, n, s, N, signal, snr, tau)
+    if rng == "numpy_legacy":
+        X, y, a = _legacy(seed, n, s, N, signal, snr, tau)
+    else:
+        X, y, a = _streams(seed, n, s, N, signal, snr, tau, group_size, design)
     pinv = torch.linalg.pinv(X)
     unseen = a - pinv @ (X @ a)
     return Instance(
         X, y, a, pinv,
         ls_linf=float((pinv @ y - a).abs().max()),
         null_floor=float(unseen.norm() / a.norm()),
+        coherence=float((X.abs().amax(dim=1) / X.norm(dim=1)).max()),
     )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def sparsest(**fields: Any) -> Tensor:
+    """Return the solution of least l1 norm of the instance of these fields, ``[n]``."""
+    one = instance(**fields)
+    return basis_pursuit(one.X, one.y)
 
 
 Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 def _streams(
-    seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float
-) -> Drawn:
+    seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float,
+    group_size: int = 1, design: str = "gaussian",
+) -> Drawn:  # fmt: skip
     n_coherent = share(tau, N)
     g = stream(seed, "signal", n, s)
-    places = torch.randperm(n, generator=g)[:s]
+    groups = torch.randperm(n // group_size, generator=g)[: s // group_size]
+    places = (groups[:, None] * group_size + torch.arange(group_size)).flatten()
     values = torch.randn(s, generator=g, dtype=torch.float64)
     a = torch.zeros(n, dtype=torch.float64)
     a[places] = (values.sign() if signal == "rademacher" else values) / math.sqrt(n)
-    X = torch.randn(N, n, generator=stream(seed, "measurements", N, n), dtype=torch.float64)
+    X = series(seed, N, n) if design == "fourier" else torch.randn(
+        N, n, generator=stream(seed, "measurements", N, n), dtype=torch.float64
+    )  # fmt: skip
     X /= math.sqrt(N)
     g = stream(seed, "coherent rows", n)
     columns = torch.randperm(n, generator=g)
@@ -84,6 +108,15 @@ def _streams(
         noise = torch.randn(N, generator=stream(seed, "noise", N), dtype=torch.float64)
         y = y + noise * math.sqrt(s / n / (N * snr))
     return X, y, a
+
+
+def series(seed: int, N: int, n: int) -> Tensor:
+    """Return sqrt(2) (cos x, sin x, cos 2x, sin 2x, ...), n of them, at N random points x."""
+    drawn = torch.rand(N, generator=stream(seed, "points", N), dtype=torch.float64)
+    x = 2 * math.pi * drawn[:, None]
+    k = torch.arange(1, n // 2 + 2, dtype=torch.float64)
+    waves = torch.stack([torch.cos(x * k), torch.sin(x * k)], dim=-1)
+    return math.sqrt(2) * waves.flatten(1)[:, :n]
 
 
 def _legacy_signal(seed: int, n: int, s: int, signal: str) -> np.ndarray:

@@ -7,8 +7,8 @@ Gaussian measurement.
 Shape suffixes: D data sets, M trials of a data set, N measurements, n length of a. Trials of
 one data set share its two matrix products. M, N and n are padded with zeros to multiples of 8:
 products then came out bit-equal whatever the pack-mates, in both dtypes and for all sizes
-tried. The factors of a product start equal and have equal gradients for ever, so one tensor
-stands for all of them.
+tried. How weights make a is the business of `trainables.products`; l1 and group act on a, l2 on
+the weights.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -28,19 +28,25 @@ from sweeper.trial import Trial
 from trainables.blocks import Block, Weights, padded
 from trainables.config import GrokkingConfig
 from trainables.optimizers import needs_moments, optimizer
-from trainables.regularizers import add_gradient, strengths
-from trainables.sparse_data import Instance, instance
+from trainables.products import Diagonal, factors, starts
+from trainables.regularizers import add_gradient, directions, group_norms, strengths
+from trainables.sparse_data import Instance, instance, sparsest
+
+
+def fields_of(trial: Trial) -> dict[str, Any]:
+    """Return the fields that the data of `trial` depend on."""
+    v: Any = trial.values
+    data_seed = v["task.data_seed"]
+    names = ("n", "s", "N", "signal", "snr", "rng", "group_size", "design")
+    return {
+        "seed": trial.seed if data_seed is None else data_seed,
+        "tau": v.get("selection.tau", 0.0), **{name: v[f"task.{name}"] for name in names},
+    }  # fmt: skip
 
 
 def instance_of(trial: Trial) -> Instance:
     """Return the data of `trial`."""
-    v: Any = trial.values
-    data_seed = v["task.data_seed"]
-    return instance(
-        seed=trial.seed if data_seed is None else data_seed,
-        n=v["task.n"], s=v["task.s"], N=v["task.N"], signal=v["task.signal"], snr=v["task.snr"],
-        tau=v.get("selection.tau", 0.0), rng=v["task.rng"],
-    )  # fmt: skip
+    return instance(**fields_of(trial))
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
@@ -66,34 +72,40 @@ class SparseRecovery:
     def __init__(self, pack: Pack[GrokkingConfig], m: int, groups: list[list[int]]) -> None:
         values: Any = pack.trials[0].values
         self.positions = [p for g in groups for p in (*g, *[-1] * (m - len(g)))]
-        self._depth: int = values["model.depth"]
-        self._sign_free: bool = values["model.sign_free"]
         self._solver: str = values["optimizer.name"]
         self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
         self._lead = (len(groups), m)
-        self._load_data([instance_of(pack.trials[g[0]]) for g in groups])
+        self._chosen = [pack.trials[g[0]] for g in groups]
+        self._load_data([instance_of(trial) for trial in self._chosen])
+        sparse = values["model.name"] == "diagonal" or self._solver == "basis_pursuit"
+        self._sparsest = self._solve() if sparse else None
         D, n = len(groups), self._X.shape[2]
-        signs = 2 if self._sign_free else 1
+        bases = [starts(values, pack.trials[g[0]].seed) for g in groups]
+        count = len(bases[0])
         self.weights = Weights(
-            self._lead, [(values["task.n"],)] * signs, [(n,)] * signs,
-            moments=needs_moments(self._solver), **self._move,
+            self._lead, [(values["task.n"],)] * count, [(n,)] * count,
+            moments=needs_moments(values), **self._move,
         )  # fmt: skip
-        init = self._rows(pack.column("model.init_scale")).to(self._X)
-        scale = init[..., None] * self._real[:, None, :]
-        for weight in self.weights.each:
-            weight.value.copy_(scale)
-        self._linear = self._depth == 1 and not self._sign_free
-        self._a, self._s = (torch.zeros(D, m, n).to(scale) for _ in range(2))
-        self._g = self.weights.each[0].grad if self._linear else torch.zeros(D, m, n).to(scale)
-        self._r = torch.zeros(D, m, self._X.shape[1]).to(scale)
-        deep = self._depth > 2  # at depth 2, A^(L-1) is A itself
-        self._powers = [torch.empty_like(w.value) if deep else w.value for w in self.weights.each]
-        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
-        self._lr = self._rows(pack.column("optimizer.lr")).to(self._X)[..., None]
+        init = self._rows(pack.column("model.init_scale")).to(self._X)[..., None]
+        for i, weight in enumerate(self.weights.each):
+            base = torch.stack([base[i] for base in bases]).to(init)
+            torch.mul(init, base[:, None, :], out=weight.real(weight.value))
+        self._factors = factors(values, self.weights)
+        linear = self._factors.linear
+        self._s = torch.zeros(D, m, n).to(init)
+        self._g = self.weights.each[0].grad if linear else torch.zeros(D, m, n).to(init)
+        self._r = torch.zeros(D, m, self._X.shape[1]).to(init)
         self._penalties = {
             name: self._rows(column).to(self._X) for name, column in strengths(pack).items()
         }
         self._l1 = self._penalties.pop("l1", None)
+        self._group = self._penalties.pop("group", None)
+        size = values.get("regularizer.size") or values.get("regularizer.terms.group.size")
+        self._group_size: int = size or 1
+        if self._solver == "basis_pursuit":
+            return  # it has no rate
+        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
+        self._lr = self._rows(pack.column("optimizer.lr")).to(self._X)[..., None]
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each row's trial, ``[D, M]`` in float64; 0 for inert rows."""
@@ -109,50 +121,45 @@ class SparseRecovery:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(*shape, dtype=torch.float64)
 
-        X, y, signal, real = zeros(D, N2, n2), zeros(D, N2), zeros(D, n2), zeros(D, n2)
+        X, y, signal = zeros(D, N2, n2), zeros(D, N2), zeros(D, n2)
         pinv = zeros(D, N2, n2)
         for i, one in enumerate(data):
-            X[i, :N, :n], y[i, :N], signal[i, :n], real[i, :n] = one.X, one.y, one.signal, 1.0
+            X[i, :N, :n], y[i, :N], signal[i, :n] = one.X, one.y, one.signal
             pinv[i, :N, :n] = one.pinv.mT
         self._X, self._Xt = X.to(**self._move), X.mT.contiguous().to(**self._move)
         self._pinv_t = pinv.to(**self._move) if self._solver == "projected" else None
-        self._signal, self._real = signal.to(**self._move), real.to(**self._move)
+        self._signal = signal.to(**self._move)
         minus_y = -y.to(**self._move)[:, None, :]
         self._minus_y = minus_y.expand(D, self._lead[1], N2).contiguous()
         # constants of each data set: a logged row carries them, so that laws are one query
-        self._y_norm, self._signal_norm, self._ls_linf, self._null_floor = (
+        self._y_norm, self._signal_norm, self._ls_linf, self._null_floor, self._coherence = (
             torch.tensor(numbers, dtype=torch.float64).to(**self._move)[:, None]
             for numbers in (
                 [float(one.y.norm()) for one in data],
                 [float(one.signal.norm()) for one in data],
                 [one.ls_linf for one in data],
                 [one.null_floor for one in data],
+                [one.coherence for one in data],
             )
         )
 
-    def _predict(self) -> Tensor:
-        """Return a, ``[D, M, n]``, and leave A^(L-1) of every factor A in `_powers`."""
-        values = [w.value for w in self.weights.each]
-        if self._linear:
-            return values[0]
-        if self._depth == 1:
-            return torch.sub(values[0], values[1], out=self._a)
-        if self._depth > 2:
-            for value, power in zip(values, self._powers, strict=True):
-                torch.mul(value, value, out=power)
-                for _ in range(self._depth - 3):
-                    power.mul_(value)
-        torch.mul(self._powers[0], values[0], out=self._a)
-        if self._sign_free:
-            self._a.addcmul_(self._powers[1], values[1], value=-1)
-        return self._a
+    def _solve(self) -> Tensor:
+        """Return the sparsest solution of each data set, ``[D, n]``."""
+        found = torch.zeros_like(self._signal)
+        for i, trial in enumerate(self._chosen):
+            found[i, : trial.values["task.n"]] = sparsest(**fields_of(trial)).to(found)
+        return found
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
         if self._solver == "projected":
             self._project()
             return
-        a = self._predict()
+        if self._solver == "basis_pursuit":
+            assert self._sparsest is not None
+            self._factors.predict().copy_(self._sparsest[:, None, :])
+            return
+        a = self._factors.predict()
         torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
         torch.bmm(self._r, self._X, out=self._g)
         if self._solver == "ista":
@@ -161,26 +168,12 @@ class SparseRecovery:
         if self._l1 is not None:
             torch.sign(a, out=self._s)
             self._g.addcmul_(self._s, self._l1[..., None])
-        self._pull_back()
+        if self._group is not None:
+            self._g.addcmul_(directions(a, self._group_size), self._group[..., None])
+        self._factors.pull_back(self._g)
         for name, strength in self._penalties.items():
             add_gradient(self.weights.each, name, strength)
         self._optimizer.step(taken)
-
-    def _pull_back(self) -> None:
-        """Turn the gradient g on a into that on the weights, by the chain rule.
-
-        One factor of a product gets A^(L-1) g; u of u^L - v^L gets L u^(L-1) g, v its negative.
-        """
-        if self._linear:
-            return  # g is the weight's own
-        if self._sign_free and self._depth > 1:
-            self._g.mul_(self._depth)
-        for weight, power in zip(self.weights.each, self._powers, strict=True):
-            if self._depth == 1:
-                weight.grad.copy_(self._g)
-            else:
-                torch.mul(power, self._g, out=weight.grad)
-            self._g.neg_()  # for v
 
     def _proximal(self, a: Tensor) -> None:
         """Take ISTA's step: a gradient step on the loss, then the proximal map of lr * penalty."""
@@ -188,15 +181,21 @@ class SparseRecovery:
         if self._l1 is not None:
             shrunk = (a.abs() - self._lr * self._l1[..., None]).clamp_min_(0)
             torch.mul(a.sign(), shrunk, out=a)
+        if self._group is not None:
+            norms = group_norms(a, self._group_size)
+            shrunk = (norms - self._lr * self._group[..., None]).clamp_min_(0)
+            a.mul_(torch.where(norms > 0, shrunk / norms, 0.0))
         if "l2_sq" in self._penalties:
             a.div_(1 + self._lr * self._penalties["l2_sq"][..., None])
 
     def _project(self) -> None:
         """Step against the penalty, then project onto the solutions of X a = y."""
-        a = self._predict()
+        a = self._factors.predict()
         step = torch.zeros_like(a)
         if self._l1 is not None:
             step += self._l1[..., None] * a.sign()
+        if self._group is not None:
+            step += self._group[..., None] * directions(a, self._group_size)
         if "l2_sq" in self._penalties:
             step += self._penalties["l2_sq"][..., None] * a
         a.sub_(self._lr * step)
@@ -210,9 +209,12 @@ class SparseRecovery:
 
         Beyond the common ones: `distance`, ||a - a*||; and the data set's constants `ls_linf`,
         ||a_LS - a*||_inf of the least-squares solution (law 2), and `null_floor`, the share of
-        a* that X doesn't see, ||(I - X^+ X) a*|| / ||a*|| (law 11).
+        a* that X doesn't see, ||(I - X^+ X) a*|| / ||a*|| (law 11), and `coherence`
+        (`trainables.sparse_data`). Where the sparsest solution of X a = y is known (`diagonal`,
+        `basis_pursuit`): `l1_min`, its l1 norm. Of `diagonal`: `weights_l2`, the norm of all
+        factors; half of its square is at least `l1` at depth 2 (law 16).
         """
-        a = self._predict()
+        a = self._factors.predict()
         residual = torch.baddbmm(self._minus_y, a, self._Xt)
         train = torch.linalg.vector_norm(residual, dim=-1)
         distance = torch.linalg.vector_norm(a - self._signal[:, None, :], dim=-1)
@@ -226,5 +228,13 @@ class SparseRecovery:
             "distance": distance,
             "ls_linf": self._ls_linf.expand(self._lead),
             "null_floor": self._null_floor.expand(self._lead),
+            "coherence": self._coherence.expand(self._lead),
         }
+        if self._sparsest is not None:
+            rows["l1_min"] = self._sparsest.abs().sum(dim=-1)[:, None].expand(self._lead)
+        if isinstance(self._factors, Diagonal):
+            squares = torch.zeros_like(train)  # one by one: the order of a sum is in its bits
+            for weight in self.weights.each:
+                squares = squares + weight.norm().square()[..., 0]
+            rows["weights_l2"] = squares.sqrt()
         return {name: column.reshape(-1) for name, column in rows.items()}

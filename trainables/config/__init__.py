@@ -15,7 +15,7 @@ from pydantic import Field
 from sweeper.config import Config, Constraint, Section
 from trainables.config.constraints import CONSTRAINTS
 from trainables.config.fields import share, table_size
-from trainables.config.models import MLP, MODELS, Factorised, Matrix, Model, Product
+from trainables.config.models import MLP, MODELS, Diagonal, Factorised, Matrix, Model, Product
 from trainables.config.optimizers import OPTIMIZERS, Optimizer
 from trainables.config.regularizers import REGULARIZERS, Regularizer
 from trainables.config.selections import SELECTIONS, Selection
@@ -30,7 +30,7 @@ from trainables.config.tasks import (
 )
 
 __all__ = [
-    "MLP", "OPERATIONS", "Factorised", "GrokkingConfig", "Matrix", "MatrixCompletion",
+    "MLP", "OPERATIONS", "Diagonal", "Factorised", "GrokkingConfig", "Matrix", "MatrixCompletion",
     "MatrixSensing", "ModularArithmetic", "Product", "SparseRecovery", "share", "table_size",
 ]  # fmt: skip
 
@@ -49,6 +49,7 @@ class GrokkingConfig(Config):
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "sparse_recovery": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "matrix_completion": {"metric": "error", "train": 1e-3, "test": 1e-3},
+        "teacher_student": {"metric": "acc", "train": 0.95, "test": 0.95},
         "matrix_sensing": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sweeper.config import Constraint
-from trainables.config.fields import COMPLETION, LINEAR, SPARSE, share, table_size
+from trainables.config.fields import COMPLETION, LINEAR, MATRIX, SPARSE, share, table_size
 from trainables.config.regularizers import Terms
 
 
@@ -25,19 +25,38 @@ def _leaves_enough(p: int, operation: str, selection: str, k: int, fraction: flo
 
 
 def _linear_solver(optimizer: str, depth: int, sign_free: bool) -> bool:
-    return optimizer not in ("ista", "projected") or (depth == 1 and not sign_free)
+    return optimizer not in VECTOR_SOLVERS or (depth == 1 and not sign_free)
 
+
+def _grouped(task: str, size: int | None) -> bool:
+    return (task in SPARSE) == (size is not None)
+
+
+VECTOR_SOLVERS = ("ista", "projected", "basis_pursuit")
+"""Solvers that are written for a vector itself."""
 
 SOLVES = {
-    "ista": ("none", "l1", "l2_sq"),
+    "ista": ("none", "l1", "l2_sq", "group"),
     "svt": ("none", "nuclear", "l2_sq"),
-    "projected": ("none", "l1", "l2_sq", "nuclear"),
+    "projected": ("none", "l1", "l2_sq", "nuclear", "group"),
+    "basis_pursuit": ("none",),
 }
 """Solver of linear models to the penalties that it is written for."""
+
+GROUPED = ("groups of a vector need a size, e.g. 4; those of a network are rows of its weights "
+           "and have none. Set or remove it.")  # fmt: skip
 
 CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint(("task.n", "task.s"), lambda n, s: s <= n,
                "a vector has at most n nonzeros. Lower task.s or raise task.n."),
+    Constraint(("task.n", "task.s", "task.group_size"),
+               lambda n, s, size: n % size == 0 and s % size == 0,
+               "groups are filled whole. Choose a task.group_size that divides n and s."),
+    Constraint(("task.design", "task.rng"),
+               lambda design, rng: design == "gaussian" or rng == "torch",
+               "the published instances are Gaussian. Set task.rng: torch."),
+    Constraint(("task.group_size", "task.rng"), lambda size, rng: size == 1 or rng == "torch",
+               "the published instances have no groups. Set task.rng: torch."),
     Constraint(("task.n1", "task.n2", "task.rank"), lambda n1, n2, rank: rank <= min(n1, n2),
                "a matrix has at most rank min(n1, n2). Lower task.rank."),
     Constraint(("task.name", "task.n1", "task.n2", "task.N"),
@@ -57,21 +76,37 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint(("task.name", "regularizer.terms.nuclear.strength"),
                lambda task, strength: task not in SPARSE or strength is None,
                "a vector has no nuclear norm. Remove this term."),
+    Constraint(("task.name", "regularizer.terms.group.strength"),
+               lambda task, strength: task not in MATRIX or strength is None,
+               "groups are those of vectors and networks. Remove this term."),
     Constraint(tuple(f"regularizer.terms.{t}.strength" for t in Terms.model_fields),
                lambda *strengths: any(s is not None for s in strengths),
                "a sum needs a term. Set one of them, or regularizer.name: none."),
     Constraint(("model.depth", "model.sign_free", "optimizer.name"),
                lambda depth, free, name: _linear_solver(name, depth, free),
-               "ista and projected need a linear model. "
+               "ista, projected and basis_pursuit need a linear model. "
                "Set model.depth: 1 and model.sign_free: false, or optimizer.name: gd."),
+    Constraint(("model.name", "optimizer.name"),
+               lambda model, solver: model != "diagonal" or solver not in VECTOR_SOLVERS,
+               "ista, projected and basis_pursuit need a linear model. "
+               "Set model.name: product, or optimizer.name: gd."),
     Constraint(("model.name", "optimizer.name"),
                lambda model, solver: model != "factorised" or solver not in SOLVES,
                "svt and projected need a linear model. "
                "Set model.name: matrix, or optimizer.name: gd."),
     Constraint(("optimizer.name", "regularizer.name"),
                lambda solver, penalty: solver == "svt" or penalty in SOLVES.get(solver, (penalty,)),
-               "ista and projected are written for the penalties none, l1 and l2_sq, and projected "
-               "for nuclear. Choose one of them, or optimizer.name: gd."),
+               "ista and projected are written for the penalties none, l1, l2_sq and group, "
+               "projected for nuclear, basis_pursuit for none. Choose one of them, or "
+               "optimizer.name: gd."),
+    Constraint(("optimizer.name", "task.snr", "task.n", "task.N"),
+               lambda solver, snr, n, N: solver != "basis_pursuit" or snr is None or n >= N,
+               "more measurements with noise than unknowns have no exact solution. "
+               "Lower task.N, or remove task.snr."),
+    Constraint(("task.name", "regularizer.size"), _grouped, GROUPED),
+    Constraint(("task.name", "regularizer.terms.group.strength", "regularizer.terms.group.size"),
+               lambda task, strength, size: _grouped(task, size) if strength is not None
+               else size is None, GROUPED),
     Constraint(("optimizer.name", "regularizer.name"),
                lambda solver, penalty: solver != "svt" or penalty in SOLVES["svt"],
                "svt is written for the penalties none, nuclear and l2_sq. "

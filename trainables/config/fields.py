@@ -17,11 +17,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 SPARSE = ("sparse_recovery",)
 MODULAR = ("modular_arithmetic",)
+DENSE = ("teacher_student",)
+NETWORKS = MODULAR + DENSE
 COMPLETION = ("matrix_completion",)
 SENSING = ("matrix_sensing",)
 MATRIX = COMPLETION + SENSING
 LINEAR = SPARSE + MATRIX
-"""Tasks of linear measurements, all of which are used at every step."""
+"""Tasks of linear measurements, all of which are used at every step.
+
+`DENSE` are tasks of fully connected networks, `NETWORKS` those of any network.
+"""
 
 
 def share(fraction: float, whole: int) -> int:

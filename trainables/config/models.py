@@ -3,6 +3,7 @@
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
     [B25] Boursier et al., 2025. arXiv 2505.20172
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import MATRIX, MODULAR, SPARSE, Count, Positive, by_name
+from trainables.config.fields import DENSE, MATRIX, MODULAR, SPARSE, Count, Positive, by_name
 
 
 class Product(Section):
@@ -31,6 +32,23 @@ class Product(Section):
     depth: Annotated[int, Field(ge=1, le=8)] = 1
     sign_free: bool = False
     init_scale: Annotated[Positive, BATCHED] = 1e-6
+
+
+class Diagonal(Section):
+    """a = w_1 * ... * w_L elementwise; L = 2 is the diagonal linear network ([B25] App. D.2).
+
+    Unlike the factors of `product`, these start apart and stay so.
+
+    Attributes:
+        depth: L, the number of factors.
+        init_scale: Every entry of every factor starts as N(0, init_scale^2).
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+
+    name: Literal["diagonal"] = "diagonal"
+    depth: Annotated[int, Field(ge=2, le=8)] = 2
+    init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
 class MLP(Section):
@@ -84,6 +102,29 @@ class Factorised(Section):
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
-Model = Product | MLP | Matrix | Factorised
+class Dense(Section):
+    """A fully connected network: `depth` hidden layers of `width`, then a linear one.
+
+    Weights and biases start as U(+-1/sqrt(fan_in)), torch's default, times init_scale.
+
+    Attributes:
+        width: Width of the hidden layers.
+        depth: Number of hidden layers.
+        activation: Of the hidden layers.
+        bias: Whether layers have biases.
+        init_scale: Multiplies the initial value of every weight and bias: alpha of [L23].
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": DENSE}
+
+    name: Literal["dense"] = "dense"
+    width: Count = 100
+    depth: Annotated[int, Field(ge=0, le=8)] = 2
+    activation: Literal["relu", "tanh"] = "relu"
+    bias: bool = True
+    init_scale: Annotated[Positive, BATCHED] = 1.0
+
+
+Model = Product | Diagonal | MLP | Matrix | Factorised | Dense
 
 MODELS = by_name(Model)

@@ -2,6 +2,7 @@
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
 """
 
 from __future__ import annotations
@@ -49,19 +50,33 @@ class Projected(Section):
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
+class BasisPursuit(Section):
+    """One step goes to a solution of X a = y of least l1 norm ([N25] Figs 19, 20)."""
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
+
+    name: Literal["basis_pursuit"] = "basis_pursuit"
+
+
 class _Stochastic(Section):
     lr: Annotated[Positive, BATCHED] = 1e-2
     weight_decay: Annotated[NonNegative, BATCHED] = 0.0
     batch: Count | None = None
+    constant_norm: bool = False
 
 
 class Sgd(_Stochastic):
     """Stochastic gradient descent; `batch` null takes the full batch.
 
     Its weight decay is coupled, as in torch.optim: the penalty `l2_sq` by another name.
+
+    Attributes:
+        momentum: m of Polyak's heavy ball, v <- m v + g, w <- w - lr v, as torch.optim.SGD.
+        constant_norm: Scale all weights back to their initial norm after every step ([L23] 2).
     """
 
     name: Literal["sgd"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Adam(_Stochastic):
@@ -79,6 +94,6 @@ class AdamW(Adam):
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
 
 
-Optimizer = GradientDescent | Ista | Svt | Projected | Sgd | Adam | AdamW
+Optimizer = GradientDescent | Ista | Svt | Projected | BasisPursuit | Sgd | Adam | AdamW
 
 OPTIMIZERS = by_name(Optimizer)

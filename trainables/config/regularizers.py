@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import MATRIX, MODULAR, NonNegative, by_name
+from trainables.config.fields import MATRIX, NETWORKS, SPARSE, Count, NonNegative, by_name
 
 
 class NoRegularizer(Section):
@@ -47,10 +47,25 @@ class Nuclear(Section):
     Of the recovered matrix, whatever its factors; for networks summed over weight matrices.
     """
 
-    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR + MATRIX}
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": NETWORKS + MATRIX}
 
     name: Literal["nuclear"] = "nuclear"
     strength: Annotated[NonNegative, BATCHED]
+
+
+class Group(Section):
+    """strength * the sum of ||w_g|| over groups g of weights: group sparsity.
+
+    Attributes:
+        size: Of a recovered vector: groups are this many neighbours. Of networks: null, a group
+            is a row of a weight matrix.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE + NETWORKS}
+
+    name: Literal["group"] = "group"
+    strength: Annotated[NonNegative, BATCHED]
+    size: Count | None = None
 
 
 class Term(BaseModel):
@@ -58,6 +73,12 @@ class Term(BaseModel):
 
     model_config = Section.model_config
     strength: Annotated[NonNegative | None, BATCHED] = None
+
+
+class GroupTerm(Term):
+    """The term `group`, with its size."""
+
+    size: Count | None = None
 
 
 class Terms(BaseModel):
@@ -68,6 +89,7 @@ class Terms(BaseModel):
     l2_sq: Term = Term()
     l2_fro: Term = Term()
     nuclear: Term = Term()
+    group: GroupTerm = GroupTerm()
 
 
 class Sum(Section):
@@ -77,6 +99,6 @@ class Sum(Section):
     terms: Terms = Terms()
 
 
-Regularizer = NoRegularizer | L1 | L2Squared | L2Frobenius | Nuclear | Sum
+Regularizer = NoRegularizer | L1 | L2Squared | L2Frobenius | Nuclear | Group | Sum
 
 REGULARIZERS = by_name(Regularizer)

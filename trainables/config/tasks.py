@@ -2,6 +2,8 @@
 
 References:
     [N25] Notsawo et al., Grokking Beyond the Euclidean Norm, 2025. arXiv 2506.05718
+    [B25] Boursier et al., 2025. arXiv 2505.20172
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
     [P22] Power et al., Grokking, 2022. arXiv 2201.02177
 """
 
@@ -24,6 +26,10 @@ class SparseRecovery(Section):
         s: Nonzeros of a*, at random places.
         N: Measurements.
         signal: Law of the nonzeros, of variance 1/n: N(0, 1/n), or +-1/sqrt(n).
+        group_size: The nonzeros fill groups of this many neighbours, at random among the n /
+            group_size groups; 1: single places.
+        design: Law of the measurements, of variance 1/N: Gaussian, or the values at random points
+            of a trigonometric series whose coefficients a* holds ([B25] Fig. 4).
         snr: Signal-to-noise ratio of the measurements, as a ratio of powers; null: no noise.
         data_seed: Seeds data apart from the init; null: the trial's seed.
         rng: `numpy_legacy` draws as the published code does, and so reproduces its instances.
@@ -38,6 +44,8 @@ class SparseRecovery(Section):
     s: Annotated[Count, DRAWN] = 5
     N: Count = 30
     signal: Annotated[Literal["gaussian", "rademacher"], DRAWN] = "gaussian"
+    group_size: Annotated[Count, DRAWN] = 1
+    design: Annotated[Literal["gaussian", "fourier"], DRAWN] = "gaussian"
     snr: Annotated[Positive | None, DRAWN] = None
     data_seed: Annotated[Seed | None, DRAWN] = None
     rng: Literal["torch", "numpy_legacy"] = "torch"
@@ -118,6 +126,41 @@ class MatrixSensing(Section):
     data_seed: Annotated[Seed | None, DRAWN] = None
 
 
-Task = SparseRecovery | ModularArithmetic | MatrixCompletion | MatrixSensing
+class TeacherStudent(Section):
+    """Learn a random network of the student's kind from N of its values ([L23] 2).
+
+    x ~ N(0, I), y = teacher(x); the teacher has the default init of a `dense` network.
+
+    Attributes:
+        inputs: Length of x.
+        outputs: Length of y.
+        hidden: Width of the teacher's hidden layers.
+        depth: Number of the teacher's hidden layers.
+        activation: Of the teacher.
+        N: Train examples.
+        N_test: Test examples.
+        tolerance: An example is right if the mean over its outputs of the squared error is
+            below this.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "dense", "model.activation": "tanh", "optimizer.name": "adamw",
+        "dtype": "float32",
+    }  # fmt: skip
+
+    name: Literal["teacher_student"] = "teacher_student"
+    inputs: Count = 5
+    outputs: Count = 5
+    hidden: Count = 100
+    depth: Annotated[int, Field(ge=0, le=8)] = 2
+    activation: Literal["relu", "tanh"] = "tanh"
+    N: Count = 100
+    N_test: Count = 100
+    tolerance: Positive = 1e-3
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+Task = SparseRecovery | ModularArithmetic | MatrixCompletion | MatrixSensing | TeacherStudent
 
 TASKS = by_name(Task)
