@@ -26,6 +26,7 @@ LAZY = {
     "sweeper/cli/reading.py": r".*",
     "sweeper/cli/shell.py": r".*",
     "sweeper/cli/training.py": r".*",
+    "sweeper/cli/verifying.py": r".*",
     "trainables/grokking.py": r"__getattr__",
 }
 """File to the functions whose bodies may import: what keeps `sweeper --help` fast."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sweeper import __version__
-from sweeper.cli import reading, training
+from sweeper.cli import reading, training, verifying
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
@@ -46,6 +46,7 @@ app.command()(reading.fit)
 app.command()(training.search)
 app.command()(training.refine)
 app.command()(training.extend)
+app.command()(verifying.verify)
 app.command()(training.stop)
 app.command()(training.retry)
 app.command()(reading.schema)

@@ -1,0 +1,12 @@
+"""The papers' claims: what each says, the grids that test it, and how it is measured."""
+
+from __future__ import annotations
+
+from analysis.laws import sparse
+from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from analysis.laws.evidence import Evidence, UnmeasuredError
+
+__all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError", "Verdict"]
+
+LAWS: tuple[Claim, ...] = tuple(sorted((*sparse.LAWS,), key=lambda law: (law.number, law.id)))
+"""All of them, by their number."""

@@ -1,0 +1,100 @@
+"""The rows that a law is judged by: the views of its sweeps, opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.fit import Estimate, Fit, fit_law
+from analysis.law import Law
+from sweeper import sql
+from sweeper.errors import SweeperError
+
+Floats = NDArray[np.float64]
+
+QUANTILES = (0.025, 0.975)
+"""Ends of the intervals of `mean_of` and `median_of`: 95 %."""
+
+
+class UnmeasuredError(SweeperError):
+    """The rows don't hold what a law is measured by: the claim isn't reproduced."""
+
+
+class Evidence:
+    """Views of the sweeps of one law, by the names of their grids."""
+
+    def __init__(self, views: Mapping[str, sql.Connection]) -> None:
+        """Take open views; a method that isn't told a sweep reads the first."""
+        self._views = dict(views)
+
+    def rows(self, query: str, sweep: str | None = None) -> list[dict[str, Any]]:
+        """Return the rows of a query over trials, metrics, delays and cells.
+
+        Raises:
+            UnmeasuredError: There is none.
+        """
+        found: list[dict[str, Any]] = sql.query(self._of(sweep), query).to_pylist()
+        if not found:
+            raise UnmeasuredError("no trial of the grid has what the law is measured by")
+        return found
+
+    def columns(
+        self, query: str, sweep: str | None = None, *, nulls: Sequence[str] = ()
+    ) -> dict[str, NDArray[Any]]:
+        """Return the columns of a query as arrays; null is NaN in columns of `nulls`.
+
+        Raises:
+            UnmeasuredError: There is no row, or another column has a null: a step wasn't
+                reached, a metric isn't there.
+        """
+        found = self.rows(query, sweep)
+        for name in found[0].keys() - set(nulls):
+            missing = sum(row[name] is None for row in found)
+            if missing:
+                raise UnmeasuredError(f"{name} is missing in {missing} of {len(found)} rows")
+        return {
+            name: np.array([np.nan if row[name] is None else row[name] for row in found])
+            for name in found[0]
+        }
+
+    def fit(
+        self, law: str, sweep: str | None = None, *, where: str | None = None, by: str | None = None
+    ) -> Fit:
+        """Return a power law fitted to the sweep, as `sweeper fit` does it."""
+        return fit_law(self._of(sweep), Law.parse(law), where=where, by=by)
+
+    def views(self) -> Iterable[tuple[str, sql.Connection]]:
+        """Return the sweeps with their views."""
+        return self._views.items()
+
+    def _of(self, sweep: str | None) -> sql.Connection:
+        return self._views[next(iter(self._views)) if sweep is None else sweep]
+
+
+def median_of(values: Iterable[float], claimed: float | None = None, *, seed: int = 0) -> Estimate:
+    """Return the median of `values`, one a seed, with its 95 % bootstrap interval."""
+    data = np.asarray(list(values), dtype=np.float64)
+    if not data.size or np.isnan(data).any():
+        raise UnmeasuredError(f"{int(np.isnan(data).sum())} of {data.size} values are missing")
+    draws = np.random.default_rng(seed).integers(data.size, size=(1000, data.size))
+    low, high = np.quantile(np.median(data[draws], axis=1), QUANTILES)
+    return Estimate(claimed, float(np.median(data)), float(low), float(high))
+
+
+def said(estimate: Estimate, digits: int = 3) -> str:
+    """Return a number with its interval, e.g. ``-0.998 (-1.000 to -0.996)``."""
+    if estimate.value is None:
+        return "-"
+    text = f"{estimate.value:.{digits}g}"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} ({estimate.low:.{digits}g} to {estimate.high:.{digits}g})"
+
+
+def span(values: Iterable[float], digits: int = 3) -> str:
+    """Return the range of `values`, e.g. ``0.61 to 1.73``."""
+    data = [float(v) for v in values]
+    return f"{min(data):.{digits}g} to {max(data):.{digits}g}"

@@ -1,0 +1,71 @@
+"""What a law's figure shows, as data: panels of points, lines, bars. `analysis.plot` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+Values = Sequence[float] | NDArray[Any]
+
+Kind = Literal["points", "bounds", "line", "dashed", "step", "bars", "band"]
+"""How a series is drawn: discs, open triangles that point up (values known to be exceeded), a
+line, a dashed line, a staircase, bars, or an area between `low` and `high`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Some values of one kind.
+
+    Attributes:
+        x: Where they stand; for bars in a panel with `names` their places 0, 1, ...
+        y: The values; of a band, its middle, which isn't drawn.
+        kind: How they are drawn.
+        label: What the legend calls them; None for what it leaves out.
+        low: Lower ends of their intervals.
+        high: Upper ends.
+        colour: Number of the colour, so that what belongs together looks alike; None for ink,
+            the colour of claims.
+    """
+
+    x: Values
+    y: Values
+    kind: Kind = "points"
+    label: str | None = None
+    low: Values | None = None
+    high: Values | None = None
+    colour: int | None = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One pair of axes.
+
+    Attributes:
+        x: Label of the horizontal axis, with its unit.
+        y: Label of the vertical axis, with its unit.
+        series: What it shows; later ones lie on top.
+        log_x: Whether x is logarithmic.
+        log_y: Whether y is logarithmic.
+        names: Names of the places 0, 1, ... on x, for bars and other things without a number.
+        title: Said above; empty for nothing.
+        level: Heights at which a thin line crosses the whole panel, e.g. a claimed value.
+    """
+
+    x: str
+    y: str
+    series: Sequence[Series]
+    log_x: bool = False
+    log_y: bool = False
+    names: Sequence[str] = ()
+    title: str = ""
+    level: Sequence[float] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure of one law: panels from left to right, with one legend for all."""
+
+    panels: Sequence[Panel]

@@ -1,0 +1,140 @@
+"""The command that verifies the papers' claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sweeper.cli.shell import (
+    Address,
+    Inline,
+    JsonOption,
+    MaxConcurrent,
+    Quiet,
+    Stopper,
+    StoreOption,
+    out,
+    readable_errors,
+    runner,
+)
+
+if TYPE_CHECKING:
+    from analysis.laws import Claim
+    from sweeper.verify import Training
+
+Laws = Annotated[
+    list[str] | None, typer.Argument(metavar="[LAW]...", help="Ids or numbers; none: all.")
+]
+
+
+class _Stopper(Stopper):
+    """Drains all launches of a verification at once."""
+
+    training: Training | None = None
+
+    def ask(self) -> None:
+        if self.training is not None:
+            self.training.stop()
+
+
+def verify(
+    laws: Laws = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Cut grids, and by default only laws that are quick.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page here, its figures beside it.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Only list the laws.")] = False,
+    address: Address = "local",
+    store: StoreOption = "sweeps",
+    max_concurrent: MaxConcurrent = None,
+    inline: Inline = False,
+    as_json: JsonOption = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure the papers' laws, and say which of their claims hold."""
+    from sweeper import verify as verifying
+
+    with readable_errors():
+        chosen = verifying.choose(laws or [], quick=quick and not listed)
+        if listed:
+            _list(chosen, as_json=as_json)
+            return
+        code = _verify(
+            chosen, quick=quick, report=report, store=store, as_json=as_json, quiet=quiet,
+            inline=inline, address=address, max_concurrent=max_concurrent,
+        )  # fmt: skip
+    raise typer.Exit(code)
+
+
+def _verify(
+    laws: list[Claim], *, quick: bool, report: Path | None, store: str, as_json: bool, quiet: bool,
+    inline: bool, address: str, max_concurrent: int | None,
+) -> int:  # fmt: skip
+    """Train, measure, print and write the page; return the exit code."""
+    import time
+
+    from sweeper import progress, reproduction
+    from sweeper import verify as verifying
+
+    begun = time.monotonic()
+    folder = reproduction.prepare(report) if report is not None else None
+    grids = list(verifying.grids_of(laws, quick=quick).values())
+    stopper = _Stopper()
+
+    def started(training: Training) -> None:
+        stopper.training = training
+        stopper.arm(training.launched[0])
+        if not (as_json or quiet):
+            known = training.trials - training.new
+            out.print(
+                f"{len(laws)} laws, {len(grids)} sweeps: {training.trials} trials: {known} done, "
+                f"{training.new} new; {len(training.tasks)} packs on {here.workers} CPUs",
+                markup=False,
+            )
+
+    with (
+        progress.display(out, as_json=False, quiet=as_json or quiet) as show,
+        runner(grids[0], address, inline, max_concurrent, rounds=True) as here,
+    ):
+        complete = verifying.train(grids, store, here, started=started, show=show)
+    if not complete:
+        if not (as_json or quiet):
+            out.print("stopped early: verify again to go on", markup=False)
+        return 128 + stopper.signal if stopper.signal else verifying.WORK_LEFT
+    verified = []
+    for one in verifying.measure(laws, store, quick=quick, figures=folder):
+        verified.append(one)
+        if as_json:
+            progress.emit(**one.as_dict())
+    if not as_json:
+        out.print(reproduction.verdict_table(verified))
+    if report is not None:
+        reproduction.write(verified, report, wall_s=time.monotonic() - begun)
+        if not (as_json or quiet):
+            out.print(str(report), markup=False)
+    return verifying.exit_code(verified, complete=True)
+
+
+def _list(laws: list[Claim], *, as_json: bool) -> None:
+    from rich.table import Table
+
+    from sweeper import progress
+
+    if as_json:
+        for law in laws:
+            progress.emit(
+                id=law.id, law=law.number, title=law.title, claim=law.claim, source=law.source,
+                quick=law.quick, expected=str(law.expected),
+            )  # fmt: skip
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("law", "id", "title", "quick", "expected"):
+        table.add_column(heading, justify="right" if heading == "law" else "left")
+    for law in laws:
+        table.add_row(str(law.number), law.id, law.title, "yes" if law.quick else "",
+                      str(law.expected))  # fmt: skip
+    out.print(table)
