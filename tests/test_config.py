@@ -94,7 +94,7 @@ def test_a_name_follows_from_the_fields_that_are_given() -> None:
     values = values_of({"task.name": "sparse_recovery", "selection.tau": 0.5})
     assert values["selection.name"] == "coherent"
     assert problems({"task.name": "sparse_recovery", "regularizer.strength": 0.1}) == [
-        "regularizer.name is missing. Choose one of: l1, l2_sq, l2_fro."
+        "regularizer.name is missing. Choose one of: l1, l2_sq, l2_fro, group."
     ]
 
 

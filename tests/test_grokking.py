@@ -32,6 +32,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sign-free 4 odd": SPARSE | {"model.sign_free": True, "model.depth": 4, "task.n": 21},
     "ista": SPARSE | {"optimizer.name": "ista", "regularizer.name": "l1"},
     "projected": SPARSE | {"optimizer.name": "projected", "regularizer.name": "l1"},
+    "basis pursuit": SPARSE | {"optimizer.name": "basis_pursuit"},
+    "sparse group": SPARSE | {"regularizer.name": "group", "regularizer.size": 3},
+    "ista group": SPARSE | {"optimizer.name": "ista", "regularizer.name": "group",
+                            "regularizer.size": 4},
+    "diagonal": SPARSE | {"model.name": "diagonal", "regularizer.name": "l2_sq"},
+    "diagonal 3 odd": SPARSE | {"model.name": "diagonal", "model.depth": 3, "task.n": 21,
+                                "regularizer.name": "l1"},
+    "diagonal adam": SPARSE | {"model.name": "diagonal", "optimizer.name": "adam",
+                               "task.design": "fourier"},
     "sparse adamw": SPARSE | {"optimizer.name": "adamw", "regularizer.name": "l2_fro"},
     "sparse sgd": SPARSE | {"optimizer.name": "sgd"},
     "sparse noise": SPARSE | {"task.snr": 100.0, "selection.name": "coherent"},
@@ -72,7 +81,10 @@ def company(family: str, count: int = 64) -> list[Trial]:
     given = FAMILIES[family]
     found = []
     for i in range(count):
-        more: dict[str, Any] = {"optimizer.lr": 0.02 + 0.001 * i}
+        more: dict[str, Any] = {}
+        exact = given.get("optimizer.name") == "basis_pursuit"  # it has no rate
+        if not exact:
+            more["optimizer.lr"] = 0.02 + 0.001 * i
         more["model.init_scale"] = given.get("model.init_scale", 0.5) * (1 + i % 5 / 10)
         if given.get("regularizer.name", "sum") != "sum":
             more["regularizer.strength"] = 1e-3 * (i % 4)
@@ -86,7 +98,7 @@ def company(family: str, count: int = 64) -> list[Trial]:
             more["task.rank"] = 2
         if given.get("optimizer.name") in ("adamw", "adam", "sgd"):
             more["optimizer.weight_decay"] = i % 3 / 10
-        found.append(trial(given | more, seed=i % 6))
+        found.append(trial(given | more, seed=i // 5 if exact else i % 6))
     assert len({t.id for t in found}) == count
     assert len({static_key(GrokkingConfig, t.values) for t in found}) == 1
     return found

@@ -90,7 +90,7 @@ def test_own_instances_follow_their_law() -> None:
 
 def objective(given: dict[str, Any], factors: list[Tensor], X: Tensor, y: Tensor) -> Tensor:
     """Return the loss and penalty of one trial, as the papers write them."""
-    depth = given.get("model.depth", 1)
+    depth = given.get("model.depth", len(factors))
     if given.get("model.sign_free"):
         a = factors[0] ** depth - factors[1] ** depth
     else:
@@ -100,8 +100,10 @@ def objective(given: dict[str, Any], factors: list[Tensor], X: Tensor, y: Tensor
     terms = {name: given.get("regularizer.strength", 0.0)}
     if name == "sum":
         terms = {t: given.get(f"regularizer.terms.{t}.strength", 0.0)
-                 for t in ("l1", "l2_sq", "l2_fro")}  # fmt: skip
+                 for t in ("l1", "l2_sq", "l2_fro", "group")}  # fmt: skip
     total = total + terms.get("l1", 0.0) * a.abs().sum()
+    size = given.get("regularizer.size") or given.get("regularizer.terms.group.size", 1)
+    total = total + terms.get("group", 0.0) * sum(part.norm() for part in a.split(size))
     for f in factors:
         total = total + terms.get("l2_sq", 0.0) / 2 * f.square().sum()
         total = total + terms.get("l2_fro", 0.0) * f.norm()
@@ -115,6 +117,9 @@ PENALTIES: list[dict[str, Any]] = [
     {"regularizer.name": "l2_fro", "regularizer.strength": 0.3},
     {"regularizer.name": "sum", "regularizer.terms.l1.strength": 0.2,
      "regularizer.terms.l2_sq.strength": 0.3, "regularizer.terms.l2_fro.strength": 0.4},
+    {"regularizer.name": "group", "regularizer.strength": 0.3, "regularizer.size": 3},
+    {"regularizer.name": "sum", "regularizer.terms.l1.strength": 0.2,
+     "regularizer.terms.group.strength": 0.3, "regularizer.terms.group.size": 5},
 ]  # fmt: skip
 
 
@@ -170,6 +175,7 @@ def test_metrics_are_those_of_the_docstring() -> None:
         "ls_linf": (torch.linalg.lstsq(one.X, one.y, driver="gelsd").solution - one.signal)
         .abs().max(),
         "null_floor": (one.signal - P @ one.signal).norm() / one.signal.norm(),
+        "coherence": max(row.abs().max() / row.norm() for row in one.X),
     }  # fmt: skip
     assert found == pytest.approx({k: float(v) for k, v in expected.items()}, rel=1e-9)
 
@@ -202,17 +208,20 @@ def test_ista_with_l2_ends_at_the_ridge_solution() -> None:
     torch.testing.assert_close(block.weights.each[0].value[0, 0, :10], ridge)
 
 
-@pytest.mark.parametrize("penalty", ["l1", "l2_sq"])
+@pytest.mark.parametrize("penalty", ["l1", "l2_sq", "group"])
 def test_projected_steps_stay_on_the_solutions_of_the_measurements(penalty: str) -> None:
     given = SPARSE | {"optimizer.name": "projected", "regularizer.name": penalty,
                       "regularizer.strength": 0.1, "model.init_scale": 1.0}  # fmt: skip
+    if penalty == "group":
+        given["regularizer.size"] = 4
     block, one = block_of(given), instance_of(trial(given))
     norms = []
     for taken in range(200):
         block.step(taken)
         a = block.weights.each[0].value[0, 0, :20]
         assert float((one.X @ a - one.y).abs().max()) < 1e-12
-        norms.append(float(a.abs().sum() if penalty == "l1" else a.norm()))
+        groups = {"l1": 1, "group": 4}.get(penalty, 20)
+        norms.append(sum(float(part.norm()) for part in a.split(groups)))
     assert norms[-1] < norms[0]
 
 
