@@ -38,14 +38,24 @@ def l2_fro(weight: Weight, strength: Tensor) -> None:
 
 
 def nuclear(weight: Weight, strength: Tensor) -> None:
-    """Add the (sub)gradient of strength * ||W||_*, the polar factor; 0 where W isn't finite."""
+    """Add the (sub)gradient of strength * ||W||_*, the polar factor; 0 where W isn't finite.
+
+    A bias is no matrix and has none.
+    """
+    if len(weight.shape) < 2:
+        return
     matrix, finite = decomposable(weight)
     U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
     weight.real(weight.grad).addcmul_(weight.real(U @ Vh), strength * finite)
 
 
 def group(weight: Weight, strength: Tensor) -> None:
-    """Add the (sub)gradient of strength * sum ||w_g|| over rows w_g; 0 where a row is 0."""
+    """Add the (sub)gradient of strength * sum ||w_g|| over rows w_g; 0 where a row is 0.
+
+    A bias is no row of a matrix and has none.
+    """
+    if len(weight.shape) < 2:
+        return
     weight.grad.addcmul_(directions(weight.value, weight.value.shape[-1]), strength)
 
 

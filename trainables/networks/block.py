@@ -129,7 +129,7 @@ class Network:
         N = targets.shape[1]
         sums: dict[str, Tensor] = {}
         activity = ACTIVITY[self._values["model.name"]](self._values)
-        size = max(64, EVALUATED // (activity * len(self._trials)))
+        size = max(64, EVALUATED // (activity * side_by_side(self._values)))  # whoever is there
         for start in range(0, N, size):
             part = slice(start, start + size)
             wanted = targets[:, part]
