@@ -13,13 +13,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.basis_pursuit import basis_pursuit
 from trainables.config import share
 from trainables.streams import stream
 
@@ -71,13 +69,6 @@ def instance(
         null_floor=float(unseen.norm() / a.norm()),
         coherence=float((X.abs().amax(dim=1) / X.norm(dim=1)).max()),
     )  # fmt: skip
-
-
-@lru_cache(maxsize=4096)
-def sparsest(**fields: Any) -> Tensor:
-    """Return the solution of least l1 norm of the instance of these fields, ``[n]``."""
-    one = instance(**fields)
-    return basis_pursuit(one.X, one.y)
 
 
 Drawn = tuple[Tensor, Tensor, Tensor]

@@ -25,28 +25,25 @@ from torch import Tensor
 
 from sweeper.packing import Pack, data_key
 from sweeper.trial import Trial
+from trainables.basis_pursuit import basis_pursuit
 from trainables.blocks import Block, Weights, padded
 from trainables.config import GrokkingConfig
 from trainables.optimizers import needs_moments, optimizer
 from trainables.products import Diagonal, factors, starts
 from trainables.regularizers import add_gradient, directions, group_norms, strengths
-from trainables.sparse_data import Instance, instance, sparsest
-
-
-def fields_of(trial: Trial) -> dict[str, Any]:
-    """Return the fields that the data of `trial` depend on."""
-    v: Any = trial.values
-    data_seed = v["task.data_seed"]
-    names = ("n", "s", "N", "signal", "snr", "rng", "group_size", "design")
-    return {
-        "seed": trial.seed if data_seed is None else data_seed,
-        "tau": v.get("selection.tau", 0.0), **{name: v[f"task.{name}"] for name in names},
-    }  # fmt: skip
+from trainables.sparse_data import Instance, instance
 
 
 def instance_of(trial: Trial) -> Instance:
     """Return the data of `trial`."""
-    return instance(**fields_of(trial))
+    v: Any = trial.values
+    data_seed = v["task.data_seed"]
+    return instance(
+        seed=trial.seed if data_seed is None else data_seed,
+        n=v["task.n"], s=v["task.s"], N=v["task.N"], signal=v["task.signal"], snr=v["task.snr"],
+        tau=v.get("selection.tau", 0.0), rng=v["task.rng"], group_size=v["task.group_size"],
+        design=v["task.design"],
+    )  # fmt: skip
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
@@ -75,10 +72,10 @@ class SparseRecovery:
         self._solver: str = values["optimizer.name"]
         self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
         self._lead = (len(groups), m)
-        self._chosen = [pack.trials[g[0]] for g in groups]
-        self._load_data([instance_of(trial) for trial in self._chosen])
+        data = [instance_of(pack.trials[g[0]]) for g in groups]
+        self._load_data(data)
         sparse = values["model.name"] == "diagonal" or self._solver == "basis_pursuit"
-        self._sparsest = self._solve() if sparse else None
+        self._sparsest = self._solve(data) if sparse else None
         D, n = len(groups), self._X.shape[2]
         bases = [starts(values, pack.trials[g[0]].seed) for g in groups]
         count = len(bases[0])
@@ -143,11 +140,11 @@ class SparseRecovery:
             )
         )
 
-    def _solve(self) -> Tensor:
-        """Return the sparsest solution of each data set, ``[D, n]``."""
+    def _solve(self, data: list[Instance]) -> Tensor:
+        """Return the solution of least l1 norm of each data set, ``[D, n]``."""
         found = torch.zeros_like(self._signal)
-        for i, trial in enumerate(self._chosen):
-            found[i, : trial.values["task.n"]] = sparsest(**fields_of(trial)).to(found)
+        for i, one in enumerate(data):
+            found[i, : len(one.signal)] = basis_pursuit(one.X, one.y)
         return found
 
     def step(self, taken: int) -> None:
@@ -210,9 +207,10 @@ class SparseRecovery:
         Beyond the common ones: `distance`, ||a - a*||; and the data set's constants `ls_linf`,
         ||a_LS - a*||_inf of the least-squares solution (law 2), and `null_floor`, the share of
         a* that X doesn't see, ||(I - X^+ X) a*|| / ||a*|| (law 11), and `coherence`
-        (`trainables.sparse_data`). Where the sparsest solution of X a = y is known (`diagonal`,
-        `basis_pursuit`): `l1_min`, its l1 norm. Of `diagonal`: `weights_l2`, the norm of all
-        factors; half of its square is at least `l1` at depth 2 (law 16).
+        (`trainables.sparse_data`). Where basis pursuit was solved (`diagonal`,
+        `basis_pursuit`): `l1_min`, the least l1 norm under X a = y. Of `diagonal`:
+        `weights_l2`, the norm of all factors; half of its square is at least `l1` at depth 2
+        (law 16).
         """
         a = self._factors.predict()
         residual = torch.baddbmm(self._minus_y, a, self._Xt)
