@@ -51,6 +51,8 @@ class GrokkingConfig(Config):
         "matrix_completion": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "teacher_student": {"metric": "acc", "train": 0.95, "test": 0.95},
         "matrix_sensing": {"metric": "error", "train": 1e-3, "test": 1e-3},
+        "digits": {"metric": "acc", "train": 0.95, "test": 0.8},
+        "mnist": {"metric": "acc", "train": 0.95, "test": 0.8},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
     }
     constraints: ClassVar[tuple[Constraint, ...]] = CONSTRAINTS

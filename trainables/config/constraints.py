@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sweeper.config import Constraint
 from trainables.config.fields import COMPLETION, LINEAR, MATRIX, SPARSE, share, table_size
+from trainables.config.images import CONSTRAINTS as IMAGES
 from trainables.config.regularizers import Terms
 
 
@@ -47,6 +48,7 @@ GROUPED = ("groups of a vector need a size, e.g. 4; those of a network are rows 
            "and have none. Set or remove it.")  # fmt: skip
 
 CONSTRAINTS: tuple[Constraint, ...] = (
+    *IMAGES,
     Constraint(("task.n", "task.s"), lambda n, s: s <= n,
                "a vector has at most n nonzeros. Lower task.s or raise task.n."),
     Constraint(("task.n", "task.s", "task.group_size"),

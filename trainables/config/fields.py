@@ -17,7 +17,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 SPARSE = ("sparse_recovery",)
 MODULAR = ("modular_arithmetic",)
-DENSE = ("teacher_student",)
+IMAGES = ("digits", "mnist")
+DENSE = ("teacher_student", *IMAGES)
 NETWORKS = MODULAR + DENSE
 COMPLETION = ("matrix_completion",)
 SENSING = ("matrix_sensing",)

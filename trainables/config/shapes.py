@@ -11,13 +11,23 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
+from trainables.config.fields import IMAGES
+
 Values = Mapping[str, Any]
 Shape = tuple[int, ...]
 
 
+ENDS: dict[str, Callable[[Values], tuple[int, int]]] = {
+    "teacher_student": lambda v: (v["task.inputs"], v["task.outputs"]),
+    "digits": lambda _: (64, 10),
+    "mnist": lambda _: (784, 10),
+}
+"""Task name to how many numbers an example of it has, and how many outputs it wants."""
+
+
 def ends(values: Values) -> tuple[int, int]:
     """Return how many numbers an example of the task has, and how many outputs it wants."""
-    return values["task.inputs"], values["task.outputs"]
+    return ENDS[values["task.name"]](values)
 
 
 def dense(values: Values) -> list[Shape]:
@@ -49,6 +59,8 @@ ACTIVITY: dict[str, Callable[[Values], int]] = {
 
 EXAMPLES: dict[str, Callable[[Values], tuple[int, int]]] = {
     "teacher_student": lambda v: (v["task.N"], v["task.N_test"]),
+    "digits": lambda v: (v["task.N"], v["task.N_test"]),
+    "mnist": lambda v: (v["task.N"], v["task.N_test"]),
 }
 """Task name to the numbers of train and test examples."""
 
@@ -66,8 +78,9 @@ def step_numbers(values: Values) -> int:
 
 
 def data_numbers(values: Values) -> int:
-    """Return how many numbers the examples of one trial have."""
-    return sum(EXAMPLES[values["task.name"]](values)) * sum(ends(values))
+    """Return how many numbers the examples of one trial have; images only count where to look."""
+    numbers = 4 if values["task.name"] in IMAGES else sum(ends(values))
+    return sum(EXAMPLES[values["task.name"]](values)) * numbers
 
 
 CACHE = 1 << 20

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from sweeper.config import DRAWN, Scalar, Section
 from trainables.config.fields import Count, Positive, Seed, by_name
+from trainables.config.images import Digits, Mnist
 
 
 class SparseRecovery(Section):
@@ -161,6 +162,9 @@ class TeacherStudent(Section):
     data_seed: Annotated[Seed | None, DRAWN] = None
 
 
-Task = SparseRecovery | ModularArithmetic | MatrixCompletion | MatrixSensing | TeacherStudent
+Task = (
+    SparseRecovery | ModularArithmetic | MatrixCompletion | MatrixSensing | TeacherStudent
+    | Digits | Mnist
+)  # fmt: skip
 
 TASKS = by_name(Task)

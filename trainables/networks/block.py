@@ -18,7 +18,7 @@ from sweeper.packing import Pack
 from trainables.blocks import Block, Weights
 from trainables.config import GrokkingConfig
 from trainables.config.shapes import ACTIVITY, SHAPES, side_by_side
-from trainables.networks.examples import Data, Examples
+from trainables.networks.examples import Data, Examples, Gathered, Rows
 from trainables.networks.tables import ARCHITECTURES, PROBLEMS
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, decomposable, strengths
@@ -80,12 +80,14 @@ class Network:
     def _load(self, data: Sequence[Data]) -> None:
         """Stack the examples of the trials."""
 
-        def moved(tensors: Sequence[Tensor]) -> Tensor:
+        def moved(tensors: Sequence[Any]) -> Any:
+            if isinstance(tensors[0], Rows):
+                return Gathered(tensors, **self._move)
             stacked = torch.stack(list(tensors))
             return stacked.to(**self._move if stacked.is_floating_point() else
                               {"device": self._move["device"]})  # fmt: skip
 
-        def stacked(examples: Sequence[Examples]) -> tuple[list[Tensor], Tensor]:
+        def stacked(examples: Sequence[Examples]) -> tuple[list[Tensor | Gathered], Tensor]:
             inputs = [moved(parts) for parts in zip(*(e.inputs for e in examples), strict=True)]
             return inputs, moved([e.targets for e in examples])
 
@@ -94,7 +96,7 @@ class Network:
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
-        inputs, targets = self._train if self._batch is None else self._minibatch(taken)
+        inputs, targets = self._whole() if self._batch is None else self._minibatch(taken)
         with torch.enable_grad():
             values = [w.value.detach().requires_grad_() for w in self.weights.each]
             outputs = self._architecture.forward(values, inputs)
@@ -105,6 +107,10 @@ class Network:
         for penalty, strength in self._penalties.items():
             add_gradient(self.weights.each, penalty, strength)
         self._optimizer.step(taken)
+
+    def _whole(self) -> tuple[list[Tensor], Tensor]:
+        inputs, targets = self._train
+        return [x[:] for x in inputs], targets
 
     def _minibatch(self, taken: int) -> tuple[list[Tensor], Tensor]:
         """Return the examples of step `taken`: epochs are permutations keyed by the seed."""
@@ -123,7 +129,9 @@ class Network:
         rows = torch.arange(len(self._trials), device=targets.device)[:, None]
         return [x[rows, chosen] for x in inputs], targets[rows, chosen]
 
-    def _evaluate(self, side: str, examples: tuple[list[Tensor], Tensor]) -> dict[str, Tensor]:
+    def _evaluate(
+        self, side: str, examples: tuple[list[Tensor | Gathered], Tensor]
+    ) -> dict[str, Tensor]:
         """Return the loss, accuracy and relative error of each trial, ``[B]``."""
         inputs, targets = examples
         N = targets.shape[1]

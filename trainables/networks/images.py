@@ -1,0 +1,75 @@
+"""Classes of images of digits, from few of them.
+
+References:
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117, section 3 and Fig. 8
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from sweeper.errors import UsageError
+from sweeper.trial import Trial
+from trainables.networks.examples import Data, Examples, Rows
+from trainables.networks.losses import CLASSES, ONE_HOT, Loss
+from trainables.networks.pixels import pixels_of
+from trainables.streams import stream
+
+GRAYS = torch.linspace(-0.5, 0.5, 10, dtype=torch.float64)
+"""Class to the value of all its pixels in the clean representation ([L23] Fig. 8, its code)."""
+
+
+def data_of(trial: Trial) -> Data:
+    """Return the examples of `trial`: pixels from 0 to 1, and classes.
+
+    Raises:
+        UsageError: There are no such images, or fewer than the trial wants.
+    """
+    v: Any = trial.values
+    data_seed = v["task.data_seed"]
+    return _data(
+        trial.seed if data_seed is None else data_seed, v["task.name"], v.get("task.path"),
+        v["task.N"], v["task.N_test"], v["task.messiness"],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def _data(
+    seed: int, task: str, path: str | None, N: int, N_test: int, messiness: float
+) -> Data:  # fmt: skip
+    """Draw train and test examples without repetition.
+
+    They are the ends of one random order of a set that isn't split, or the beginnings of an order
+    of each part: trials of one seed with fewer images have a part of those of the others, and the
+    same tests.
+    """
+    pixels = pixels_of(task, path)
+    total = len(pixels.labels)
+    sizes = (total,) if pixels.train is None else (pixels.train, total - pixels.train)
+    wanted = (N + N_test,) if pixels.train is None else (N, N_test)
+    for name, size, want in zip(("train", "test"), sizes, wanted, strict=False):
+        if want > size:
+            kind = "" if pixels.train is None else f"{name} "
+            raise UsageError(
+                f"task.N = {N}, task.N_test = {N_test}: there are {size} {kind}images. "
+                "Lower one of them."
+            )
+    orders = [torch.randperm(size, generator=stream(seed, "images", size)) for size in sizes]
+    chosen = (orders[0][:N], orders[0][total - N_test :])
+    if pixels.train is not None:
+        chosen = (orders[0][:N], pixels.train + orders[1][:N_test])
+    found = []
+    for index in chosen:
+        labels = pixels.labels[index]
+        shift = None if messiness == 1 else (1 - messiness) * GRAYS[labels]
+        rows = Rows(pixels.images, index, messiness / pixels.largest, shift)
+        found.append(Examples((rows,), labels))
+    return Data(*found)
+
+
+def loss_of(values: Any) -> Loss:
+    """Return how outputs are judged: squares from one-hot classes, or cross-entropy."""
+    return ONE_HOT if values["task.loss"] == "mse" else CLASSES
