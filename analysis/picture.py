@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 Values = Sequence[float] | NDArray[Any]
@@ -69,3 +70,27 @@ class Picture:
     """A figure of one law: panels from left to right, with one legend for all."""
 
     panels: Sequence[Panel]
+
+
+def series_by(
+    rows: Mapping[str, NDArray[Any]], by: str, x: str, y: str, *, kind: Kind = "points",
+    label: str | None = None,
+) -> list[Series]:  # fmt: skip
+    """Return one series for each value of the column `by`, in the order of the values.
+
+    Args:
+        rows: Columns, each ``[n]``.
+        by: The column that tells them apart; its values choose the colours.
+        x: Column.
+        y: Column; places where it is NaN are left out.
+        kind: How they are drawn.
+        label: What the value stands for, e.g. ``seed``; None leaves them out of the legend, an
+            empty string names the value alone.
+    """
+    found = []
+    for colour, value in enumerate(np.unique(rows[by])):
+        mine = (rows[by] == value) & ~np.isnan(rows[y])
+        shown = f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+        said = None if label is None else f"{label} {shown}".strip()
+        found.append(Series(x=rows[x][mine], y=rows[y][mine], kind=kind, label=said, colour=colour))
+    return found

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from analysis.laws import sparse
+from analysis.laws import decay, matrices, measurements, modular, products, sparse
 from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
 from analysis.laws.evidence import Evidence, UnmeasuredError
 
 __all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError", "Verdict"]
 
-LAWS: tuple[Claim, ...] = tuple(sorted((*sparse.LAWS,), key=lambda law: (law.number, law.id)))
+FAMILIES = (sparse, measurements, products, matrices, decay, modular)
+
+LAWS: tuple[Claim, ...] = tuple(
+    sorted(
+        (law for family in FAMILIES for law in family.LAWS), key=lambda law: (law.number, law.id)
+    )
+)
 """All of them, by their number."""

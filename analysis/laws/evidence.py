@@ -98,3 +98,19 @@ def span(values: Iterable[float], digits: int = 3) -> str:
     """Return the range of `values`, e.g. ``0.61 to 1.73``."""
     data = [float(v) for v in values]
     return f"{min(data):.{digits}g} to {max(data):.{digits}g}"
+
+
+def near(values: Iterable[float], claimed: float, off: float) -> bool:
+    """Return whether every one of `values` is within `off` of `claimed`."""
+    return all(abs(v - claimed) <= off for v in values)
+
+
+def slope(x: Floats, y: Floats) -> float:
+    """Return the least-squares slope of ln y over ln x."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def middle(values: Iterable[float]) -> tuple[float, float, float]:
+    """Return median, least and largest of `values`, as `Estimate` takes them."""
+    data = np.asarray(list(values), dtype=np.float64)
+    return float(np.median(data)), float(data.min()), float(data.max())
