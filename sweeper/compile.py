@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from sweeper import checks, search_checks
+from sweeper import checks, own, search_checks
 from sweeper.axes import RawAxis, count, raw_axes
 from sweeper.config import Config, Scalar, chosen_leaves
 from sweeper.document import Document, Path_, arrange
@@ -52,7 +52,15 @@ def read_grid(document: Document, load: Callable[[str], type[Config]], text: str
     except UsageError as error:
         place = document.place("trainable")
         raise ConfigError(arrange([*problems, (place, str(error))])) from None
-    return _compile(document, file, config, text, refusals)
+    names = list(own.named(config, document.value))
+    for (part, name), path in names:
+        try:
+            own.choice(config, part, name)
+        except UsageError as error:
+            problems.append((document.place(*path), str(error)))
+    if len(problems) > len(refusals):
+        raise ConfigError(arrange(problems))
+    return _compile(document, file, own.extended(config, [n for n, _ in names]), text, refusals)
 
 
 def compile_grid(document: Document, file: GridFile, config: type[Config], text: str = "") -> Grid:
@@ -93,6 +101,7 @@ def _compile(
     if rules is not None:
         checks.constraints(report, slabs, rules)
     checks.criteria(report, slabs, search.leads)
+    checks.requested(report)
     if report.problems:
         raise ConfigError(arrange(report.problems))
     return Grid(

@@ -54,9 +54,13 @@ class Section(BaseModel):
 
     Attributes:
         fits: Part name to the names of that part this choice goes with; an absent part
-            means any.
+            means any. "own" are all choices by import path.
         defaults: Only on a task: defaults of other paths that depend on the task. They
             never change, since a field equal to its default is left out of the identity.
+        like: Name of the choice of the same part whose place this one can take: what goes with
+            that goes with this.
+        criterion: Only on a task: the fields of its default criterion, where the config's
+            `criteria` doesn't say.
         neutral: What makes this choice one of no effect: path to value. A cell with these
             values in place of its own is what its amplification is relative to.
     """
@@ -65,6 +69,8 @@ class Section(BaseModel):
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Scalar]] = {}
     neutral: ClassVar[Mapping[str, Scalar]] = {}
+    like: ClassVar[str | None] = None
+    criterion: ClassVar[Mapping[str, Any] | None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +143,24 @@ class Config(BaseModel):
     Class attributes:
         parts: Part to (name to Section), in the order in which names are chosen; the first
             part may set defaults of the others.
+        bases: Part to the class that a user's own choice for it subclasses (`sweeper.own`).
         names: Part to its default name, where the first part's choice doesn't say.
         constraints: Conditions between fields.
         criteria: Name of the first part's choice to the fields of its default criterion.
         metrics: Metrics that tasks add to those of `sweeper.schema`: `M` stands for the columns
             ``train_M`` and ``test_M``.
+        on_request: Dear metrics that are logged only where `log.metrics` of the grid file names
+            them: name to what it means, in one line with the columns that it adds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     parts: ClassVar[Mapping[str, Mapping[str, type[Section]]]] = {}
+    bases: ClassVar[Mapping[str, type[Section]]] = {}
     names: ClassVar[Mapping[str, str]] = {}
     constraints: ClassVar[tuple[Constraint, ...]] = ()
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     metrics: ClassVar[tuple[str, ...]] = ()
+    on_request: ClassVar[Mapping[str, str]] = {}
 
 
 def _normal(value: Any) -> Any:

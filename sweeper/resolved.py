@@ -82,6 +82,14 @@ class _Resolver:
     def problem(self, path: str, message: str) -> None:
         self.out.problems.append((path, message))
 
+    def fits(self, section: type[Section]) -> bool:
+        """Return whether a section goes with what is chosen."""
+        return all(
+            _fits_in(self.config, section, part, self.chosen[part])
+            for part in section.fits
+            if part in self.chosen
+        )
+
     def hidden(self, path: str) -> bool:
         return path in self.unknown or path.split(".")[0] in self.unknown
 
@@ -89,7 +97,7 @@ class _Resolver:
         """Return the name of `part`, or None with a problem, or None where it can't be known."""
         choices = self.config.parts[part]
         path = f"{part}.name"
-        fitting = [n for n, section in choices.items() if _fits(section, self.chosen)]
+        fitting = [n for n, section in choices.items() if self.fits(section)]
         if path in self.given:
             return self.named(part, self.given[path], fitting)
         lead = next(iter(self.config.parts))
@@ -118,7 +126,7 @@ class _Resolver:
             other = next(
                 p
                 for p in section.fits
-                if p in self.chosen and not _fits_in(section, p, self.chosen)
+                if p in self.chosen and not _fits_in(self.config, section, p, self.chosen[p])
             )
             self.problem(
                 path,
@@ -159,12 +167,11 @@ class _Resolver:
                 self.out.dropped.append(path)
 
 
-def _fits(section: type[Section], chosen: Mapping[str, str]) -> bool:
-    return all(_fits_in(section, part, chosen) for part in section.fits if part in chosen)
-
-
-def _fits_in(section: type[Section], part: str, chosen: Mapping[str, str]) -> bool:
-    return chosen[part] in section.fits[part]
+def _fits_in(config: type[Config], section: type[Section], part: str, name: str) -> bool:
+    """Return whether a section goes with the choice `name` of `part`."""
+    like = getattr(config.parts[part].get(name), "like", None)
+    names = (name, like, "own" if ":" in name else None)
+    return any(n in section.fits[part] for n in names)
 
 
 def unknown_path(config: type[Config], path: str) -> str:
@@ -189,7 +196,10 @@ def inapplicable(config: type[Config], path: str, chosen: Mapping[str, Set[str]]
         name
         for name, section in config.parts.get(part, {}).items()
         if path in leaves(section, f"{part}.")
-        and all(chosen.get(p, set()) & set(names) for p, names in section.fits.items())
+        and all(
+            any(_fits_in(config, section, p, n) for n in chosen.get(p, set()) if n)
+            for p in section.fits
+        )
     ]
     lead = next(iter(config.parts))
     tasks = " or ".join(map(repr, sorted(chosen.get(lead, set()))))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from traceback import extract_tb
 from typing import Any, Protocol, cast
 
 from sweeper.checkpoint import Checkpoints
@@ -11,6 +10,7 @@ from sweeper.config import Config as AnyConfig
 from sweeper.errors import UsageError
 from sweeper.packing import Pack
 from sweeper.sink import Sink
+from sweeper.words import told
 
 OFFERS = ("Config", "memory_bytes", "useful_size", "device", "probe", "train")
 """What a trainable has to offer."""
@@ -63,21 +63,9 @@ def load(name: str) -> Trainable:
             "PYTHONPATH."
         ) from error
     except (Exception, SystemExit) as error:  # whatever its code does
-        raise UsageError(f"trainable {name!r} can't be imported: {_told(error)}.") from error
+        raise UsageError(f"trainable {name!r} can't be imported: {told(error)}.") from error
     offered = {*vars(module), *getattr(module, "__all__", ())}  # some are loaded on first use
     missing = [name for name in OFFERS if name not in offered]
     if missing:
         raise UsageError(f"trainable {name!r} lacks {', '.join(missing)}: see sweeper.trainable.")
     return cast("Trainable", module)
-
-
-def _told(error: BaseException) -> str:
-    """Return the kind of an error, its message, and where it was raised."""
-    message, place = str(error), ""
-    if isinstance(error, SyntaxError):
-        message, place = error.msg, f"{error.filename}:{error.lineno}" if error.filename else ""
-    else:
-        frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-        place = f"{frames[-1].filename}:{frames[-1].lineno}"
-    text = ": ".join(part for part in (type(error).__name__, " ".join(message.split())) if part)
-    return f"{text} ({place})" if place else text

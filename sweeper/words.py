@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from traceback import extract_tb
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -76,3 +77,15 @@ def _length(kind: str, context: Mapping[str, Any]) -> str:
 def _number(value: Any) -> Any:
     """Return a bound without a needless ``.0``."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def told(error: BaseException) -> str:
+    """Return the kind of an error, its message, and where it was raised."""
+    message, place = str(error), ""
+    if isinstance(error, SyntaxError):
+        message, place = error.msg, f"{error.filename}:{error.lineno}" if error.filename else ""
+    else:
+        frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+        place = f"{frames[-1].filename}:{frames[-1].lineno}"
+    text = ": ".join(part for part in (type(error).__name__, " ".join(message.split())) if part)
+    return f"{text} ({place})" if place else text

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper import parts, trainable
+from sweeper import own, parts, trainable
 from sweeper.checkpoint import Checkpoints
 from sweeper.config import Config, chosen_leaves
 from sweeper.criterion import Criterion
@@ -231,6 +231,7 @@ def run_of(launch: Record, points_per_decade: int, device: str, threads: int) ->
         diverged=launch["stop"]["diverged"],
         device=device,
         threads=threads,
+        metrics=tuple(launch.get("metrics", ())),  # older records have none
     )
 
 
@@ -241,6 +242,9 @@ def _pack(
     done = set(ended_trials(ledger, [id_])["trial_id"].to_pylist())
     wanted = [i for i in rows["trial_id"].to_pylist() if i not in done]
     plan = parts.read(ledger.files, launch["plan"], filters=[("trial_id", "in", wanted)])
+    columns = [(part, f"{part}.name") for part in config.parts]
+    names = [(part, n) for part, c in columns for n in plan[c].unique().to_pylist() if n]
+    config = own.extended(config, names)
     by_id = {t.id: t for t in trials_of(config, plan)}
     trials = tuple(by_id[i] for i in wanted if i in by_id)
     if not trials:

@@ -144,7 +144,7 @@ def killed_and_resumed(make: Callable[[], Pack[GrokkingConfig]], kill_at: int) -
     left = tuple(t for t in whole.trials if t.id not in first.ends)
     saved = Saved(first.saved, tuple(t.id for t in left))
     second = Memory(start_from=[saved], rows=dict(first.rows), ends=dict(first.ends))
-    return run(Pack(whole.id, left, GrokkingConfig, whole.run), second)
+    return run(Pack(whole.id, left, whole.config_type, whole.run), second)
 
 
 def same(a: Memory, b: Memory, trials: Sequence[Trial]) -> None:

@@ -2,7 +2,8 @@
 
 `add_gradient` adds the (sub)gradient of the penalty to the weights' gradients; which tensors
 count as weights, and what l1 means for a recovered vector, is the system's business. The
-subgradient of |w| at 0 is 0.
+subgradient of |w| at 0 is 0. The penalty `sobolev` is none on weights: see
+`trainables.networks.sobolev`.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718, 1.1: l2 without a square root, the polar
@@ -15,10 +16,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.func import grad, vmap
 
 from sweeper.packing import Pack
 from trainables.blocks import Weight, padded
 from trainables.config import GrokkingConfig
+from trainables.config.own import Regularizer
+from trainables.config.regularizers import Terms
 
 
 def l1(weight: Weight, strength: Tensor) -> None:
@@ -92,28 +96,49 @@ GRADIENTS: dict[str, Callable[[Weight, Tensor], None]] = {
 }  # fmt: skip
 
 
-def strengths(pack: Pack[GrokkingConfig]) -> dict[str, list[float]]:
+Penalty = str | Regularizer
+"""A penalty by its name, or a user's own."""
+
+
+def strengths(pack: Pack[GrokkingConfig]) -> dict[Penalty, list[float]]:
     """Return penalty to the strengths of all trials of `pack`; what is 0 everywhere is left out.
 
     A weight decay that isn't decoupled is one more `l2_sq`.
     """
     values = pack.trials[0].values
     name = values["regularizer.name"]
-    found: dict[str, list[float]] = {}
+    found: dict[Penalty, list[float]] = {}
     if name == "sum":
-        for term in GRADIENTS:
+        for term in Terms.model_fields:
             column = pack.column(f"regularizer.terms.{term}.strength")
             found[term] = [strength or 0.0 for strength in column]
+    elif isinstance(own := pack.config.regularizer, Regularizer):
+        found[own] = pack.column("regularizer.strength")
     elif name != "none":
         found[str(name)] = pack.column("regularizer.strength")
     if "optimizer.weight_decay" in values and values["optimizer.name"] != "adamw":
         decays = pack.column("optimizer.weight_decay")
         before = found.get("l2_sq", [0.0] * len(decays))
         found["l2_sq"] = [a + b for a, b in zip(before, decays, strict=True)]
-    return {penalty: column for penalty, column in found.items() if any(column)}
+    logged = "sobolev" if name == "sobolev" else None  # it adds a column to the metrics
+    return {penalty: column for penalty, column in found.items()
+            if any(column) or penalty == logged}  # fmt: skip
 
 
-def add_gradient(weights: Sequence[Weight], penalty: str, strength: Tensor) -> None:
+def add_gradient(weights: Sequence[Weight], penalty: Penalty, strength: Tensor) -> None:
     """Add the gradient of `penalty` on every weight; `strength` as ``[*lead]``."""
+    if isinstance(penalty, Regularizer):
+        _add_own(weights, penalty, strength)
+        return
     for weight in weights:
         GRADIENTS[penalty](weight, weight.per_trial(strength))
+
+
+def _add_own(weights: Sequence[Weight], penalty: Regularizer, strength: Tensor) -> None:
+    """Add the gradient of a user's own penalty, written for one trial."""
+    lead = len(weights[0].lead)
+    values = [w.real(w.value).flatten(0, lead - 1) for w in weights]
+    gradients = vmap(grad(penalty.penalty))(values)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        real, each = weight.real(weight.grad), weight.per_trial(strength)
+        real.add_(torch.where(each > 0, each * gradient.reshape(real.shape), 0.0))

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config import Config, Constraint, Section
+from trainables.config import own
 from trainables.config.constraints import CONSTRAINTS
-from trainables.config.fields import share, table_size
+from trainables.config.fields import pairs, share, symbols, table_size
+from trainables.config.metrics import ON_REQUEST
 from trainables.config.models import MLP, MODELS, Diagonal, Factorised, Matrix, Model, Product
 from trainables.config.optimizers import OPTIMIZERS, Optimizer
 from trainables.config.regularizers import REGULARIZERS, Regularizer
@@ -31,7 +33,8 @@ from trainables.config.tasks import (
 
 __all__ = [
     "MLP", "OPERATIONS", "Diagonal", "Factorised", "GrokkingConfig", "Matrix", "MatrixCompletion",
-    "MatrixSensing", "ModularArithmetic", "Product", "SparseRecovery", "share", "table_size",
+    "MatrixSensing", "ModularArithmetic", "Product", "SparseRecovery", "pairs", "share", "symbols",
+    "table_size",
 ]  # fmt: skip
 
 
@@ -45,17 +48,21 @@ class GrokkingConfig(Config):
         "selection": SELECTIONS,
         "optimizer": OPTIMIZERS,
     }
+    bases: ClassVar[Mapping[str, type[Section]]] = own.BASES
     names: ClassVar[Mapping[str, str]] = {"regularizer": "none", "selection": "uniform"}
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "sparse_recovery": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "matrix_completion": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "teacher_student": {"metric": "acc", "train": 0.95, "test": 0.95},
+        "relu_regression": {"metric": "loss", "train": 0.01, "test": 0.1},
         "matrix_sensing": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "digits": {"metric": "acc", "train": 0.95, "test": 0.8},
         "mnist": {"metric": "acc", "train": 0.95, "test": 0.8},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
+        "symmetric_group": {"metric": "acc", "train": 0.99, "test": 0.99},
     }
     constraints: ClassVar[tuple[Constraint, ...]] = CONSTRAINTS
+    on_request: ClassVar[Mapping[str, str]] = ON_REQUEST
 
     task: Task = Field(discriminator="name")
     model: Model = Field(discriminator="name")

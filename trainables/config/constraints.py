@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from math import factorial, isqrt
+
 from sweeper.config import Constraint
-from trainables.config.fields import COMPLETION, LINEAR, MATRIX, SPARSE, share, table_size
+from trainables.config.fields import (
+    COMPLETION,
+    LINEAR,
+    MATRIX,
+    TABLES,
+    SPARSE,
+    TEACHER,
+    share,
+    table_size,
+)
 from trainables.config.images import CONSTRAINTS as IMAGES
+from trainables.config.indices import indices, unchanged
 from trainables.config.regularizers import Terms
 
 
@@ -18,11 +30,21 @@ def _splits(p: int, operation: str, fraction: float | None) -> bool:
 
 
 def _leaves_enough(p: int, operation: str, selection: str, k: int, fraction: float) -> bool:
+    if selection not in ("square", "strip"):
+        return True
     columns = table_size(operation, p) // p
     missing = p - columns  # division has no b = 0, in the square neither
     last = min(k, p - 1)
     held = (last + 1) * (columns if selection == "strip" else last + 1 - missing)
     return share(fraction, p * columns) <= p * columns - held
+
+
+def _learnable(selection: str, k: int, n_train: int) -> bool:
+    return selection != "outliers" or k <= n_train
+
+
+def _inside(file: str, size: int) -> bool:
+    return not unchanged(file) or (indices(file)[-1] < size and len(indices(file)) < size)
 
 
 def _linear_solver(optimizer: str, depth: int, sign_free: bool) -> bool:
@@ -47,6 +69,12 @@ SOLVES = {
 GROUPED = ("groups of a vector need a size, e.g. 4; those of a network are rows of its weights "
            "and have none. Set or remove it.")  # fmt: skip
 
+OUTLIERS = ("there are fewer train pairs than labels to falsify. "
+            "Lower selection.k or raise selection.fraction.")  # fmt: skip
+
+INDICES = ("the indices go beyond the pairs of the table, counted from 0, or leave none to test "
+           "on. Remove those.")  # fmt: skip
+
 CONSTRAINTS: tuple[Constraint, ...] = (
     *IMAGES,
     Constraint(("task.n", "task.s"), lambda n, s: s <= n,
@@ -66,7 +94,8 @@ CONSTRAINTS: tuple[Constraint, ...] = (
                "a matrix has n1 * n2 entries. Lower task.N."),
     Constraint(("task.p",), _prime, "p must be a prime, e.g. 23, 59, 97 or 113."),
     Constraint(("task.name", "selection.name", "selection.fraction"),
-               lambda task, name, f: task not in LINEAR or name != "uniform" or f is None,
+               lambda task, name, f: task in TABLES or ":" in task or name != "uniform"
+               or f is None,
                "fraction applies to tasks with a table. Remove it, or sweep task.N."),
     Constraint(("task.p", "task.operation", "selection.fraction"), _splits,
                "that leaves no pair to train on, or none to test on. "
@@ -75,12 +104,40 @@ CONSTRAINTS: tuple[Constraint, ...] = (
                 "selection.fraction"), _leaves_enough,
                "the fraction counts pairs of the whole table, and the hold-out leaves fewer. "
                "Lower selection.fraction or selection.k."),
+    Constraint(("task.degree", "selection.fraction"),
+               lambda degree, f: _splits(factorial(degree), "xy", f),
+               "that leaves no pair to train on, or none to test on. "
+               "Choose selection.fraction between 0 and 1, e.g. 0.6."),
+    Constraint(("task.p", "task.operation", "selection.name", "selection.k",
+                "selection.fraction"),
+               lambda p, operation, selection, k, f: f is None
+               or _learnable(selection, k, share(f, table_size(operation, p))), OUTLIERS),
+    Constraint(("task.degree", "selection.name", "selection.k", "selection.fraction"),
+               lambda degree, selection, k, f: f is None
+               or _learnable(selection, k, share(f, factorial(degree) ** 2)), OUTLIERS),
+    Constraint(("selection.file",), unchanged,
+               "the file isn't there, or its indices aren't those of this digest. "
+               "Name it without #... to take what it says now."),
+    Constraint(("task.p", "task.operation", "selection.file"),
+               lambda p, operation, file: _inside(file, table_size(operation, p)), INDICES),
+    Constraint(("task.degree", "selection.file"),
+               lambda degree, file: _inside(file, factorial(degree) ** 2), INDICES),
+    Constraint(("model.d", "model.heads"), lambda d, heads: d % heads == 0,
+               "heads share the width. Choose a model.d that model.heads divides."),
+    Constraint(("model.embedding", "model.d"),
+               lambda embedding, d: embedding != "matrix" or isqrt(d) ** 2 == d,
+               "embeddings that are multiplied as matrices have a square number of entries. "
+               "Choose model.d: 64, e.g."),
     Constraint(("task.name", "regularizer.terms.nuclear.strength"),
                lambda task, strength: task not in SPARSE or strength is None,
                "a vector has no nuclear norm. Remove this term."),
     Constraint(("task.name", "regularizer.terms.group.strength"),
                lambda task, strength: task not in MATRIX or strength is None,
                "groups are those of vectors and networks. Remove this term."),
+    Constraint(("task.name", "model.name", "regularizer.terms.sobolev.strength"),
+               lambda task, model, strength: strength is None
+               or (task in TEACHER and model == "dense"),
+               "the Jacobian is compared with that of a teacher. Remove this term."),
     Constraint(tuple(f"regularizer.terms.{t}.strength" for t in Terms.model_fields),
                lambda *strengths: any(s is not None for s in strengths),
                "a sum needs a term. Set one of them, or regularizer.name: none."),

@@ -11,27 +11,35 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from trainables.config.fields import IMAGES
+from trainables.config.fields import IMAGES, TABLES, pairs, share, symbols
+from trainables.config.indices import indices
 
 Values = Mapping[str, Any]
 Shape = tuple[int, ...]
 
 
+def _stated(values: Values) -> tuple[int, int]:
+    return values["task.inputs"], values["task.outputs"]
+
+
 ENDS: dict[str, Callable[[Values], tuple[int, int]]] = {
-    "teacher_student": lambda v: (v["task.inputs"], v["task.outputs"]),
+    **dict.fromkeys(TABLES, lambda _: (4, 2)),  # two operands and a class, each of 64 bits
+    "teacher_student": _stated,
     "digits": lambda _: (64, 10),
     "mnist": lambda _: (784, 10),
+    "relu_regression": lambda _: (1, 1),
 }
 """Task name to how many numbers an example of it has, and how many outputs it wants."""
 
 
 def ends(values: Values) -> tuple[int, int]:
     """Return how many numbers an example of the task has, and how many outputs it wants."""
-    return ENDS[values["task.name"]](values)
+    known = ENDS.get(values["task.name"], _stated)  # an own task states them
+    return known(values)
 
 
 def dense(values: Values) -> list[Shape]:
-    """Return W_1, b_1, ..., W_L, b_L of a fully connected network, without b if it has none."""
+    """Return W_1, b_1, ..., W_L, b_L of a fully connected network, without b that it hasn't."""
     inputs, outputs = ends(values)
     sizes = [inputs, *[values["model.width"]] * values["model.depth"], outputs]
     found: list[Shape] = []
@@ -39,48 +47,107 @@ def dense(values: Values) -> list[Shape]:
         found.append((after, before))
         if values["model.bias"]:
             found.append((after,))
-    return found
+    return found if values["model.last_bias"] or not values["model.bias"] else found[:-1]
 
 
 def _dense_activity(values: Values) -> int:
     inputs, outputs = ends(values)
-    return int(inputs + 2 * values["model.width"] * values["model.depth"] + outputs)
+    width, depth = values["model.width"], values["model.depth"]
+    forward = inputs + 2 * width * depth + outputs
+    return int(forward + (outputs * (2 * width * depth + inputs) if sobolev(values) else 0))
+
+
+def sobolev(values: Values) -> bool:
+    """Return whether the penalty `sobolev` is among the regularizers, with its Jacobians."""
+    term = values.get("regularizer.terms.sobolev.strength")
+    return values["regularizer.name"] == "sobolev" or term is not None
+
+
+def transformer(values: Values) -> list[Shape]:
+    """Return the weights of a transformer: embeddings, positions, layers, unembedding.
+
+    ``tokens x d``, ``positions x d``; for each layer W_Q, W_K and W_V, ``heads x d/heads x d``,
+    W_O, ``heads x d x d/heads``, W_in and its bias, W_out and its bias, and, where there are layer
+    norms, the scale and the shift of each of two; ``results x d``.
+    """
+    d, heads, mlp = values["model.d"], values["model.heads"], values["model.mlp"]
+    more = 2 if values["model.operator_token"] else 1  # =, o
+    results = symbols(values)
+    layer: list[Shape] = [*[(heads, d // heads, d)] * 3, (heads, d, d // heads)]
+    layer += [(mlp, d), (mlp,), (d, mlp), (d,)]
+    layer += [(d,)] * 4 if values["model.layer_norm"] else []
+    return [(results + more, d), (2 + more, d), *layer * values["model.layers"], (results, d)]
+
+
+def _transformer_activity(values: Values) -> int:
+    d, mlp, layers = values["model.d"], values["model.mlp"], values["model.layers"]
+    norms = 4 * d if values["model.layer_norm"] else 0
+    last = 12 * d + 3 * mlp + norms
+    inner = 18 * d + 6 * mlp + 2 * norms  # of b and of =; what depends on a alone is small
+    return int(last + (layers - 1) * inner + 3 * symbols(values))
 
 
 SHAPES: dict[str, Callable[[Values], list[Shape]]] = {
     "dense": dense,
+    "transformer": transformer,
 }
 """Model name to the shapes of the weights of one trial."""
 
 ACTIVITY: dict[str, Callable[[Values], int]] = {
     "dense": _dense_activity,
+    "transformer": _transformer_activity,
 }
 """Model name to the numbers that the forward pass of one example keeps for the backward pass."""
 
+def table(values: Values) -> tuple[int, int]:
+    """Return the numbers of train and test pairs of a table."""
+    file, size = values.get("selection.file"), pairs(values)
+    train = share(values["selection.fraction"], size) if file is None else len(indices(file))
+    return train, size - train
+
+
 EXAMPLES: dict[str, Callable[[Values], tuple[int, int]]] = {
+    **dict.fromkeys(TABLES, table),
     "teacher_student": lambda v: (v["task.N"], v["task.N_test"]),
     "digits": lambda v: (v["task.N"], v["task.N_test"]),
     "mnist": lambda v: (v["task.N"], v["task.N_test"]),
+    "relu_regression": lambda v: (v["task.N"], v["task.N_test"]),
 }
 """Task name to the numbers of train and test examples."""
 
 
+OWN_PARAMETERS, OWN_ACTIVITY, OWN_EXAMPLES = 1 << 14, 1 << 10, (1 << 10, 1 << 10)
+"""What a user's own model and task are taken for before they are made."""
+
+
 def parameters(values: Values) -> int:
-    """Return how many numbers one trial of a network trains."""
-    return sum(prod(shape) for shape in SHAPES[values["model.name"]](values))
+    """Return how many numbers one trial of a network trains; of an own model about as many."""
+    known = SHAPES.get(values["model.name"])
+    return OWN_PARAMETERS if known is None else sum(prod(shape) for shape in known(values))
+
+
+def activity(values: Values) -> int:
+    """Return how many numbers one example's forward pass keeps; of an own model about as many."""
+    known = ACTIVITY.get(values["model.name"])
+    return OWN_ACTIVITY if known is None else known(values)
+
+
+def examples(values: Values) -> tuple[int, int]:
+    """Return the numbers of train and test examples; of an own task about as many."""
+    known = EXAMPLES.get(values["task.name"])
+    return OWN_EXAMPLES if known is None else known(values)
 
 
 def step_numbers(values: Values) -> int:
     """Return how many numbers one step of one trial leaves in memory, weights not counted."""
-    N = EXAMPLES[values["task.name"]](values)[0]
-    batch = min(N, values.get("optimizer.batch") or N)
-    return batch * ACTIVITY[values["model.name"]](values)
+    N = examples(values)[0]
+    return min(N, values.get("optimizer.batch") or N) * activity(values)
 
 
 def data_numbers(values: Values) -> int:
     """Return how many numbers the examples of one trial have; images only count where to look."""
     numbers = 4 if values["task.name"] in IMAGES else sum(ends(values))
-    return sum(EXAMPLES[values["task.name"]](values)) * numbers
+    return sum(examples(values)) * numbers
 
 
 CACHE = 1 << 20

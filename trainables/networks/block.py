@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
+from trainables.batches import Batches
 from trainables.blocks import Block, Weights
 from trainables.config import GrokkingConfig
-from trainables.config.shapes import ACTIVITY, SHAPES, side_by_side
+from trainables.config.shapes import activity, side_by_side
 from trainables.networks.examples import Data, Examples, Gathered, Rows
-from trainables.networks.tables import ARCHITECTURES, PROBLEMS
+from trainables.networks.sobolev import Sobolev
+from trainables.networks.tables import Problem, architecture_of, problem_of
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, decomposable, strengths
-from trainables.streams import stream
 
 EVALUATED = 1 << 22
 """Numbers that an evaluation may keep: test sets are gone through in pieces."""
@@ -48,21 +49,25 @@ class Network:
         self._values = values
         self._trials = [pack.trials[p] for p in positions]
         self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
-        self._architecture = ARCHITECTURES[values["model.name"]](values)
-        problem = PROBLEMS[values["task.name"]]
+        problem = problem_of(pack)
+        data = [problem.data(t) for t in self._trials]
         self._loss = problem.loss(values)
+        self._architecture, shapes = architecture_of(pack, data[0])
         self.weights = Weights(
-            (len(positions),), SHAPES[values["model.name"]](values), self._architecture.held(),
+            (len(positions),), shapes, self._architecture.held(),
             moments=needs_moments(values), **self._move,
         )  # fmt: skip
         self._initialize()
-        self._load([problem.data(t) for t in self._trials])
-        self._batch: int | None = values.get("optimizer.batch")
-        self._epoch = -1
+        self._load(data)
+        self._batches: Batches | None = None
+        if values.get("optimizer.batch") is not None:
+            seeds, targets = [t.seed for t in self._trials], self._train[1]
+            self._batches = Batches(values, seeds, targets.shape[1], targets.device)
         self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
         self._penalties = {
             name: self._rows(column).to(**self._move) for name, column in strengths(pack).items()
         }
+        self._sobolev = self._compared(problem, self._penalties.pop("sobolev", None))
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each trial of the block, ``[B]``, in float64."""
@@ -77,57 +82,63 @@ class Network:
                 weight.real(weight.value)[i] = start * scale
         self._initial = total_norm(self.weights)
 
+    def _compared(self, problem: Problem, strength: Tensor | None) -> Sobolev | None:
+        """Return the Sobolev penalty with the `strength` of each trial, if there is one."""
+        if strength is None:
+            return None
+        assert problem.jacobian is not None
+        wanted = self._moved([problem.jacobian(t) for t in self._trials])
+        paths = ("regularizer.squared", "regularizer.terms.sobolev.squared")
+        network: Any = self._architecture
+        return Sobolev(
+            network, wanted, strength, squared=any(self._values.get(path) for path in paths)
+        )
+
+    def _moved(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Stack tensors of the trials, numbers in the trials' dtype."""
+        stacked = torch.stack(list(tensors))
+        return stacked.to(**self._move if stacked.is_floating_point() else
+                          {"device": self._move["device"]})  # fmt: skip
+
+    def _inputs(self, parts: Sequence[Any]) -> Any:
+        """Return the inputs of the trials ``[B, N, ...]``, or what makes them of shared rows."""
+        if isinstance(parts[0], Rows):
+            return Gathered(parts, **self._move)
+        return self._moved(parts)
+
     def _load(self, data: Sequence[Data]) -> None:
         """Stack the examples of the trials."""
 
-        def moved(tensors: Sequence[Any]) -> Any:
-            if isinstance(tensors[0], Rows):
-                return Gathered(tensors, **self._move)
-            stacked = torch.stack(list(tensors))
-            return stacked.to(**self._move if stacked.is_floating_point() else
-                              {"device": self._move["device"]})  # fmt: skip
-
         def stacked(examples: Sequence[Examples]) -> tuple[list[Tensor | Gathered], Tensor]:
-            inputs = [moved(parts) for parts in zip(*(e.inputs for e in examples), strict=True)]
-            return inputs, moved([e.targets for e in examples])
+            parts = zip(*(e.inputs for e in examples), strict=True)
+            return [self._inputs(p) for p in parts], self._moved([e.targets for e in examples])
 
         self._train = stacked([d.train for d in data])
         self._test = stacked([d.test for d in data])
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
-        inputs, targets = self._whole() if self._batch is None else self._minibatch(taken)
+        chosen = None if self._batches is None else self._minibatch(taken)
+        some = slice(None) if chosen is None else chosen
+        inputs, targets = [x[some] for x in self._train[0]], self._train[1][some]
         with torch.enable_grad():
             values = [w.value.detach().requires_grad_() for w in self.weights.each]
             outputs = self._architecture.forward(values, inputs)
             loss = self._loss.each(outputs, targets).mean(dim=1).sum()
+            if self._sobolev is not None:
+                loss = loss + self._sobolev.penalty(values, inputs, chosen).sum()
             gradients = torch.autograd.grad(loss, values)
         for weight, gradient in zip(self.weights.each, gradients, strict=True):
             weight.grad.copy_(gradient)
-        for penalty, strength in self._penalties.items():
-            add_gradient(self.weights.each, penalty, strength)
+        for name, strength in self._penalties.items():
+            add_gradient(self.weights.each, name, strength)
         self._optimizer.step(taken)
 
-    def _whole(self) -> tuple[list[Tensor], Tensor]:
-        inputs, targets = self._train
-        return [x[:] for x in inputs], targets
-
-    def _minibatch(self, taken: int) -> tuple[list[Tensor], Tensor]:
-        """Return the examples of step `taken`: epochs are permutations keyed by the seed."""
-        inputs, targets = self._train
-        N = targets.shape[1]
-        size = min(self._batch or N, N)
-        epoch, index = divmod(taken, N // size)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            orders = [
-                torch.randperm(N, generator=stream(t.seed, "batches", N, epoch))
-                for t in self._trials
-            ]
-            self._order = torch.stack(orders).to(targets.device)
-        chosen = self._order[:, index * size : (index + 1) * size]
-        rows = torch.arange(len(self._trials), device=targets.device)[:, None]
-        return [x[rows, chosen] for x in inputs], targets[rows, chosen]
+    def _minibatch(self, taken: int) -> tuple[Tensor, Tensor]:
+        """Return the index of the examples of step `taken`."""
+        assert self._batches is not None
+        chosen = self._batches.of(taken)
+        return torch.arange(len(self._trials), device=chosen.device)[:, None], chosen
 
     def _evaluate(
         self, side: str, examples: tuple[list[Tensor | Gathered], Tensor]
@@ -136,8 +147,8 @@ class Network:
         inputs, targets = examples
         N = targets.shape[1]
         sums: dict[str, Tensor] = {}
-        activity = ACTIVITY[self._values["model.name"]](self._values)
-        size = max(64, EVALUATED // (activity * side_by_side(self._values)))  # whoever is there
+        each = activity(self._values)
+        size = max(64, EVALUATED // (each * side_by_side(self._values)))  # whoever is there
         for start in range(0, N, size):
             part = slice(start, start + size)
             wanted = targets[:, part]
@@ -161,9 +172,13 @@ class Network:
         """Return the metrics of every trial, ``[B]``.
 
         Norms are over all weights, `nuclear` summed over the weight matrices; `norm_ratio` is
-        the norm of all weights over its initial value.
+        the norm of all weights over its initial value. Under the penalty `sobolev`,
+        `jacobian_error` is ||J - J*||_F / ||J*||_F at the train examples; J* the teacher's.
         """
         rows = self._evaluate("train", self._train) | self._evaluate("test", self._test)
+        if self._sobolev is not None:
+            held = [w.value for w in self.weights.each]
+            rows["jacobian_error"] = self._sobolev.error(held, [x[:] for x in self._train[0]])
         l1 = nuclear = torch.zeros_like(self._initial)
         for weight in self.weights.each:
             l1 = l1 + weight.value.double().abs().flatten(1).sum(dim=1)

@@ -8,11 +8,15 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sweeper.packing import Pack
 from sweeper.trial import Trial
-from trainables.networks import images, teacher_student
+from trainables.config import GrokkingConfig, shapes
+from trainables.config.own import Model, Task
+from trainables.networks import images, operations, own, relu_regression, teacher_student
 from trainables.networks.dense import Dense
 from trainables.networks.examples import Data
 from trainables.networks.losses import Loss
+from trainables.networks.transformer import Transformer
 
 Values = Mapping[str, Any]
 
@@ -47,20 +51,55 @@ class Problem:
     Attributes:
         data: The examples of a trial; trials with the same data get the same object.
         loss: Values of a trial to how its outputs are judged.
+        jacobian: The derivatives that outputs should have at the train examples of a trial,
+            ``[N, outputs, inputs]`` in float64, for the penalty `sobolev`; None: it doesn't
+            apply. The architectures of such a task are `sobolev.Differentiable`.
     """
 
     data: Callable[[Trial], Data]
     loss: Callable[[Values], Loss]
+    jacobian: Callable[[Trial], Tensor] | None = None
 
 
 ARCHITECTURES: dict[str, Callable[[Values], Architecture]] = {
     "dense": Dense,
+    "transformer": Transformer,
 }
 """Model name to its architecture, made of a trial's values."""
 
 PROBLEMS: dict[str, Problem] = {
+    "modular_arithmetic": Problem(operations.data_of, operations.loss_of),
+    "symmetric_group": Problem(operations.data_of, operations.loss_of),
     "digits": Problem(images.data_of, images.loss_of),
     "mnist": Problem(images.data_of, images.loss_of),
-    "teacher_student": Problem(teacher_student.data_of, teacher_student.loss_of),
+    "teacher_student": Problem(
+        teacher_student.data_of, teacher_student.loss_of, teacher_student.jacobian_of
+    ),
+    "relu_regression": Problem(relu_regression.data_of, relu_regression.loss_of),
 }
 """Task name to its problem."""
+
+
+def problem_of(pack: Pack[GrokkingConfig]) -> Problem:
+    """Return what the networks of `pack` learn."""
+    task = pack.config.task
+    if isinstance(task, Task):
+        return Problem(own.data_of, lambda _: own.loss_of(task))
+    return PROBLEMS[task.name]
+
+
+def architecture_of(
+    pack: Pack[GrokkingConfig], data: Data
+) -> tuple[Architecture, list[tuple[int, ...]]]:
+    """Return the networks of `pack`, and the shapes of one trial's weights.
+
+    Args:
+        pack: The trials.
+        data: Of one of them.
+    """
+    values, model = pack.trials[0].values, pack.config.model
+    if isinstance(model, Model):
+        made = own.OwnModel(model, tuple(data.train.inputs[0].shape[1:]), shapes.ends(values)[1])
+        return made, made.shapes
+    return ARCHITECTURES[model.name](values), shapes.SHAPES[model.name](values)
+

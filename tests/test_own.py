@@ -1,0 +1,206 @@
+"""A user's own parts: written for one trial, outside of the package, run in packs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sweeper.api import query
+from sweeper.errors import ConfigError, UsageError
+from sweeper.loading import load_grid
+from sweeper.own import _extended, choice, extended
+from sweeper.packing import Pack, Run
+from sweeper.resolved import resolve
+from sweeper.trial import Trial
+from tests.packs import STRICT, killed_and_resumed, run, same
+from tests.sweeps import run as launched
+from trainables.config import GrokkingConfig
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "own.md").read_text()
+PATHS = {
+    "task.name": "my_lab.parity:Parity", "model.name": "my_lab.parity:Bottleneck",
+    "regularizer.name": "my_lab.parity:Quartic", "selection.name": "my_lab.parity:Heaviest",
+}  # fmt: skip
+
+
+def block(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the page's module and grid, on Python's path."""
+    (tmp_path / "my_lab").mkdir()
+    (tmp_path / "my_lab" / "parity.py").write_text(block("python"))
+    (tmp_path / "parity.yaml").write_text(block("yaml"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    choice.cache_clear()
+    _extended.cache_clear()
+    for name in [n for n in sys.modules if n.partition(".")[0] == "my_lab"]:
+        del sys.modules[name]
+
+
+def config_of(given: dict[str, Any]) -> type[GrokkingConfig]:
+    names = [(p.removesuffix(".name"), v) for p, v in given.items() if p.endswith(".name")]
+    made: Any = extended(GrokkingConfig, names)
+    return made  # type: ignore[no-any-return]
+
+
+def trial(given: dict[str, Any], seed: int) -> Trial:
+    config = config_of(given)
+    resolved = resolve(config, given)
+    assert not resolved.problems
+    return Trial.of(config, resolved.values, seed, trainable="trainables.grokking")
+
+
+def pack(trials: list[Trial], given: dict[str, Any], steps: int = 40) -> Pack[Any]:
+    criteria = dict.fromkeys(config_of(given).parts["task"], STRICT)
+    run_ = Run(steps=steps, points_per_decade=20, criteria=criteria)
+    return Pack("0123", tuple(trials), config_of(given), run_)
+
+
+def test_each_class_of_the_page_is_short(lab: Path) -> None:
+    assert max(len(c.splitlines()) for c in block("python").split("\n\n\n")) < 30
+
+
+def test_the_page_s_grid_runs(lab: Path) -> None:
+    store = lab / "sweeps"
+    launched(load_grid(lab / "parity.yaml", ["steps=60"]), str(store))
+    rows = query(str(store), "parity", "select * from trials").to_pylist()
+    assert len(rows) == 16
+    assert {r["status"] for r in rows} <= {"generalized", "censored"}
+    assert {r["task"]["name"] for r in rows} == {"my_lab.parity:Parity"}
+    assert sum(r["model"]["name"] == "my_lab.parity:Bottleneck" for r in rows) == 8
+    assert {r["task"]["k"] for r in rows} == {2, 3}
+
+
+def test_own_parts_in_a_pack_equal_themselves_alone_and_a_plain_loop(lab: Path) -> None:
+    given: dict[str, Any] = {
+        **PATHS, "regularizer.strength": 0.01, "optimizer.name": "sgd", "optimizer.lr": 0.1,
+        "dtype": "float64",
+    }  # fmt: skip
+    strengths = (0.01, 0.05, 0.2)
+    trials = [trial(given | {"regularizer.strength": s}, i) for i, s in enumerate(strengths)]
+    together = run(pack(trials, given))
+    for t in trials:
+        alone = run(pack([t], given))
+        for name in ("train_loss", "test_loss", "l2"):
+            np.testing.assert_allclose(
+                together.column(t.id, name), alone.column(t.id, name), rtol=1e-9
+            )
+    plain = _plain(trials[1], 0.05, steps=40)
+    assert together.column(trials[1].id, "train_loss")[-1] == pytest.approx(plain, rel=1e-9)
+
+
+def _plain(t: Trial, strength: float, steps: int) -> float:
+    """The last train loss of a loop as a user would write it, from the same start."""
+    from my_lab.parity import Heaviest, Parity  # type: ignore[import-not-found]
+
+    from trainables.networks.own import OwnModel
+
+    config = config_of({p: str(t.values[p]) for p in PATHS})
+    model: Any = config.parts["model"]["my_lab.parity:Bottleneck"]()
+    own = OwnModel(model, (8,), 2)
+    module = own._module.double()
+    with torch.no_grad():
+        for weight, start in zip(module.parameters(), own.base(t.seed), strict=True):
+            weight.copy_(start)
+    g = torch.Generator()
+    inputs, targets = Parity.model_construct(inputs=8, k=2).examples(g)
+    rows = Heaviest.model_construct(fraction=0.5).train(inputs, targets, g).sort().values
+    x, y = inputs[rows].double(), targets[rows].long()
+    loss = torch.nn.functional.cross_entropy
+    with torch.enable_grad():
+        for _ in range(steps):
+            penalty = sum(w.pow(4).sum() for w in module.parameters())
+            total = loss(module(x), y) + strength * penalty
+            gradients = torch.autograd.grad(total, list(module.parameters()))
+            with torch.no_grad():
+                for weight, gradient in zip(module.parameters(), gradients, strict=True):
+                    weight -= 0.1 * gradient
+    return float(loss(module(x), y).detach())
+
+
+def test_a_pack_of_own_parts_goes_on_after_a_kill_as_if_nothing_had_been(lab: Path) -> None:
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    trials = [trial(given, i) for i in range(3)]
+    same(killed_and_resumed(lambda: pack(trials, given), 17), run(pack(trials, given)), trials)
+
+
+def test_an_own_penalty_works_on_a_built_in_family(lab: Path) -> None:
+    given: dict[str, Any] = {
+        "task.name": "sparse_recovery", "task.n": 20, "task.s": 2, "task.N": 10,
+        "regularizer.name": "my_lab.parity:Quartic", "model.init_scale": 1.0,
+    }  # fmt: skip
+    weak, strong = (trial(given | {"regularizer.strength": s}, 0) for s in (1e-6, 0.5))
+    done = run(pack([weak, strong], given))
+    assert done.column(strong.id, "l2")[-1] < 0.9 * done.column(weak.id, "l2")[-1]
+
+
+def test_an_own_selection_works_on_modular_arithmetic(lab: Path) -> None:
+    given: dict[str, Any] = {
+        "task.name": "modular_arithmetic", "task.p": 7, "model.d": 8, "model.width": 16,
+        "selection.name": "my_lab.parity:Heaviest", "selection.fraction": 0.4,
+    }  # fmt: skip
+    t = trial(given, 0)
+    done = run(pack([t], given))
+    assert done.column(t.id, "train_loss")[-1] < done.column(t.id, "train_loss")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("my_lab.parity:Missing", "has no 'Missing'"),
+        ("my_lab.nothing:Parity", "can't be imported: No module named 'my_lab.nothing'"),
+        ("my_lab.parity:Quartic", "is no task: it has to subclass"),
+        ("my_lab.broken:Parity", "can't be imported: ZeroDivisionError"),
+        ("my_lab.clash:Parity", "task.N is a field of other choices"),
+        ("my_lab.odd:Parity", "can't be stored as a column"),
+    ],
+)
+def test_a_class_that_is_no_choice_is_refused_at_its_place(
+    lab: Path, name: str, message: str
+) -> None:
+    (lab / "my_lab" / "broken.py").write_text("1 / 0\n")
+    head = "from trainables.config.own import Task\nclass Parity(Task):\n"
+    fields = "    inputs: int = 1\n    outputs: int = 1\n"
+    (lab / "my_lab" / "clash.py").write_text(head + fields + "    N: float = 1.0\n")
+    (lab / "my_lab" / "odd.py").write_text(head + fields + "    table: dict[str, int] = {}\n")
+    path = lab / "bad.yaml"
+    path.write_text(block("yaml").replace("my_lab.parity:Parity", name))
+    with pytest.raises(ConfigError) as caught:
+        load_grid(path)
+    assert message in str(caught.value)
+    assert f"{path}:4:" in str(caught.value)
+
+
+def test_a_part_without_a_base_takes_no_own_class() -> None:
+    with pytest.raises(UsageError, match="only these parts take your own: task, model"):
+        choice(GrokkingConfig, "optimizer", "my_lab.parity:Parity")
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("return 2 * bits - 1, bits[:, : self.k]", r"have to be \[N, ...\] and \[N\]"),
+        ("return 2 * bits - 1, bits.sum(dim=1)", "targets have to be from 0 to outputs - 1"),
+    ],
+)
+def test_examples_of_the_wrong_kind_are_told_of(lab: Path, broken: str, message: str) -> None:
+    path = lab / "my_lab" / "parity.py"
+    line = "return 2 * bits - 1, bits[:, : self.k].sum(dim=1) % 2"
+    path.write_text(path.read_text().replace(line, broken))
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    with pytest.raises(ValueError, match=message):
+        run(pack([trial(given, 0)], given))

@@ -1,0 +1,132 @@
+"""A user's own task, model, regularizer or selection, written for one trial.
+
+A grid file names it by import path, ``task: {name: my_lab.parity:Parity}``, and `trainables`
+runs it for as many trials side by side as a pack has. Subclass one of these, declare the fields
+that a grid may set as pydantic does, and write one method. Draw from the generator that you are
+given, never from a global one: then a trial is what its config says, wherever it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from sweeper.config import BATCHED, DRAWN, Scalar, Section
+from trainables.config.fields import MODULAR, NETWORKS, Count, NonNegative, Positive, Seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+class Task(Section):
+    """Examples, of which the selection picks those to train on; the others are for the test.
+
+    Class attributes:
+        loss: The mean of ``cross_entropy`` (targets are whole numbers below `outputs`), or of
+            the squared error, ``mse`` (targets are ``[N, outputs]``).
+        criterion: Default criterion, as in a grid file. With `mse` there is no accuracy:
+            ``{"metric": "error", "train": 0.05, "test": 0.05}``, say.
+        defaults: Defaults of other parts' fields under this task.
+
+    Attributes:
+        inputs: Numbers of an example, for the model `dense`.
+        outputs: Outputs that a model has to have.
+        data_seed: Seeds `examples` apart from the init; null: the trial's seed.
+    """
+
+    like: ClassVar[str | None] = "teacher_student"
+    loss: ClassVar[Literal["cross_entropy", "mse"]] = "cross_entropy"
+    criterion: ClassVar[Mapping[str, Any] | None] = {"metric": "acc", "train": 0.99, "test": 0.99}
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "dense", "optimizer.name": "adamw", "dtype": "float32",
+        "selection.fraction": 0.5,
+    }  # fmt: skip
+
+    name: str = "own"
+    inputs: Count
+    outputs: Count
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+    def examples(self, g: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return all inputs ``[N, ...]`` and targets, ``[N]`` or ``[N, outputs]``.
+
+        Args:
+            g: Seeded by the trial's data seed; the only source of randomness.
+        """
+        raise NotImplementedError
+
+
+class Model(Section):
+    """A network of one trial, as a torch module without buffers and without dropout.
+
+    Attributes:
+        init_scale: Multiplies every initial weight.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*NETWORKS, "own")}
+
+    name: str = "own"
+    init_scale: Annotated[Positive, BATCHED] = 1.0
+
+    def module(self, shape: tuple[int, ...], outputs: int) -> torch.nn.Module:
+        """Return the network; its initial weights are drawn from torch's global generator here.
+
+        That generator is seeded by the trial's seed before, and put back after.
+
+        Args:
+            shape: Of one example's input; the module gets ``[N, *shape]``.
+            outputs: The module returns ``[N, outputs]``.
+        """
+        raise NotImplementedError
+
+
+class Regularizer(Section):
+    """strength * a penalty on the weights of one trial, for any task and model.
+
+    Attributes:
+        strength: Multiplies the penalty.
+    """
+
+    name: str = "own"
+    strength: Annotated[NonNegative, BATCHED]
+
+    def penalty(self, weights: Sequence[Tensor]) -> Tensor:
+        """Return a number; its gradient is taken by torch.
+
+        Args:
+            weights: The trained tensors of one trial in a fixed order, e.g. W_1, b_1, W_2, ...
+        """
+        raise NotImplementedError
+
+
+class Selection(Section):
+    """The train examples of a task with a table of examples: modular arithmetic, or an own task.
+
+    Attributes:
+        fraction: Share of the examples to train on, for `train` to make use of.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*MODULAR, "own")}
+    neutral: ClassVar[Mapping[str, Scalar]] = {"selection.name": "uniform"}
+
+    name: str = "own"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+
+    def train(self, inputs: Tensor, targets: Tensor, g: torch.Generator) -> Tensor:
+        """Return the indices of the train examples, each once; the number may not depend on `g`.
+
+        Args:
+            inputs: All inputs, ``[N, ...]``; of modular arithmetic the operands, ``[N, 2]``.
+            targets: All targets.
+            g: Seeded by the trial's data seed.
+        """
+        raise NotImplementedError
+
+
+BASES: Mapping[str, type[Section]] = {
+    "task": Task, "model": Model, "regularizer": Regularizer, "selection": Selection,
+}  # fmt: skip
+"""Part to the class that an own choice subclasses."""

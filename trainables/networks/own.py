@@ -1,0 +1,103 @@
+"""Runs a user's own task and model, written for one trial, for many side by side.
+
+References:
+    `trainables.config.own` says what a user writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from sweeper.trial import Trial
+from trainables.config import own
+from trainables.networks.examples import Data, Examples
+from trainables.networks.losses import CLASSES, Loss, squares
+from trainables.own import section, selected
+from trainables.streams import stream
+
+
+def data_of(trial: Trial) -> Data:
+    """Return the examples of a trial whose task is a user's own."""
+    task: own.Task = section(trial, "task")
+    seed = trial.seed if task.data_seed is None else task.data_seed
+    inputs, targets = _examples(task, seed)
+    train = selected(trial, inputs, targets)
+    rest = torch.ones(len(targets), dtype=torch.bool)
+    rest[train] = False
+    return Data(
+        Examples((inputs[train],), targets[train]), Examples((inputs[rest],), targets[rest])
+    )
+
+
+@lru_cache(maxsize=64)
+def _examples(task: own.Task, seed: int) -> tuple[Tensor, Tensor]:
+    inputs, targets = (torch.as_tensor(t) for t in task.examples(stream(seed, "examples")))
+    wanted = "[N]" if task.loss == "cross_entropy" else "[N, outputs]"
+    if len(inputs) != len(targets) or targets.dim() != len(wanted.split(",")):
+        raise ValueError(
+            f"{task.name}.examples returned inputs {list(inputs.shape)} and targets "
+            f"{list(targets.shape)}: they have to be [N, ...] and {wanted}."
+        )
+    if task.loss == "cross_entropy":
+        targets = targets.long()
+        if int(targets.min()) < 0 or int(targets.max()) >= task.outputs:
+            raise ValueError(f"{task.name}.examples: targets have to be from 0 to outputs - 1.")
+    return (inputs.double() if inputs.is_floating_point() else inputs), (
+        targets.double() if targets.is_floating_point() else targets
+    )
+
+
+def loss_of(task: own.Task) -> Loss:
+    """Return the loss of a user's own task."""
+    return CLASSES if task.loss == "cross_entropy" else Loss(squares, relative=True)
+
+
+class OwnModel:
+    """A user's own model: one module, called with the weights of each trial.
+
+    Args:
+        model: The section.
+        shape: Of one example's input.
+        outputs: That it has to have.
+    """
+
+    def __init__(self, model: own.Model, shape: tuple[int, ...], outputs: int) -> None:
+        self._model, self._shape, self._outputs = model, shape, outputs
+        self._module = self._made(0)
+        if [*self._module.buffers()]:
+            raise ValueError(f"{model.name}: modules with buffers can't be trained side by side.")
+        named = dict(self._module.named_parameters())
+        self._names = list(named)
+        self.shapes = [tuple(p.shape) for p in named.values()]
+
+    def _made(self, seed: int) -> torch.nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(seed, "own model").initial_seed())
+            return self._model.module(self._shape, self._outputs)
+
+    def held(self) -> list[tuple[int, ...]]:
+        """Return the shapes as they are."""
+        return self.shapes
+
+    def base(self, seed: int) -> list[Tensor]:
+        """Return the module's own initial weights."""
+        return [p.detach().double() for p in self._made(seed).parameters()]
+
+    def forward(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        """Return the outputs ``[B, N, outputs]``."""
+        outputs: Tensor = vmap(self._one)(dict(zip(self._names, weights, strict=True)), inputs[0])
+        return outputs
+
+    def _one(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(self._module, weights, (inputs,))
+        if outputs.shape != (len(inputs), self._outputs):
+            raise ValueError(
+                f"{self._model.name} returned {list(outputs.shape)} for {len(inputs)} examples: it "
+                f"has to be [N, {self._outputs}]."
+            )
+        return outputs

@@ -1,0 +1,48 @@
+"""A user's own parts of a trial, and what their selections select.
+
+What a user writes: `trainables.config.own`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.own import choice
+from sweeper.trial import Trial
+from trainables.config import GrokkingConfig
+from trainables.config.fields import share
+from trainables.streams import stream
+
+
+def section(trial: Trial, part: str) -> Any:
+    """Return the own choice of `trial` for `part`, with the trial's values."""
+    values = trial.values
+    head = f"{part}."
+    fields = {p.removeprefix(head): v for p, v in values.items() if p.startswith(head)}
+    return choice(GrokkingConfig, part, str(values[f"{part}.name"])).model_validate(fields)
+
+
+def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the indices of the train examples among all, ascending.
+
+    Raises:
+        ValueError: An own selection returned what can't be trained on.
+    """
+    v: Any = trial.values
+    name, data_seed = v["selection.name"], v["task.data_seed"]
+    N = len(targets)
+    g = stream(trial.seed if data_seed is None else data_seed, "split", N)
+    if ":" in name:
+        train = torch.as_tensor(section(trial, "selection").train(inputs, targets, g)).long()
+    else:
+        train = torch.randperm(N, generator=g)[: share(v["selection.fraction"], N)]
+    train = train.unique()
+    if not 0 < len(train) < N or train[0] < 0 or train[-1] >= N:
+        raise ValueError(
+            f"{name} selects {len(train)} of {N} examples: indices have to be from 0 to N - 1, "
+            "with at least one example to train on and one to test on."
+        )
+    return train
