@@ -94,10 +94,10 @@ def choice(config: type[Config], part: str, name: str) -> type[Section]:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{part}.name = {name!r} is no {part}: it has to subclass {wanted}.")
     literal: Any = Literal[name]
-    section: type[Section] = create_model(found.__name__, __base__=found, name=(literal, name))
+    made: Any = create_model(found.__name__, __base__=found, name=(literal, name))
     before = all_leaves(config)
     try:
-        ours = leaves(section, f"{part}.")
+        ours = leaves(made, f"{part}.")
         kinds = {path: leaf.kind for path, leaf in ours.items()}
     except TypeError as error:
         raise UsageError(f"{part}.name = {name!r}: {error}.") from None
@@ -108,6 +108,7 @@ def choice(config: type[Config], part: str, name: str) -> type[Section]:
                 f"{part}.name = {name!r}: {path} is a field of other choices, which is stored as "
                 f"{other.kind} and enters packs in another way. Give it another name."
             )
+    section: type[Section] = made
     return section
 
 

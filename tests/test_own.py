@@ -128,7 +128,7 @@ def _plain(t: Trial, strength: float, steps: int) -> float:
             gradients = torch.autograd.grad(total, list(module.parameters()))
             with torch.no_grad():
                 for weight, gradient in zip(module.parameters(), gradients, strict=True):
-                    weight -= 0.1 * gradient
+                    weight.sub_(0.1 * gradient)
     return float(loss(module(x), y).detach())
 
 

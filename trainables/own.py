@@ -39,10 +39,10 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
         train = torch.as_tensor(section(trial, "selection").train(inputs, targets, g)).long()
     else:
         train = torch.randperm(N, generator=g)[: share(v["selection.fraction"], N)]
-    train = train.unique()
-    if not 0 < len(train) < N or train[0] < 0 or train[-1] >= N:
+    chosen: Tensor = torch.unique(train)
+    if not 0 < len(chosen) < N or chosen[0] < 0 or chosen[-1] >= N:
         raise ValueError(
-            f"{name} selects {len(train)} of {N} examples: indices have to be from 0 to N - 1, "
+            f"{name} selects {len(chosen)} of {N} examples: indices have to be from 0 to N - 1, "
             "with at least one example to train on and one to test on."
         )
-    return train
+    return chosen

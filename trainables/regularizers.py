@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
+from sweeper.config import Section
 from sweeper.packing import Pack
 from trainables.blocks import Weight, padded
 from trainables.config import GrokkingConfig
@@ -107,12 +108,13 @@ def strengths(pack: Pack[GrokkingConfig]) -> dict[Penalty, list[float]]:
     """
     values = pack.trials[0].values
     name = values["regularizer.name"]
+    own: Section = pack.config.regularizer
     found: dict[Penalty, list[float]] = {}
     if name == "sum":
         for term in Terms.model_fields:
             column = pack.column(f"regularizer.terms.{term}.strength")
             found[term] = [strength or 0.0 for strength in column]
-    elif isinstance(own := pack.config.regularizer, Regularizer):
+    elif isinstance(own, Regularizer):
         found[own] = pack.column("regularizer.strength")
     elif name != "none":
         found[str(name)] = pack.column("regularizer.strength")

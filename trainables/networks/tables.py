@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from sweeper.config import Section
 from sweeper.packing import Pack
 from sweeper.trial import Trial
 from trainables.config import GrokkingConfig, shapes
@@ -82,10 +83,10 @@ PROBLEMS: dict[str, Problem] = {
 
 def problem_of(pack: Pack[GrokkingConfig]) -> Problem:
     """Return what the networks of `pack` learn."""
-    task = pack.config.task
+    task: Section = pack.config.task
     if isinstance(task, Task):
         return Problem(own.data_of, lambda _: own.loss_of(task))
-    return PROBLEMS[task.name]
+    return PROBLEMS[str(pack.trials[0].values["task.name"])]
 
 
 def architecture_of(
@@ -97,9 +98,11 @@ def architecture_of(
         pack: The trials.
         data: Of one of them.
     """
-    values, model = pack.trials[0].values, pack.config.model
+    values = pack.trials[0].values
+    model: Section = pack.config.model
     if isinstance(model, Model):
         made = own.OwnModel(model, tuple(data.train.inputs[0].shape[1:]), shapes.ends(values)[1])
         return made, made.shapes
-    return ARCHITECTURES[model.name](values), shapes.SHAPES[model.name](values)
+    name = str(values["model.name"])
+    return ARCHITECTURES[name](values), shapes.SHAPES[name](values)
 
