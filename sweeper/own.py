@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import import_module
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import Field, create_model
 
@@ -108,8 +108,7 @@ def choice(config: type[Config], part: str, name: str) -> type[Section]:
                 f"{part}.name = {name!r}: {path} is a field of other choices, which is stored as "
                 f"{other.kind} and enters packs in another way. Give it another name."
             )
-    section: type[Section] = made
-    return section
+    return cast("type[Section]", made)
 
 
 def _imported(part: str, name: str) -> Any:
