@@ -11,6 +11,8 @@ ratios within a round. Flops count matrix products only.
     20 sets    the same, trials spread over 20 data sets
     depth      factors of the model
 
+Every family by pack size beside itself alone: `benchmarks.families`.
+
 Before it times anything it checks that a pack ends where the plain loops end.
 """
 
@@ -28,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import plain
+from benchmarks import families, plain
 from sweeper.config import Values
 from sweeper.grid import Grid
 from sweeper.loading import load_grid
@@ -383,15 +385,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--family", nargs="*", default=[], choices=families.FAMILIES,
+                        help="measure these families only")  # fmt: skip
     parser.add_argument("-o", "--output", help="write the figures here, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        check(Path(scratch))
-        rows = measured(args.sizes, args.rounds, Path(scratch))
-    show(rows)
+        every = families.measured(args.rounds, Path(scratch), args.family)
+        if not args.family:
+            check(Path(scratch))
+            rows = measured(args.sizes, args.rounds, Path(scratch))
+    if not args.family:
+        show(rows)
+    families.show(every)
     if args.output:
-        report = {"at": time.strftime("%Y-%m-%d"), "rows": rows}
+        report = {"at": time.strftime("%Y-%m-%d"), "rows": [] if args.family else rows,
+                  "families": every}  # fmt: skip
         Path(args.output).write_text(json.dumps(report, indent=2) + "\n")
 
 

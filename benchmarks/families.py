@@ -1,0 +1,124 @@
+"""Every family: trial-steps a second of one core by pack size, beside the machine's matrix rate.
+
+`alone` is a pack of one: the same code, so that the ratio is what packing is worth. Flops are
+torch's own count of the matrix products of a step, backward pass and padding included; work
+outside of products isn't counted. Rounds are interleaved, figures are medians of ratios within a round.
+A new family is an entry of `FAMILIES`: a grid with one axis that trials of a pack differ in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sweeper.loading import load_grid
+from sweeper.packing import Pack, Run
+from trainables import loop
+
+FAMILIES: dict[str, tuple[str, str]] = {
+    "sparse recovery": (
+        "{task: {name: sparse_recovery, n: 100, s: 5, N: 30}, regularizer.name: l1}",
+        "regularizer.strength",
+    ),
+    "diagonal network": (
+        "{task: {name: sparse_recovery, n: 100, s: 4, N: 40}, model.name: diagonal,"
+        " regularizer.name: l2_sq}",
+        "regularizer.strength",
+    ),
+    "matrix completion": (
+        "{task: {name: matrix_completion}, regularizer.name: nuclear}", "regularizer.strength"
+    ),
+    "factorised U V^T": (
+        "{task: {name: matrix_completion, N: 80}, model.name: factorised,"
+        " regularizer.name: l2_sq, optimizer.lr: 0.01}",
+        "regularizer.strength",
+    ),
+    "matrix sensing": (
+        "{task: {name: matrix_sensing}, regularizer.name: nuclear}", "regularizer.strength"
+    ),
+    "modular addition, mlp": ("{task: {name: modular_arithmetic}}", "optimizer.weight_decay"),
+    "teacher, student": ("{task: {name: teacher_student}}", "optimizer.weight_decay"),
+}  # fmt: skip
+"""Name of a family to its fixed values and the axis that its trials differ in."""
+
+SIZES = (1, 8, 32, 128)
+SLICE = 0.3
+"""Seconds that one pack is measured for in a round."""
+
+
+def pack_of(family: str, size: int, folder: Path) -> Pack[Any]:
+    """Return `size` trials of a family, over at most 8 seeds."""
+    fixed, axis = FAMILIES[family]
+    seeds = min(size, 8)
+    values = [float(v) for v in np.geomspace(1e-4, 1e-1, -(-size // seeds))]
+    path = folder / "family.yaml"
+    path.write_text(
+        f"name: family\nfixed: {fixed}\ngrid: {{product: {{{axis}: {values}}}}}\n"
+        f"seeds: {list(range(seeds))}\n"
+    )
+    grid = load_grid(path, ["fixed.steps=1000"])
+    run = Run(steps=grid.steps, criteria=grid.criteria, threads=1)
+    return Pack("benchmark", tuple(grid.trials()), grid.config, run)
+
+
+def flops_of(pack: Pack[Any]) -> float:
+    """Return the flops of the products of one step of a pack."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        for block in loop._blocks(pack, range(len(pack.trials))):
+            block.step(0)
+    return float(counter.get_total_flops())
+
+
+def measured(rounds: int, folder: Path, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return a row for each family and pack size."""
+    rows = []
+    for family in only or FAMILIES:
+        packs = {size: pack_of(family, size, folder) for size in SIZES}
+        flops = {size: flops_of(pack) / size for size, pack in packs.items()}
+        found: list[dict[int, tuple[float, float]]] = []
+        for _ in range(rounds):
+            one = {}
+            for size, pack in packs.items():
+                dtype = getattr(torch, str(pack.trials[0].values["dtype"]))
+                with torch.no_grad():
+                    one[size] = (len(pack.trials) / loop.probe(pack), matrix_rate(dtype))
+            found.append(one)
+        for size in SIZES:
+            rows.append({  # noqa: PERF401
+                "family": family, "pack": size,
+                "trial_steps_per_s": median(one[size][0] for one in found),
+                "times_alone": median(one[size][0] / one[1][0] for one in found),
+                "gemm_fraction": median(one[size][0] * flops[size] / one[size][1] for one in found),
+                "mflop": flops[size] / 1e6,
+            })  # fmt: skip
+        print(f"  {family}", flush=True)
+    return rows
+
+
+def matrix_rate(dtype: torch.dtype, n: int = 512) -> float:
+    """Return the flops a second of square matrix products, measured for a moment."""
+    A, B, C = (torch.rand(n, n, dtype=dtype) for _ in range(3))
+    torch.mm(A, B, out=C)
+    begun, done = perf_counter(), 0
+    while perf_counter() - begun < SLICE / 3:
+        torch.mm(A, B, out=C)
+        done += 1
+    return done * 2.0 * n**3 / (perf_counter() - begun)
+
+
+def show(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table."""
+    print(f"\n{'family':26} {'pack':>5} {'trial-steps/s':>14} {'x alone':>8} {'of gemm':>8}")
+    for r in rows:
+        print(f"{r['family']:26} {r['pack']:5d} {r['trial_steps_per_s']:14,.0f} "
+              f"{r['times_alone']:8.2f} {100 * r['gemm_fraction']:6.0f} %")  # fmt: skip
+    slower = sorted({r["family"] for r in rows if r["pack"] > 1 and r["times_alone"] < 1})
+    print(f"slower packed than alone: {', '.join(slower) or 'none'}")
