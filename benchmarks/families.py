@@ -2,7 +2,8 @@
 
 `alone` is a pack of one: the same code, so that the ratio is what packing is worth. Flops are
 torch's own count of the matrix products of a step, backward pass and padding included; work
-outside of products isn't counted. Rounds are interleaved, figures are medians of ratios within a round.
+outside of products isn't counted. Rounds are interleaved, figures are medians of ratios within
+a round.
 A new family is an entry of `FAMILIES`: a grid with one axis that trials of a pack differ in.
 """
 

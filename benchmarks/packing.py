@@ -35,7 +35,7 @@ from sweeper.config import Values
 from sweeper.grid import Grid
 from sweeper.loading import load_grid
 from sweeper.packing import Pack, Run
-from trainables import modular_arithmetic, sparse_recovery
+from trainables import modular_arithmetic, pairs, sparse_recovery
 from trainables.config import GrokkingConfig
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -179,8 +179,8 @@ class SoloMlp:
             trial.seed, v["task.p"], v["model.d"], v["model.width"], v["model.depth"]
         )
         self.W = [w.float().requires_grad_() for w in start]
-        a, b, c = modular_arithmetic.table(v["task.operation"], v["task.p"])
-        train, _ = modular_arithmetic.split_of(trial)
+        a, b, c = pairs.table_of(v)
+        train, _ = pairs.split_of(trial)
         self.a, self.b, self.c = a[train], b[train], c[train]
         self.optimizer = torch.optim.AdamW(
             self.W, lr=v["optimizer.lr"], betas=v["optimizer.betas"],
@@ -276,7 +276,7 @@ def sparse_flops() -> float:
 def mlp_flops(pack: Pack[GrokkingConfig]) -> float:
     """Return the flops of the six products of a network's trial-step."""
     v: Any = pack.trials[0].values
-    N = len(modular_arithmetic.split_of(pack.trials[0])[0])
+    N = len(pairs.split_of(pack.trials[0])[0])
     d, h, p, depth = (int(v[k]) for k in ("model.d", "model.width", "task.p", "model.depth"))
     return 6.0 * N * (d * h + (depth - 1) * h * h + h * p)
 
