@@ -62,6 +62,7 @@ class _Stochastic(Section):
     lr: Annotated[Positive, BATCHED] = 1e-2
     weight_decay: Annotated[NonNegative, BATCHED] = 0.0
     batch: Count | None = None
+    drop_last: bool = True
     constant_norm: bool = False
 
 
@@ -71,6 +72,7 @@ class Sgd(_Stochastic):
     Its weight decay is coupled, as in torch.optim: the penalty `l2_sq` by another name.
 
     Attributes:
+        drop_last: Leave out what is left of an epoch; otherwise it is a last, smaller batch.
         momentum: m of Polyak's heavy ball, v <- m v + g, w <- w - lr v, as torch.optim.SGD.
         constant_norm: Scale all weights back to their initial norm after every step ([L23] 2).
     """
