@@ -83,8 +83,8 @@ class MatrixProduct:
 
     def _matrices(self, rows: Tensor) -> Tensor:
         """Return ``[..., d]`` as ``[B * N, q, q]`` for each leading index before B and N."""
-        square: Tensor = rows[..., : self._d].unflatten(-1, (self._q, self._q))
-        return square.flatten(-4, -3)
+        true = rows[..., : self._d]
+        return true.view(*rows.shape[:-1], self._q, self._q).flatten(-4, -3)
 
     def combine(self, E: Tensor, out: Tensor) -> None:
         """Write A B."""
@@ -99,4 +99,6 @@ class MatrixProduct:
 
 def combination(name: str, d: int) -> Combination:
     """Return the combination that ``model.embedding`` names, of embeddings of width `d`."""
-    return {"hadamard": Hadamard, "sum": Sum}[name]() if name != "matrix" else MatrixProduct(d)
+    if name == "matrix":
+        return MatrixProduct(d)
+    return Sum() if name == "sum" else Hadamard()
