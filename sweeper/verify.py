@@ -77,20 +77,20 @@ class Verified:
         }  # fmt: skip
 
 
-def choose(wanted: Sequence[str], *, quick: bool, laws: Sequence[Claim] = LAWS) -> list[Claim]:
+def choose(wanted: Sequence[str], *, quick: bool) -> list[Claim]:
     """Return the laws with these ids or numbers; without any, all, or with `quick` the quick ones.
 
     Raises:
         UsageError: There is no such law; names the nearest.
     """
     if not wanted:
-        return [law for law in laws if law.quick or not quick]
-    unknown = [w for w in wanted if not any(w in (law.id, str(law.number)) for law in laws)]
+        return [law for law in LAWS if law.quick or not quick]
+    unknown = [w for w in wanted if not any(w in (law.id, str(law.number)) for law in LAWS)]
     if unknown:
-        ids = [law.id for law in laws]
+        ids = [law.id for law in LAWS]
         said = " ".join(f"no law {w!r}. {did_you_mean(w, ids)}" for w in unknown)
         raise UsageError(f"{said} `sweeper verify --list` shows all.")
-    return [law for law in laws if law.id in wanted or str(law.number) in wanted]
+    return [law for law in LAWS if law.id in wanted or str(law.number) in wanted]
 
 
 def grids_of(laws: Sequence[Claim], *, quick: bool) -> dict[str, Grid]:
@@ -231,10 +231,14 @@ def measure(
                 origins.append(Provenance.of(ledger, views[grid.name]))
             evidence = Evidence(views)
             measured = _measured(law, evidence)
-            if figures is not None:
+            if figures is not None and MEASURABLE not in measured.checks:
                 _draw(law, evidence, figures, origins)
             seconds, trials = _cost(evidence)
         yield Verified(law, measured, seconds, trials, quick)
+
+
+MEASURABLE = "can be measured"
+"""The only check of a law whose trials failed, or didn't get to what it is measured by."""
 
 
 def _measured(law: Claim, evidence: Evidence) -> Measured:
@@ -242,11 +246,11 @@ def _measured(law: Claim, evidence: Evidence) -> Measured:
     counted = "select count(*) as n from trials where status = 'failed'"
     failed = sum(query(views, counted).to_pylist()[0]["n"] for _, views in evidence.views())
     if failed:
-        return Measured(f"{failed} trials failed: see `sweeper status`", {"trials train": False})
+        return Measured(f"{failed} trials failed: see `sweeper status`", {MEASURABLE: False})
     try:
         return law.measure(evidence)
     except SweeperError as error:
-        return Measured(f"can't be measured: {error}", {"can be measured": False})
+        return Measured(f"can't be measured: {error}", {MEASURABLE: False})
 
 
 COST = """
@@ -274,16 +278,12 @@ class _Joined(Provenance):
 
 
 def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Provenance]) -> None:
-    try:
-        picture = law.picture(evidence)
-    except SweeperError:  # rows are missing: the verdict says so
-        return
     first = asdict(origins[0]) | {
         "sweep": f"law {law.number}",
         "criterion": "\n".join(dict.fromkeys(o.criterion for o in origins)),
     }
     joined = _Joined(**first, feet=" | ".join(o.footer for o in origins))
-    draw_picture(picture, folder / f"{law.id}.png", joined, law.title)
+    draw_picture(law.picture(evidence), folder / f"{law.id}.png", joined, law.title)
 
 
 def exit_code(verified: Sequence[Verified], *, complete: bool) -> int:

@@ -146,9 +146,10 @@ def picture_floor(found: Evidence) -> Picture:
         select seed, step, test_error, null_floor from trials join metrics using (trial_id)
         where optimizer.lr = 0.1 and step > 0 order by all""")
     ends = found.columns("""
-        select seed, unnest([1, max(step)]) as step, max(null_floor) as floor_
-        from trials join metrics using (trial_id) where optimizer.lr = 0.1
-        group by all order by all""")
+        with f as (
+          select seed, max(step) as last, max(null_floor) as floor_
+          from trials join metrics using (trial_id) where optimizer.lr = 0.1 group by all)
+        select seed, unnest([1, last]) as step, floor_ from f order by all""")
     series = [
         *series_by(rows, "seed", "step", "test_error", kind="line", label="seed"),
         *series_by(ends, "seed", "step", "floor_", kind="dashed"),

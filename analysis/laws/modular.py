@@ -18,7 +18,7 @@ FRACTION = LawGrid("law_modular_fraction", cut=("seeds=3", "steps=2500"))
 HOLDOUT = LawGrid("law_holdout", cut=("seeds=2", "steps=2000"))
 
 TIMES = """
-    select optimizer.weight_decay as decay, seed, t1, coalesce(t2, last_step) as shown,
+    select optimizer.weight_decay as decay, seed, t1, coalesce(t2, delays.last_step) as shown,
       t2 is null as censored
     from trials join delays using (trial_id) order by all"""
 
