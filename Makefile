@@ -13,7 +13,7 @@ DIGEST := find $(SOURCES) -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xa
 FAST := not long and not root
 
 .DEFAULT_GOAL := setup
-.PHONY: help setup demo test check lint check-long bench format lock clean
+.PHONY: help setup demo test check lint check-long verify verify-quick bench format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,12 @@ lint: setup
 
 check-long: setup  ## run what is too slow for check, at most 60 minutes
 	$(BIN)/python -m pytest -m "long or root" --timeout 3600
+
+verify: setup  ## measure the papers' laws, write docs/reproduction.md; at most 60 minutes
+	$(BIN)/sweeper verify --report docs/reproduction.md
+
+verify-quick: setup  ## measure those laws that take seconds, on cut grids; at most 5 minutes
+	$(BIN)/sweeper verify --quick
 
 bench: setup  ## run the benchmarks side by side with their peers
 	$(BIN)/python -m benchmarks.overhead

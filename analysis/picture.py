@@ -74,7 +74,7 @@ class Picture:
 
 def series_by(
     rows: Mapping[str, NDArray[Any]], by: str, x: str, y: str, *, kind: Kind = "points",
-    label: str | None = None,
+    label: str | None = None, first: int = 0,
 ) -> list[Series]:  # fmt: skip
     """Return one series for each value of the column `by`, in the order of the values.
 
@@ -86,9 +86,10 @@ def series_by(
         kind: How they are drawn.
         label: What the value stands for, e.g. ``seed``; None leaves them out of the legend, an
             empty string names the value alone.
+        first: Number of the first colour.
     """
     found = []
-    for colour, value in enumerate(np.unique(rows[by])):
+    for colour, value in enumerate(np.unique(rows[by]), start=first):
         mine = (rows[by] == value) & ~np.isnan(rows[y])
         shown = f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
         said = None if label is None else f"{label} {shown}".strip()

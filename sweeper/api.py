@@ -17,6 +17,7 @@ from sweeper import driver, sql, store, sweep
 from sweeper import extend as extending
 from sweeper import refine as refining
 from sweeper import search as searching
+from sweeper import verify as verifying
 from sweeper.agenda import Agenda
 from sweeper.driver import Launched, Outcome, Runner
 from sweeper.finalist import Found
@@ -24,8 +25,9 @@ from sweeper.grid import Grid
 from sweeper.launch_ray import on_ray
 from sweeper.loading import load_grid
 from sweeper.refine import Refined
+from sweeper.verify import Verified
 
-__all__ = ["extend", "launch", "load_grid", "query", "refine", "search"]
+__all__ = ["extend", "launch", "load_grid", "query", "refine", "search", "verify"]
 
 
 def launch(
@@ -128,6 +130,33 @@ def extend(
     wanted = extending.extension(where, name, steps, condition=condition)
     with runner(wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
         return extending.extend(wanted, where, here)
+
+
+def verify(
+    where: str,
+    *laws: str,
+    quick: bool = False,
+    address: str = "local",
+    inline: bool = False,
+    max_concurrent: int | None = None,
+) -> list[Verified]:
+    """Measure the papers' laws; those that the store can't tell yet are trained first.
+
+    Args:
+        where: URI of the store.
+        laws: Ids or numbers, see ``sweeper verify --list``; none for all.
+        quick: Cut the grids, and leave out slow laws that aren't named.
+        address: As in `launch`.
+        inline: As in `launch`.
+        max_concurrent: As in `launch`.
+    """
+    chosen = verifying.choose(laws, quick=quick)
+    grids = list(verifying.grids_of(chosen, quick=quick).values())
+    with runner(
+        grids[0], address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
+    ) as here:
+        verifying.train(grids, where, here)
+    return list(verifying.measure(chosen, where, quick=quick))
 
 
 def runner(

@@ -16,7 +16,7 @@ from typing import Any
 
 from analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured, Verdict
 from analysis.plot import draw_picture
-from analysis.provenance import Provenance
+from analysis.provenance import Provenance, counted
 from analysis.views import open_views
 from sweeper import store
 from sweeper.agenda import agenda
@@ -95,6 +95,8 @@ def choose(wanted: Sequence[str], *, quick: bool) -> list[Claim]:
 
 def grids_of(laws: Sequence[Claim], *, quick: bool) -> dict[str, Grid]:
     """Return the grids of `laws` by name, each once; with `quick` their cuts.
+
+    Those with the longest horizon come first: what takes long mustn't start last.
 
     Raises:
         ConfigError: A grid file is wrong.
@@ -269,12 +271,12 @@ def _cost(evidence: Evidence) -> tuple[float, int]:
 class _Joined(Provenance):
     """The provenance of a figure that several sweeps feed."""
 
-    feet: str = ""
+    sizes: str = ""
 
     @property
     def footer(self) -> str:
-        """One line: every sweep's."""
-        return self.feet
+        """One line: every sweep with its trials and ledger record, and the code."""
+        return f"{self.sizes} · {super(_Joined, self).footer.split(' · ')[1]}"
 
 
 def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Provenance]) -> None:
@@ -282,7 +284,8 @@ def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Proven
         "sweep": f"law {law.number}",
         "criterion": "\n".join(dict.fromkeys(o.criterion for o in origins)),
     }
-    joined = _Joined(**first, feet=" | ".join(o.footer for o in origins))
+    sizes = (f"{o.sweep} ({counted(o.trials, 'trial')}, record {o.record})" for o in origins)
+    joined = _Joined(**first, sizes=", ".join(sizes))
     draw_picture(law.picture(evidence), folder / f"{law.id}.png", joined, law.title)
 
 

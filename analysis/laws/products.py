@@ -60,8 +60,9 @@ def picture_depth(found: Evidence) -> Picture:
                 x="model.depth", y="least ||a - a*||", log_y=True, title=f"N = {N}",
                 names=[str(depth) for depth, _ in own],
                 series=[
-                    Series(x=places, y=[v for _, v in own], kind="bars", label="measured"),
-                    Series(x=places, y=said[: len(own)], kind="bars", label="published", colour=7),
+                    Series(x=places, y=[v for _, v in own], label="measured"),
+                    Series(x=places, y=said[: len(own)], kind="bounds", label="published",
+                           colour=1),
                 ],
             )
         )  # fmt: skip

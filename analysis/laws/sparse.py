@@ -161,7 +161,9 @@ def measure_solvers(found: Evidence) -> Measured:
 
 def picture_solvers(found: Evidence) -> Picture:
     """Show t2 of the other solvers over that of gradient descent."""
-    points = series_by(found.columns(SOLVERS), "solver", "x", "ratio", label="")
+    rows = found.columns(SOLVERS)
+    rows["x"] = rows["x"] * np.where(rows["solver"] == "ista", 0.98, 1.02)  # side by side
+    points = series_by(rows, "solver", "x", "ratio", label="")
     return Picture(
         [Panel(x=PRODUCT, y="t2 / t2 of gradient descent", series=points, log_x=True,
                level=[0.97, 1.03])]
