@@ -97,7 +97,9 @@ def total_norm(weights: Weights) -> Tensor:
     axes = len(weights.lead)
     squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
     for weight in weights.each:  # one by one: the order of a sum is in its bits
-        squares = squares + weight.value.double().square().flatten(axes).sum(dim=axes)
+        each = weight.value.flatten(axes)  # a double of it would be the dearest part of a step
+        norm = torch.linalg.vector_norm(each, dim=axes, dtype=torch.float64)
+        squares = squares + norm.square()
     return squares.sqrt()
 
 
