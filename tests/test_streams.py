@@ -9,7 +9,7 @@ import torch
 
 from tests.packs import MODULAR, SPARSE, pack, trial
 from trainables import loop
-from trainables.modular_arithmetic import split_of
+from trainables.pairs import split_of
 from trainables.sparse_recovery import instance_of
 from trainables.streams import stream
 

@@ -15,12 +15,12 @@ from trainables.config import (
     Factorised,
     MatrixCompletion,
     MatrixSensing,
-    ModularArithmetic,
     Product,
     SparseRecovery,
+    pairs,
     shapes,
     share,
-    table_size,
+    symbols,
 )
 from trainables.config import GrokkingConfig as Config
 
@@ -49,12 +49,12 @@ def memory_bytes(config: AnyConfig) -> int:
         return size * (matrices * task.N * task.n + rows * task.n + EIGHT * 2 * task.N)
     if isinstance(task, MatrixCompletion | MatrixSensing):
         return _matrix_bytes(config, copies)
-    if not isinstance(task, ModularArithmetic):
+    if not isinstance(model, MLP):
         return _network_bytes(config, size, copies)
-    assert isinstance(model, MLP)
-    p, d, h, depth = task.p, model.d, model.width, model.depth
+    flat = _flat(config)
+    p, d, h, depth = symbols(flat), model.d, model.width, model.depth
     weights = 2 * p * d + d * h + (depth - 1) * h * h + h * p
-    n = share(getattr(config.selection, "fraction", None) or 1.0, table_size(task.operation, p))
+    n = share(getattr(config.selection, "fraction", None) or 1.0, pairs(flat))
     scratch = n * (4 * d + 2 * depth * h + 2 * p)  # of a block of eight; as if a pack had two
     return size * (copies * weights + n * p + scratch // 2) + 32 * n
 
@@ -94,7 +94,7 @@ def useful_size(config: AnyConfig) -> int:
         return 64
     if isinstance(config.task, SparseRecovery):
         return 512
-    if isinstance(config.task, ModularArithmetic):
+    if isinstance(config.model, MLP):
         return 32
     return max(8, shapes.side_by_side(_flat(config)))
 

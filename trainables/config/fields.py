@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
@@ -17,16 +18,18 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 SPARSE = ("sparse_recovery",)
 MODULAR = ("modular_arithmetic",)
+TABLES = (*MODULAR, "symmetric_group")
 IMAGES = ("digits", "mnist")
 DENSE = ("teacher_student", *IMAGES)
-NETWORKS = MODULAR + DENSE
+NETWORKS = TABLES + DENSE
 COMPLETION = ("matrix_completion",)
 SENSING = ("matrix_sensing",)
 MATRIX = COMPLETION + SENSING
 LINEAR = SPARSE + MATRIX
 """Tasks of linear measurements, all of which are used at every step.
 
-`DENSE` are tasks of fully connected networks, `NETWORKS` those of any network.
+`DENSE` are tasks of fully connected networks, `NETWORKS` those of any network. `TABLES` are tasks
+of the table of a binary operation.
 """
 
 
@@ -38,6 +41,17 @@ def share(fraction: float, whole: int) -> int:
 def table_size(operation: str, p: int) -> int:
     """Return the pairs that `operation` is defined on: division leaves out b = 0."""
     return p * (p - 1) if operation == "div" else p * p
+
+
+def symbols(values: Mapping[str, Any]) -> int:
+    """Return how many operands, and so results, the operation of a task of `TABLES` has."""
+    p = values.get("task.p")
+    return int(math.factorial(values["task.degree"]) if p is None else p)
+
+
+def pairs(values: Mapping[str, Any]) -> int:
+    """Return the pairs that the operation of a task of `TABLES` is defined on."""
+    return table_size(values["task.operation"], symbols(values))
 
 
 def by_name(union: Any) -> dict[str, type[Section]]:

@@ -4,6 +4,8 @@ References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
     [B25] Boursier et al., 2025. arXiv 2505.20172
     [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
+    [NC23] Nanda, Chan, et al., Progress measures for grokking, 2023. arXiv 2301.05217
+    [P22] Power et al., Grokking, 2022. arXiv 2201.02177
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import DENSE, MATRIX, MODULAR, SPARSE, Count, Positive, by_name
+from trainables.config.fields import DENSE, MATRIX, SPARSE, TABLES, Count, Positive, by_name
 
 
 class Product(Section):
@@ -62,13 +64,42 @@ class MLP(Section):
         init_scale: Multiplies the default init of every weight.
     """
 
-    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
 
     name: Literal["mlp"] = "mlp"
     embedding: Literal["hadamard"] = "hadamard"
     d: Count = 64
     width: Count = 128
     depth: Annotated[int, Field(ge=1, le=8)] = 1
+    init_scale: Annotated[Positive, BATCHED] = 1.0
+
+
+class Transformer(Section):
+    """A decoder-only transformer over the tokens ``a b =``; the answer is read at the last one.
+
+    Learned positions, causal heads, a ReLU MLP with biases in each layer, no other biases, and an
+    unembedding of its own. Embeddings and weights start as N(0, 1/d), the unembedding as
+    N(0, 1/tokens), biases as 0 ([NC23], [L23]).
+
+    Attributes:
+        layers: Number of layers, each attention and an MLP around a residual stream.
+        d: Width of the residual stream, a multiple of `heads`.
+        heads: Attention heads, each of width d / heads.
+        mlp: Width of the MLPs; [P22] has 4 d.
+        layer_norm: Normalize the residual stream after each attention and each MLP ([P22]).
+        operator_token: The tokens are ``a o b =`` ([P22]).
+        init_scale: Multiplies the initial value of every weight: alpha of [L23].
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
+
+    name: Literal["transformer"] = "transformer"
+    layers: Annotated[int, Field(ge=1, le=8)] = 1
+    d: Count = 128
+    heads: Count = 4
+    mlp: Count = 512
+    layer_norm: bool = False
+    operator_token: bool = False
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
@@ -125,6 +156,6 @@ class Dense(Section):
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
-Model = Product | Diagonal | MLP | Matrix | Factorised | Dense
+Model = Product | Diagonal | MLP | Transformer | Matrix | Factorised | Dense
 
 MODELS = by_name(Model)

@@ -3,6 +3,7 @@
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
     [G25] Gu et al., 2025. arXiv 2504.03162
+    [P22] Power et al., Grokking, 2022. arXiv 2201.02177
 """
 
 from __future__ import annotations
@@ -10,10 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sweeper.config import DRAWN, Scalar, Section
-from trainables.config.fields import COMPLETION, MODULAR, SENSING, SPARSE, Count, Unit, by_name
+from trainables.config.fields import (
+    COMPLETION,
+    MODULAR,
+    SENSING,
+    SPARSE,
+    TABLES,
+    Count,
+    Unit,
+    by_name,
+)
+from trainables.config.indices import pinned
 
 
 class Uniform(Section):
@@ -92,6 +103,41 @@ class Strip(Section):
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
 
 
-Selection = Uniform | Coherent | Leverage | Square | Strip
+class Outliers(Section):
+    """k train labels are replaced by wrong ones, drawn without a preference ([P22] Fig. 6).
+
+    They count as the labels of training: train accuracy is measured on what is trained on. The
+    outliers of a smaller k are among those of a larger one.
+
+    Attributes:
+        k: Mislabelled train pairs; 0 is `uniform`.
+        fraction: Train share of the whole table.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
+    neutral: ClassVar[Mapping[str, Scalar]] = {"selection.k": 0}
+
+    name: Literal["outliers"] = "outliers"
+    k: Annotated[int, Field(ge=0), DRAWN] = 0
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
+
+
+class Indices(Section):
+    """The train pairs are those that a file names, for every seed.
+
+    Attributes:
+        file: Path of a text file with one index a line: the place of a pair in the table, a first
+            and b second, counted from 0; division leaves out the pairs with b = 0. The digest of
+            what the file says is added behind ``#``, so that a changed file makes new trials.
+            Workers read the file too.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
+
+    name: Literal["indices"] = "indices"
+    file: Annotated[str, Field(min_length=1), AfterValidator(pinned)]
+
+
+Selection = Uniform | Coherent | Leverage | Square | Strip | Outliers | Indices
 
 SELECTIONS = by_name(Selection)

@@ -79,6 +79,26 @@ class ModularArithmetic(Section):
     data_seed: Annotated[Seed | None, DRAWN] = None
 
 
+PRODUCTS = ("xy", "xyx_inv", "xyx")
+
+
+class SymmetricGroup(Section):
+    """Learn the table of a product of two permutations ([P22] A.1.1, there of degree 5).
+
+    Attributes:
+        degree: The permutations are of this many things; degree! elements in lexicographic order.
+        operation: x * y, x * y * x^-1 or x * y * x, where (x * y)(i) = x(y(i)).
+        data_seed: Seeds the split apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = ModularArithmetic.defaults
+
+    name: Literal["symmetric_group"] = "symmetric_group"
+    degree: Annotated[int, Field(ge=3, le=5)] = 5
+    operation: Literal[PRODUCTS] = "xy"  # type: ignore[valid-type]
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
 class MatrixCompletion(Section):
     """Recover an n1 x n2 matrix A* of low rank from N of its entries ([N25] 1.4).
 
@@ -163,7 +183,8 @@ class TeacherStudent(Section):
 
 
 Task = (
-    SparseRecovery | ModularArithmetic | MatrixCompletion | MatrixSensing | TeacherStudent
+    SparseRecovery | ModularArithmetic | SymmetricGroup | MatrixCompletion | MatrixSensing
+    | TeacherStudent
     | Digits | Mnist
 )  # fmt: skip
 

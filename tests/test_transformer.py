@@ -1,0 +1,150 @@
+"""Transformers: the same numbers as modules that compute every token of every pair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.packs import pack, trial
+from trainables import loop
+from trainables.config.shapes import parameters
+from trainables.networks.block import Network
+from trainables.pairs import labels_of, split_of, table_of
+
+TINY = {
+    "task.name": "modular_arithmetic", "task.p": 7, "model.name": "transformer", "model.d": 12,
+    "model.heads": 2, "model.mlp": 20, "optimizer.name": "adam", "dtype": "float64",
+}  # fmt: skip
+POWER = {"model.layers": 2, "model.layer_norm": True, "model.operator_token": True}
+
+KINDS: dict[str, dict[str, Any]] = {
+    "one layer": TINY,
+    "two layers": TINY | {"model.layers": 2},
+    "three layers, layer norm": TINY | {"model.layers": 3, "model.layer_norm": True},
+    "as Power's": TINY | POWER,
+    "one layer, as Power's": TINY | POWER | {"model.layers": 1},
+    "permutations": TINY | {"task.name": "symmetric_group", "task.degree": 3} | POWER,
+    "odd heads": TINY | {"model.d": 15, "model.heads": 3, "model.layers": 2},
+}  # fmt: skip
+for _given in KINDS.values():
+    if _given["task.name"] == "symmetric_group":
+        del _given["task.p"]
+
+
+class Reference(torch.nn.Module):
+    """One transformer as one writes it: all tokens, a causal mask, modules of torch."""
+
+    def __init__(self, values: Any, weights: list[Tensor]) -> None:
+        super().__init__()
+        d, heads, mlp = values["model.d"], values["model.heads"], values["model.mlp"]
+        self.heads, self.norm = heads, values["model.layer_norm"]
+        self.E, self.P, self.U = weights[0], weights[1], weights[-1]
+        self.attentions, self.mlps, self.norms = [], [], []
+        size = 12 if self.norm else 8
+        for start in range(2, len(weights) - 1, size):
+            *QKV, out, W_in, b_in, W_out, b_out = weights[start : start + 8]
+            norms = weights[start + 8 : start + size]
+            attention = torch.nn.MultiheadAttention(
+                d, heads, bias=False, batch_first=True, dtype=torch.float64
+            )
+            first, last = torch.nn.Linear(d, mlp), torch.nn.Linear(mlp, d)
+            made = {
+                attention.in_proj_weight: torch.cat([w.reshape(d, d) for w in QKV]),
+                attention.out_proj.weight: out.transpose(0, 1).reshape(d, d),
+            }
+            for linear, W, b in ((first, W_in, b_in), (last, W_out, b_out)):
+                linear.double()
+                made |= {linear.weight: W, linear.bias: b}
+            for i in range(0, len(norms), 2):
+                norm = torch.nn.LayerNorm(d, dtype=torch.float64)
+                made |= {norm.weight: norms[i], norm.bias: norms[i + 1]}
+                self.norms.append(norm)
+            for parameter, value in made.items():
+                parameter.data = value.clone()
+            self.attentions.append(attention)
+            self.mlps.append(torch.nn.Sequential(first, torch.nn.ReLU(), last))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits [N, p] of tokens [N, length]."""
+        x = self.E[tokens] + self.P
+        length = tokens.shape[1]
+        mask = torch.ones(length, length, dtype=torch.bool).triu(1)
+        norms = iter(self.norms)
+        for attention, mlp in zip(self.attentions, self.mlps, strict=True):
+            x = x + attention(x, x, x, attn_mask=mask, need_weights=False)[0]
+            x = next(norms)(x) if self.norm else x
+            x = x + mlp(x)
+            x = next(norms)(x) if self.norm else x
+        return x[:, -1] @ self.U.T
+
+
+def tokens_of(values: Any, pairs: Tensor, p: int) -> Tensor:
+    """Return ``a b =`` or ``a o b =`` of every pair."""
+    a, b, _ = table_of(values)
+    same = torch.ones_like(pairs)
+    middle = [same * (p + 1)] if values["model.operator_token"] else []
+    return torch.stack([a[pairs], *middle, b[pairs], same * p], dim=1)
+
+
+def network(given: dict[str, Any], count: int = 3, scale: float = 2.0) -> Network:
+    trials = [trial(given | {"model.init_scale": scale}, s) for s in range(count)]
+    (block,) = loop._blocks(pack(trials), range(count))
+    assert isinstance(block, Network)
+    for weight in block.weights.each:  # biases start at 0, which would hide them
+        real = weight.real(weight.value)
+        real += 0.1 * torch.randn(real.shape, generator=torch.Generator().manual_seed(1))
+    return block
+
+
+def own(block: Network, i: int) -> list[Tensor]:
+    """Return the weights of one trial, unpadded."""
+    return [w.real(w.value)[i].clone() for w in block.weights.each]
+
+
+def gradients(of: Reference) -> list[Tensor]:
+    """Return the gradients of a reference in the order of the weights."""
+    found: list[Any] = [of.E.grad, of.P.grad]
+    norms = iter(of.norms)
+    for attention, mlp in zip(of.attentions, of.mlps, strict=True):
+        grads: Any = {name: p.grad for name, p in [*attention.named_parameters(),
+                                                   *mlp.named_parameters()]}  # fmt: skip
+        found += grads["in_proj_weight"].chunk(3)
+        out = grads["out_proj.weight"]
+        found.append(out.view(len(out), of.heads, -1).transpose(0, 1))
+        found += [grads[name] for name in ("0.weight", "0.bias", "2.weight", "2.bias")]
+        if of.norm:
+            found += [p.grad for norm in (next(norms), next(norms)) for p in norm.parameters()]
+    return [*found, of.U.grad]
+
+
+class Still:
+    """Stands in for an optimizer; the weights stay where they are."""
+
+    def step(self, taken: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_and_gradients_are_those_of_torchs_modules(kind: str) -> None:
+    block = network(KINDS[kind])
+    assert parameters(block._values) == sum(w.numel() for w in own(block, 0))
+    block._optimizer = Still()
+    block.step(0)
+    inputs: Any = block._train[0]
+    found = block._architecture.forward([w.value for w in block.weights.each], inputs)
+    for i, t in enumerate(block._trials):
+        train, _ = split_of(t)
+        with torch.enable_grad():
+            weights = [w.requires_grad_() for w in own(block, i)]
+            reference = Reference(t.values, weights)
+            logits = reference(tokens_of(t.values, train, found.shape[2]))
+            loss = torch.nn.functional.cross_entropy(logits, labels_of(t)[train])
+            torch.autograd.backward(loss)
+        torch.testing.assert_close(found[i], logits.detach(), rtol=1e-9, atol=1e-11)
+        for weight, expected in zip(block.weights.each, gradients(reference), strict=True):
+            real = weight.real(weight.grad)[i]
+            torch.testing.assert_close(real, expected.reshape(real.shape), rtol=1e-8, atol=1e-11)
+            assert weight.grad[i].count_nonzero() == real.count_nonzero()  # padding stays zero
