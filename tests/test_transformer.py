@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.packs import pack, trial
+from tests.packs import pack, run, same, trial
 from trainables import loop
 from trainables.config.shapes import parameters
 from trainables.networks.block import Network
@@ -148,3 +148,55 @@ def test_outputs_and_gradients_are_those_of_torchs_modules(kind: str) -> None:
             real = weight.real(weight.grad)[i]
             torch.testing.assert_close(real, expected.reshape(real.shape), rtol=1e-8, atol=1e-11)
             assert weight.grad[i].count_nonzero() == real.count_nonzero()  # padding stays zero
+
+
+@pytest.mark.parametrize(
+    ("given", "std"),
+    [
+        ({}, [12**-0.5] * 7 + [None, 12**-0.5, None, 8**-0.5]),
+        (POWER | {"model.layers": 1}, [12**-0.5] * 7 + [None, 12**-0.5, *[None] * 5, 9**-0.5]),
+    ],
+)
+def test_weights_start_as_normal_numbers_biases_at_zero(
+    given: dict[str, Any], std: list[float | None]
+) -> None:
+    scale = 3.0
+    t = trial(TINY | given | {"model.init_scale": scale}, 1)
+    (block,) = loop._blocks(pack([t]), range(1))
+    for weight, expected in zip(block.weights.each, std, strict=True):
+        start = weight.real(weight.value)[0]
+        if len(weight.shape) == 1:
+            assert start.unique().tolist() in ([0.0], [scale])
+        elif expected is not None:
+            tolerance = 4 / (2 * start.numel()) ** 0.5
+            assert float(start.std()) == pytest.approx(scale * expected, rel=tolerance)
+            assert abs(float(start.mean())) < 4 * scale * expected / start.numel() ** 0.5
+    scales = [w for w in block.weights.each if len(w.shape) == 1 and w.real(w.value)[0][0] == scale]
+    assert len(scales) == (2 if "model.layer_norm" in given else 0)
+
+
+def test_the_mean_embedding_distance_is_that_of_neighbours_on_the_circle() -> None:
+    block = network(TINY, 2)
+    found = block.metrics()["med"]
+    for i in range(2):
+        E = own(block, i)[0]
+        steps = [float((E[(k + 1) % 7] - E[k]).norm()) for k in range(7)]
+        assert float(found[i]) == pytest.approx(sum(steps) / 7, rel=1e-12)
+    assert "med" not in network(KINDS["permutations"], 2).metrics()  # no number has a neighbour
+
+
+def test_a_trial_has_the_same_rows_alone_and_in_every_company() -> None:
+    for given in (TINY | {"dtype": "float32"}, KINDS["odd heads"], KINDS["as Power's"]):
+        more = {"optimizer.name": "adamw", "optimizer.batch": 8}
+        trials = [
+            trial(given | more, i % 4, optimizer__lr=1e-3 * (2 + i), optimizer__weight_decay=i % 3)
+            for i in range(9)
+        ]
+        within = run(pack(trials, steps=15))
+        for chosen in (trials[:1], trials[8:], trials[2:5], trials[1:8]):
+            same(run(pack(chosen, steps=15)), within, chosen)
+
+
+def test_a_width_that_heads_dont_divide_is_refused() -> None:
+    with pytest.raises(AssertionError, match=r"model.d = 12, model.heads = 5: heads share"):
+        trial(TINY | {"model.heads": 5})

@@ -115,6 +115,16 @@ def labels_of(trial: Trial) -> Tensor:
     return labels
 
 
+def mean_step(embedding: Tensor) -> Tensor:
+    """Return the mean embedding distance of neighbours ([G25]'s MED), ``[B]``, in float64.
+
+    (1/p) sum_i ||phi(i + 1) - phi(i)|| over the operands i modulo p; for embeddings ``[B, p, d]``.
+    """
+    steps = (embedding.roll(-1, 1) - embedding).double()
+    distances: Tensor = torch.linalg.vector_norm(steps, dim=2)
+    return distances.mean(dim=1)
+
+
 def _data_seed(trial: Trial) -> int:
     seed: Any = trial.values["task.data_seed"]
     return trial.seed if seed is None else int(seed)

@@ -82,9 +82,9 @@ def transformer(values: Values) -> list[Shape]:
 def _transformer_activity(values: Values) -> int:
     d, mlp, layers = values["model.d"], values["model.mlp"], values["model.layers"]
     norms = 4 * d if values["model.layer_norm"] else 0
-    last = 12 * d + 3 * mlp + norms
-    inner = 18 * d + 6 * mlp + 2 * norms  # of b and of =; what depends on a alone is small
-    return int(last + (layers - 1) * inner + 3 * symbols(values))
+    last = 7 * d + mlp + norms
+    inner = 2 * (9 * d + mlp + norms)  # at b and at =; what depends on a alone is small
+    return int(last + (layers - 1) * inner + 2 * symbols(values))
 
 
 SHAPES: dict[str, Callable[[Values], list[Shape]]] = {

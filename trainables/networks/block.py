@@ -21,7 +21,7 @@ from trainables.config import GrokkingConfig
 from trainables.config.shapes import activity, side_by_side
 from trainables.networks.examples import Data, Examples, Gathered, Rows
 from trainables.networks.sobolev import Sobolev
-from trainables.networks.tables import Problem, architecture_of, problem_of
+from trainables.networks.tables import Measured, Problem, architecture_of, problem_of
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, decomposable, strengths
 
@@ -186,6 +186,8 @@ class Network:
                 values = torch.linalg.svdvals(decomposable(weight)[0])
                 nuclear = nuclear + values.double().flatten(1).sum(dim=1)
         nuclear = torch.where(torch.isfinite(l1), nuclear, torch.nan)
+        if isinstance(self._architecture, Measured):
+            rows |= self._architecture.measure([w.value for w in self.weights.each])
         norm = total_norm(self.weights)
         return rows | {
             "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial

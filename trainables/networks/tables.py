@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -43,6 +43,14 @@ class Architecture(Protocol):
 
         Made of differentiable operations that never mix trials.
         """
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An architecture with metrics of its own."""
+
+    def measure(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the metrics of every trial, ``[B]``, in float64, for weights ``[B, ...]``."""
 
 
 @dataclass(frozen=True, slots=True)

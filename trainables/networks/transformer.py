@@ -25,7 +25,9 @@ from torch import Tensor
 
 from trainables.blocks import padded
 from trainables.config import symbols
+from trainables.config.fields import MODULAR
 from trainables.config.shapes import transformer
+from trainables.pairs import mean_step
 from trainables.streams import stream
 
 WHOLE = 16
@@ -110,6 +112,7 @@ class Transformer:
         self._shapes = transformer(values)
         self._p = symbols(values)
         self._d, self._heads = values["model.d"], values["model.heads"]
+        self._numbers = values["task.name"] in MODULAR
         self._norm: bool = values["model.layer_norm"]
         self._operator: bool = values["model.operator_token"]
 
@@ -171,6 +174,10 @@ class Transformer:
             tokens = self._layer(layer, tokens, range(len(tokens)), lookup)
         (end,) = self._layer(last_layer, tokens, [len(tokens) - 1], lookup)
         return torch.bmm(end.of, U.mT)[:, : inputs[0].shape[1], : self._p]
+
+    def measure(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return `med`, the mean embedding distance of neighbours, where operands are numbers."""
+        return {"med": mean_step(weights[0][:, : self._p])} if self._numbers else {}
 
     def _tokens(self) -> list[tuple[int | None, Operands]]:
         """Return for each token its row of the embedding, None for any, and what it depends on."""
