@@ -66,13 +66,23 @@ def criterion_words(connection: sql.Connection) -> str:
     rows = sql.query(connection, "select * from criteria order by task").to_pylist()
     words: dict[str, list[str]] = {}
     for row in rows:
-        sign = "≥" if row["rising"] else "≤"
-        train, test = (f"{s}_{row['metric']} {sign} {row[s]:g}" for s in ("train", "test"))
+        train, test = (_step_words(row, side) for side in ("train", "test"))
         text = f"t1: {train}, t2: {test}, grokking: delay ≥ {row['gap']}"
         words.setdefault(text, []).append(row["task"])
     if len(words) == 1:
         return next(iter(words))
     return "\n".join(f"{', '.join(tasks)}: {text}" for text, tasks in words.items())
+
+
+def _step_words(row: dict[str, Any], side: str) -> str:
+    """Return how the step of one side is read, by a row of `criteria`."""
+    column, sign = f"{side}_{row['metric']}", "≥" if row["rising"] else "≤"
+    return {
+        "threshold": lambda: f"{column} {sign} {row[side]:g}",
+        "relative": lambda: f"{column} {sign} {row[side]:g} times its best",
+        "argmin": lambda: f"{column} at its best",
+        "stable_final": lambda: f"{column} stays near its final value",
+    }[row["rule"]]()
 
 
 def counted(n: int, noun: str) -> str:

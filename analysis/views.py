@@ -16,7 +16,16 @@ import pyarrow as pa
 from analysis import snapshot
 from analysis.delay import SURVIVAL, survival
 from sweeper import parts, sql
-from sweeper.criterion import RISING, Criterion, Phase
+from sweeper.criterion import (
+    FINAL_LOGS,
+    FINAL_TOLERANCE,
+    RISING,
+    RULES,
+    STABLE_LOGS,
+    THRESHOLDS,
+    Criterion,
+    Phase,
+)
 from sweeper.ledger import Ledger
 from sweeper.schema import METRICS
 
@@ -28,11 +37,13 @@ GAP = 1000
 
 CRITERIA = pa.schema(
     {
-        "task": pa.string(), "metric": pa.string(), "train": pa.float64(), "test": pa.float64(),
-        "rising": pa.bool_(), "gap": pa.int64(),
+        "task": pa.string(), "metric": pa.string(), "rule": pa.string(), "train": pa.float64(),
+        "test": pa.float64(), "rising": pa.bool_(), "gap": pa.int64(),
     }
 )  # fmt: skip
-"""The table `criteria`: how `delays` reads t1 and t2, one row a task."""
+"""The table `criteria`: how `delays` reads t1 and t2, one row a task.
+
+Thresholds are null under a rule that takes none."""
 
 
 def open_views(
@@ -199,6 +210,8 @@ def _config(names: Iterable[str]) -> dict[str, str]:
 def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]) -> None:
     rows = [{"task": t, "rising": c.rising, **c.model_dump()} for t, c in criteria.items()]
     _table(connection, "criteria", pa.Table.from_pylist(rows, schema=CRITERIA))
+    connection.execute(f"create macro first_best(steps, curve, rising, times) as {_FIRST_BEST}")
+    connection.execute(f"create macro first_stable(steps, curve) as {_FIRST_STABLE}")
     columns = set(connection.sql("select * from metrics limit 0").columns)
     metrics = sorted(
         c.removeprefix("train_")
@@ -206,18 +219,72 @@ def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]
         if c.startswith("train_") and c.replace("train_", "test_", 1) in columns
     )
     connection.execute(f"create view delays as {_delays(criteria, metrics)}")
+    connection.execute(
+        "create macro delays_at(metric, train := null, test := null, "
+        f"gap := {GAP}, rule := 'threshold') as table {_delays_at(metrics)}"
+    )
+
+
+_FIRST_BEST = """
+    case
+        when list_position(curve, if(rising, list_max(curve), list_min(curve))) < len(curve)
+        then steps[list_position(
+            list_transform(curve, lambda value: if(
+                rising, value >= times * list_max(curve), value <= times * list_min(curve)
+            )),
+            true
+        )]
+    end
+"""
+"""SQL of the first step of a curve that reaches `times` its best value, see `Criterion.t1`."""
+
+_FINAL = f"(list_sum(curve[len(curve) - {FINAL_LOGS - 1}:]) / {FINAL_LOGS})"
+
+_FIRST_STABLE = f"""
+    steps[list_filter(
+        range(1, greatest(1, len(curve) - {FINAL_LOGS + STABLE_LOGS - 2})),
+        lambda row: list_bool_and(list_transform(
+            curve[row:row + {STABLE_LOGS - 1}],
+            lambda value: abs(value - {_FINAL}) <= {FINAL_TOLERANCE!r} * abs({_FINAL})
+        ))
+    )[1]]
+"""
+"""SQL of the first step from which on a curve stays near its end, see `Criterion.t1`."""
+
+
+def _delays_at(metrics: list[str]) -> str:
+    """Return the query of the macro `delays_at`, over its parameters."""
     known = sql.literal("unknown metric. Known: " + ", ".join(metrics) + ".")
 
     def chosen(side: str) -> str:
         cases = " ".join(f"when {sql.literal(m)} then {side}_{m}" for m in metrics)
         return f"(case metric {cases} else error({known}) end)"
 
-    text = _fill(
-        "delays", trials="trials", train_value=chosen("train"), test_value=chosen("test"),
-        rising=f"(metric in ({', '.join(map(sql.literal, RISING))}))",
-        train="train", test="test", gap="gap",
-    )  # fmt: skip
-    connection.execute(f"create macro delays_at(metric, train, test, gap := {GAP}) as table {text}")
+    rising = f"(metric in ({', '.join(map(sql.literal, RISING))}))"
+    columns = {"train_value": chosen("train"), "test_value": chosen("test")}
+    firsts = _fill(
+        "firsts", rising=rising, train="train", test="test", asked="rule = 'threshold'", **columns
+    )
+    steps = {
+        name: f"if(rule = 'stable_final', first_stable({side}_steps, {side}_values), "
+        f"first_best({side}_steps, {side}_values, {rising}, if(rule = 'relative', {side}, 1.0)))"
+        for name, side in (("t1", "train"), ("t2", "test"))
+    }
+    settled = _fill("settled", trials="trials", asked="rule <> 'threshold'", **steps, **columns)
+    rules = ", ".join(map(sql.literal, RULES))
+    taking = ", ".join(map(sql.literal, THRESHOLDS))
+    gap = (
+        f"case when rule not in ({rules}) then error({sql.literal(_UNKNOWN_RULE)}) "
+        f"when rule in ({taking}) and (train is null or test is null) "
+        "then error('rule ' || rule || ' takes thresholds: train := ..., test := ...') "
+        f"when rule not in ({taking}) and (train is not null or test is not null) "
+        "then error('rule ' || rule || ' takes no thresholds. Leave train and test out.') "
+        "else gap end"
+    )
+    return _fill("delays", trials="trials", firsts=f"{firsts}\nunion all\n{settled}", gap=gap)
+
+
+_UNKNOWN_RULE = "unknown rule. Known: " + ", ".join(RULES) + "."
 
 
 def _delays(criteria: Mapping[str, Criterion], metrics: list[str]) -> str:
@@ -245,13 +312,30 @@ def _delays_by(criterion: Criterion | None, trials: str, metrics: list[str]) -> 
     """Return the query for the delays of `trials`; without criterion nothing is reached."""
     given = criterion or Criterion(metric="none", train=0.0, test=0.0)
     logged = given.metric in metrics
-    return _fill(
-        "delays", trials=trials,
-        train_value=f"train_{given.metric}" if logged else "null::double",
-        test_value=f"test_{given.metric}" if logged else "null::double",
-        rising=str(given.rising), train=f"{given.train!r}::double", test=f"{given.test!r}::double",
-        gap=str(given.gap),
-    )  # fmt: skip
+    columns = {
+        f"{side}_value": f"{side}_{given.metric}" if logged else "null::double"
+        for side in ("train", "test")
+    }
+    thresholds = {"train": given.train, "test": given.test}
+    if given.whole:
+        steps = {
+            name: _settled(given, side, thresholds[side])
+            for name, side in (("t1", "train"), ("t2", "test"))
+        }
+        firsts = _fill("settled", trials=trials, asked="true", **steps, **columns)
+    else:
+        numbers = {side: f"{number!r}::double" for side, number in thresholds.items()}
+        firsts = _fill("firsts", rising=str(given.rising), asked="true", **numbers, **columns)
+    return _fill("delays", trials=trials, firsts=firsts, gap=str(given.gap))
+
+
+def _settled(criterion: Criterion, side: str, threshold: float | None) -> str:
+    """Return the SQL of t1 or t2 by the curve of one side, under a rule for whole curves."""
+    curve = f"{side}_steps, {side}_values"
+    if criterion.rule == "stable_final":
+        return f"first_stable({curve})"
+    times = 1.0 if threshold is None else threshold
+    return f"first_best({curve}, {criterion.rising}, {times!r}::double)"
 
 
 def _create_cells(connection: sql.Connection, config: Iterable[str]) -> None:

@@ -226,7 +226,10 @@ def _reached(
 
 
 def reached(ledger: Ledger, criteria: dict[str, Criterion]) -> set[str]:
-    """Return the trials whose stored metrics reach both thresholds of their criterion."""
+    """Return the trials whose stored metrics reach both thresholds of their criterion.
+
+    None under a rule that takes whole curves: nothing stops by it.
+    """
     wanted = pa.array(sorted(criteria), pa.string())
     train: set[str] = set()
     test: set[str] = set()

@@ -140,7 +140,7 @@ def _kept(
 
 
 def criteria(report: Report, slabs: Sequence[Slab], searched: Sequence[str] = ()) -> None:
-    """Check that every task has one criterion, over a metric that there is.
+    """Check that every task has one criterion, over a metric that there is, by which it may stop.
 
     Args:
         report: Takes the mistakes.
@@ -166,6 +166,8 @@ def criteria(report: Report, slabs: Sequence[Slab], searched: Sequence[str] = ()
                 f"the task {task!r} has no criterion of its own. "
                 "Add criterion: {metric: ..., train: ..., test: ...}.",
             )
+        elif not covered:
+            _stoppable(report, Criterion(**report.config.criteria[task]), ("criterion",))
     for task in given if isinstance(given, dict) else []:
         if task not in tasks:
             report.add(
@@ -185,11 +187,40 @@ def _criterion(
             f"{'.'.join(base)}.metric = {criterion.metric!r} is unknown. "
             + did_you_mean(criterion.metric, known),
         )
+    _stoppable(report, criterion, base)
     for side in ("train", "test"):
         threshold = getattr(criterion, side)
-        if criterion.metric == "acc" and not 0 <= threshold <= 1:
+        if criterion.metric == "acc" and threshold is not None and not 0 <= threshold <= 1:
             report.add(
                 place(*base, side),
                 f"{'.'.join(base)}.{side} = {threshold!r} can't be reached: accuracies are "
                 "from 0 to 1.",
             )
+
+
+def _stoppable(report: Report, criterion: Criterion, base: tuple[str, ...]) -> None:
+    """Check that trials don't stop by a rule that takes their whole curve."""
+    stop = ("stop", "after_generalization")
+    refused = any(path[:1] == ("stop",) for path in report.refused)
+    if not criterion.whole or not report.file.stop.after_generalization or refused:
+        return
+    written = stop in report.document.places
+    report.add(
+        report.document.place(*(stop if written else (*base, "rule"))),
+        f"{'stop.after_generalization = true, but ' if written else ''}"
+        f"{'.'.join(base)}.rule = {criterion.rule!r} takes a trial's whole curve: t2 isn't known "
+        "before the horizon. Write stop: {after_generalization: false}.",
+    )
+
+
+def requested(report: Report) -> None:
+    """Check that the metrics under `log` are those that the trainable offers on request."""
+    known = list(report.config.on_request)
+    names = report.file.log.metrics
+    for index, name in enumerate(names):
+        place = report.document.place("log", "metrics", index)
+        if name not in known:
+            offer = did_you_mean(name, known) if known else "This trainable offers none."
+            report.add(place, f"log.metrics: {show(name)} is unknown. {offer}")
+        elif name in names[:index]:
+            report.add(place, f"log.metrics: {show(name)} stands there twice. Remove one.")

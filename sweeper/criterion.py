@@ -1,28 +1,66 @@
 """The one definition of memorization and generalization.
 
-A trial *memorizes* at t1, the first logged step at which the train criterion holds, and
-*generalizes* at t2, likewise for the test criterion. Accuracies hold at or above their
-threshold, every other metric at or below; a metric that isn't finite never holds.
+A trial *memorizes* at t1, the step that the criterion finds on its train metric, and
+*generalizes* at t2, the one on its test metric. By the rule `threshold`, which holds unless
+another is asked for, that is the first logged step at or below the threshold (at or above it for
+accuracies). A metric that isn't finite never holds.
 The criterion belongs to the analysis: changing it never re-runs a finished trial.
+
+The papers read t1 and t2 in other ways too, and differently from figure to figure ([N25], their
+code). Those rules compare a trial with itself, so they take its whole curve:
+
+=============  ===========================================================================
+threshold      first logged step at which the metric reaches the threshold
+relative       first one at which it reaches the threshold times its own best value
+argmin         first one at which it has its own best value
+stable_final   first one from which on it stays near its own final value for a while
+=============  ===========================================================================
+
+They say when a trial stopped getting better, not that it became good: a metric that never moves
+has its best value at step 0. And they can be wrong about a trial that wasn't trained for long
+enough. So a step is known only if the curve shows that the trial had settled by then; where it
+doesn't, the step is unknown, and a missing t2 is censored at the last logged step as ever. Under
+`argmin` that is a true bound; under the other two a longer run may show that the trial had
+settled a little earlier, so carry it on before a law is fitted to it. `Criterion.t1` states the
+condition of each rule. A trial that hasn't ended has no whole curve, and neither step.
 
 The training loop stops by this definition and the SQL views are tested against it.
 
 References:
     [Power22] Power et al., Grokking, 2022. https://arxiv.org/abs/2201.02177
     [Liu22] Liu et al., Towards Understanding Grokking, 2022. https://arxiv.org/abs/2205.10343
+    [N25] Notsawo et al., Grokking Beyond the Euclidean Norm, 2025. https://arxiv.org/abs/2506.05718
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 RISING = ("acc",)
 """Metrics that are better when larger; all others are better when smaller."""
+
+Rule = Literal["threshold", "relative", "stable_final", "argmin"]
+
+RULES: tuple[str, ...] = get_args(Rule)
+"""How a step may be found."""
+
+THRESHOLDS = ("threshold", "relative")
+"""Rules that take the thresholds `train` and `test`; the others take none."""
+
+FINAL_LOGS = 3
+"""Logged values whose mean is the final value of `stable_final`; K of [N25]."""
+
+FINAL_TOLERANCE = 0.05
+"""How far from the final value `stable_final` calls near, as a share of it; tol of [N25]."""
+
+STABLE_LOGS = 2
+"""Consecutive logged values that have to be near for `stable_final`; M of [N25]."""
 
 
 class Phase(StrEnum):
@@ -41,37 +79,145 @@ class Criterion(BaseModel):
 
     Attributes:
         metric: `M` reads the columns ``train_M`` and ``test_M``.
-        train: Threshold of t1, in units of the metric.
-        test: Threshold of t2, in units of the metric.
-        rule: How the step is found; `threshold` takes the first logged step that holds.
+        rule: How the step is found: `threshold`, the first logged step that reaches the
+            threshold; `relative`, the first one that reaches the threshold times the trial's
+            own best value; `argmin`, the first one with that best value; `stable_final`, the
+            first one from which on two logs are within 5 % of the mean of the last three.
+        train: Threshold of t1, in units of the metric; under `relative` a factor, at least 1
+            (at most 1 for acc). Rules without thresholds refuse it.
+        test: Threshold of t2, likewise.
         gap: Smallest delay that is called grokking, in optimizer steps ([Liu22] takes 10^3).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False,
+        json_schema_extra={
+            "if": {
+                "properties": {"rule": {"enum": sorted(set(RULES) - set(THRESHOLDS))}},
+                "required": ["rule"],
+            },
+            "then": {"properties": {"train": {"type": "null"}, "test": {"type": "null"}}},
+            "else": {
+                "properties": {"train": {"type": "number"}, "test": {"type": "number"}},
+                "required": ["train", "test"],
+            },
+        },
+    )  # fmt: skip
 
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    train: float
-    test: float
-    rule: Literal["threshold"] = "threshold"
+    rule: Rule = "threshold"
+    train: Annotated[float | None, Field(validate_default=True)] = None
+    test: Annotated[float | None, Field(validate_default=True)] = None
     gap: Annotated[int, Field(ge=1)] = 1000
+
+    @field_validator("train", "test")
+    @classmethod
+    def _as_the_rule_asks(cls, threshold: float | None, info: ValidationInfo) -> float | None:
+        """Check that a threshold is there where the rule takes one, and only there."""
+        known: dict[str, Any] = info.data
+        if not {"metric", "rule"} <= known.keys():
+            return threshold  # what is wrong with those is reported as it is
+        rule, rising = known["rule"], known["metric"] in RISING
+        if rule not in THRESHOLDS:
+            if threshold is not None:
+                raise ValueError(f"means nothing under the rule {rule}. Remove it")
+            return None
+        if threshold is None:
+            raise PydanticKnownError("missing")
+        if rule == "relative" and (threshold > 1 if rising else threshold < 1):
+            raise ValueError(
+                f"can't be reached: it is a multiple of the best {known['metric']}. "
+                f"Write {'at most' if rising else 'at least'} 1"
+            )
+        return threshold
 
     @property
     def rising(self) -> bool:
         """Whether the metric is better when larger."""
         return self.metric in RISING
 
+    @property
+    def whole(self) -> bool:
+        """Whether the rule can only be read off the whole curve of a trial that has ended."""
+        return self.rule != "threshold"
+
     def train_holds(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return where the train criterion holds."""
+        """Return where a train value alone tells that t1 is reached.
+
+        Nowhere under a rule that takes the whole curve.
+        """
         return self._holds(values, self.train)
 
     def test_holds(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return where the test criterion holds."""
+        """Return where a test value alone tells that t2 is reached, as `train_holds`."""
         return self._holds(values, self.test)
 
-    def _holds(self, values: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
+    def t1(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> int | None:
+        """Return the memorization step of an ended trial.
+
+        Values that aren't finite are left out first. What is known, by rule:
+
+        - `threshold`: always; None says that the threshold wasn't reached.
+        - `argmin`, `relative`: unless the best value first occurs in the last logged row. A
+          trial that was still improving there may have gone on to, so its best value, and with
+          it any multiple of it, is unknown. A best value below 0 has no multiples that could be
+          reached.
+        - `stable_final`: if the `STABLE_LOGS` rows that are near the final value end before
+          the `FINAL_LOGS` rows begin that it is the mean of. Otherwise the end of the curve is
+          compared with itself, and every curve would be stable. As published, the rule counts
+          logged rows, not steps: the denser the log, the more easily a slow drift passes for
+          stable.
+
+        Args:
+            steps: All logged steps of the trial, ascending, ``[logs]``.
+            train: The train metric at each, ``[logs]``.
+
+        Returns:
+            The step, or None where it isn't known to be reached.
+        """
+        return self._step(steps, train, self.train)
+
+    def t2(self, steps: NDArray[np.integer], test: NDArray[np.floating]) -> int | None:
+        """Return the generalization step of an ended trial; all else as in `t1`."""
+        return self._step(steps, test, self.test)
+
+    def _holds(self, values: NDArray[np.floating], threshold: float | None) -> NDArray[np.bool_]:
         values = np.asarray(values, dtype=np.float64)
-        reached = values >= threshold if self.rising else values <= threshold
-        return np.asarray(np.isfinite(values) & reached)
+        if self.whole or threshold is None:
+            return np.zeros(values.shape, dtype=bool)
+        return np.asarray(np.isfinite(values) & self._reaches(values, threshold))
+
+    def _reaches(self, values: NDArray[np.floating], bound: float) -> NDArray[np.bool_]:
+        return np.asarray(values >= bound if self.rising else values <= bound)
+
+    def _step(
+        self, steps: NDArray[np.integer], values: NDArray[np.floating], threshold: float | None
+    ) -> int | None:
+        values = np.asarray(values, dtype=np.float64)
+        finite = np.isfinite(values)
+        steps, values = np.asarray(steps)[finite], values[finite]
+        if not self.whole:
+            return first_step(steps, self._holds(values, threshold))
+        if self.rule == "stable_final":
+            return _stable(steps, values)
+        if not values.size:
+            return None
+        best = float(values.max() if self.rising else values.min())
+        if int(np.flatnonzero(values == best)[0]) == len(values) - 1:
+            return None
+        times = 1.0 if threshold is None else threshold
+        return first_step(steps, self._reaches(values, times * best))
+
+
+def _stable(steps: NDArray[np.integer], values: NDArray[np.float64]) -> int | None:
+    """Return the first step of the first rows that stay near the final value; None without."""
+    begins = len(values) - FINAL_LOGS
+    if begins < STABLE_LOGS:
+        return None
+    final = sum(values[begins:].tolist()) / FINAL_LOGS
+    near = np.abs(values[:begins] - final) <= FINAL_TOLERANCE * abs(final)
+    windows = np.lib.stride_tricks.sliding_window_view(near, STABLE_LOGS)
+    return first_step(steps[: len(windows)], windows.all(axis=1))
 
 
 def first_step(steps: NDArray[np.integer], holds: NDArray[np.bool_]) -> int | None:

@@ -247,6 +247,7 @@ def begin(
             "grid": grid.text,
             "overrides": list(grid.overrides),
             "criteria": {t: c.model_dump() for t, c in grid.criteria.items()},
+            "metrics": grid.file.log.metrics,
             "stop": grid.file.stop.model_dump(),
             "checkpoint": grid.file.checkpoint.model_dump(),
             "resources": grid.file.resources.model_dump(),

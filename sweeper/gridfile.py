@@ -38,9 +38,17 @@ class Stop(Strict):
 
 
 class Log(Strict):
-    """How often metrics are logged; fixed per store."""
+    """What is logged, and how often.
+
+    Attributes:
+        points_per_decade: Logged steps a decade; fixed per store.
+        metrics: Metrics that cost too much to be logged always, by their names in the
+            trainable's `Config.on_request`. No part of a trial's identity: trials that have
+            ended already keep null.
+    """
 
     points_per_decade: Annotated[int, Field(ge=1, le=1000)] = 50
+    metrics: list[str] = Field(default_factory=list)
 
 
 class Checkpoint(Strict):
@@ -313,6 +321,7 @@ _REMEDIES = {
     "search.batch": "must be auto or a whole number from 1 to 1000000.",
     "search.objective": "must be a name or SQL, {value: ..., direction: ...}, or a list of these.",
     "criterion": "must be a mapping, e.g. criterion: {metric: acc, train: 0.99, test: 0.99}.",
+    "log.metrics": "must be a list of names, e.g. metrics: [layer_norms].",
 }
 
 

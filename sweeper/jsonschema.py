@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from sweeper.config import Config, Leaf, known_paths, leaves, scalars
-from sweeper.gridfile import GridFile
+from sweeper.criterion import Criterion
+from sweeper.gridfile import GridFile, Log
 from sweeper.searching import Search
 
 Schema = dict[str, Any]
@@ -46,8 +47,15 @@ def json_schema(config: type[Config]) -> Schema:
     search = schema["$defs"]["Search"]["properties"]
     search["space"] = _closed_over({p: _distribution(fields[p]) for p in known_paths(config)})
     search["reference"] = _closed_over({p: fields[p] for p in known_paths(config)})
-    for key, note in attributes(Search).items():
-        search[key]["description"] = note
+    for model in (Search, Criterion, Log):
+        described = schema["$defs"][model.__name__]["properties"]
+        for key, note in attributes(model).items():
+            described[key]["description"] = note
+    names = list(config.on_request)
+    meanings = "\n".join(f"{name}: {meaning}" for name, meaning in config.on_request.items())
+    schema["$defs"]["Log"]["properties"]["metrics"]["items"] = {
+        "enum": names, "description": meanings,
+    }  # fmt: skip
     return {"$schema": DIALECT, **schema, "title": "A grid of sweeper"}
 
 

@@ -38,6 +38,8 @@ class Run:
         diverged: Stop a trial at the first logged step at which a metric isn't finite.
         device: Torch's name of the device, e.g. "cpu" or "cuda".
         threads: Threads of one pack on a CPU.
+        metrics: What to log beside the cheap metrics: names out of the config's `on_request`.
+            What doesn't apply to a task adds no column.
     """
 
     steps: int
@@ -47,6 +49,7 @@ class Run:
     diverged: bool = True
     device: str = "cpu"
     threads: int = 1
+    metrics: tuple[str, ...] = ()
 
     def logged_steps(self) -> tuple[int, ...]:
         """Return the steps at which metrics are logged, ascending, from 0."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sweeper.criterion import Criterion, Phase, delay, first_step, phase
+from sweeper.criterion import RULES, THRESHOLDS, Criterion, Phase, delay, first_step, phase
 
 STEPS = st.none() | st.integers(0, 10**6)
 
@@ -68,7 +68,90 @@ def test_a_diverged_trial_is_nothing_else(t1: int | None, t2: int | None) -> Non
     assert phase(t1, t2, diverged=True, gap=1) is Phase.DIVERGED
 
 
-@pytest.mark.parametrize("change", [{"gap": 0}, {"rule": "first"}, {"metric": "A b"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "change",
+    [{"gap": 0}, {"rule": "first"}, {"metric": "A b"}, {"x": 1}, {"train": None},
+     {"rule": "argmin"}, {"rule": "relative", "test": 1.5}, {"metric": "error", "rule": "relative"},
+     {"rule": "stable_final", "train": None}],
+)  # fmt: skip
 def test_a_criterion_is_checked(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Criterion.model_validate({"metric": "acc", "train": 0.9, "test": 0.9, **change})
+
+
+def by(rule: str, metric: str = "error", test: float = 1.5) -> Criterion:
+    """Return a criterion whose t2 is read by `rule`."""
+    given = {"metric": metric, "rule": rule}
+    return Criterion(**given, **({"train": 1.0, "test": test} if rule in THRESHOLDS else {}))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_criterion_survives_the_ledger(rule: str) -> None:
+    criterion = by(rule)
+    recorded = criterion.model_dump()
+    assert recorded.keys() == {"metric", "train", "test", "rule", "gap"}
+    assert Criterion(**recorded) == criterion
+
+
+@pytest.mark.parametrize(
+    ("criterion", "values", "t2"),
+    [
+        (by("argmin"), [9, 4, 1, 1, 2], 2),
+        (by("argmin"), [9, 4, np.nan, 1, 2], 3),
+        (by("argmin"), [9, 4, 3, 2, 1], None),  # it was still improving
+        (by("argmin"), [9, 4, 3, 2, np.inf], None),
+        (by("argmin"), [1, 1, 1], 0),  # it never moved
+        (by("argmin"), [1], None),
+        (by("argmin"), [], None),
+        (by("argmin", "acc"), [0, 0.5, 1, 0.5, 1], 2),
+        (by("argmin", "acc"), [0, 0.5, 0.5, 0.25, 1], None),
+        (by("relative"), [9, 4, 1.5, 1, 2], 2),
+        (by("relative"), [9, 4, np.nextafter(1.5, 2), 1, 2], 3),
+        (by("relative"), [9, 4, 1.5, 1.25, 1], None),  # so was it
+        (by("relative"), [9, 4, 0, 0], 2),
+        (by("relative"), [9, -1, 2], None),  # half as much again of less than nothing
+        (by("relative", "acc", 0.5), [0, 0.5, 1, 1], 1),
+        (by("stable_final"), [9, 1, 1, 1, 1, 1], 1),
+        (by("stable_final"), [9, 1, 9, 1.04, 0.96, 1, 1, 1], 3),
+        (by("stable_final"), [9, 1, 9, 1.06, 0.96, 1, 1, 1], None),  # not twice near it in time
+        (by("stable_final"), [9, 1.06, 0.96, 0.96, 1, 1, 1], 2),
+        (by("stable_final"), [1, 1, 1, 1, 1], 0),  # just long enough
+        (by("stable_final"), [9, 9, 1, 1, 1], None),  # near nothing but itself
+        (by("stable_final"), [1, 1, 1, 1], None),  # too short
+        (by("stable_final"), [9, 0, np.nan, 0, 0, 0, 0], 1),
+        (by("stable_final"), [-9, -1, -1, -1, -1, -1], 1),
+        (by("stable_final", "acc"), [0, 0.5, 1, 1, 1, 1, 1], 2),
+    ],
+)
+def test_a_rule_finds_a_step_only_where_the_curve_shows_it(
+    criterion: Criterion, values: list[float], t2: int | None
+) -> None:
+    steps = np.arange(len(values)) ** 2
+    expected = None if t2 is None else t2**2
+    assert criterion.t2(steps, np.array(values)) == expected
+    if criterion.rule != "relative":
+        assert criterion.t1(steps, np.array(values)) == expected
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"threshold"}))
+def test_no_value_alone_tells_that_a_rule_for_whole_curves_holds(rule: str) -> None:
+    criterion = by(rule)
+    assert criterion.whole
+    assert not criterion.train_holds(np.zeros(3)).any()
+    assert not criterion.test_holds(np.zeros(3)).any()
+
+
+CURVES = st.lists(st.floats(0, 10) | st.just(np.nan), max_size=12).map(np.array)
+
+
+@given(CURVES)
+def test_one_times_the_best_is_the_best(values: np.ndarray) -> None:
+    steps = np.arange(len(values))
+    assert by("relative").t1(steps, values) == by("argmin").t1(steps, values)
+
+
+@given(CURVES, st.floats(1e-3, 1e3), st.sampled_from(["argmin", "relative"]))
+def test_rules_for_whole_curves_know_no_scale(values: np.ndarray, by_: float, rule: str) -> None:
+    power = 2.0 ** round(np.log2(by_))  # exact
+    steps = np.arange(len(values))
+    assert by(rule).t2(steps, values * power) == by(rule).t2(steps, values)

@@ -15,7 +15,8 @@ import pytest
 
 from analysis.views import open_views
 from sweeper import sql, sweep
-from sweeper.agenda import Agenda, agenda
+from sweeper.agenda import Agenda, Counts, agenda
+from sweeper.compaction import compact
 from sweeper.driver import Runner
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
@@ -103,6 +104,69 @@ def test_another_density_of_logged_steps_is_refused(tmp_path: Path, store: str) 
         "log.points_per_decade = 10, but the sweep 'toy' is logged with 50. "
         "It is fixed per sweep: write 50, or choose another name."
     )
+
+
+def test_no_trial_that_reached_the_horizon_is_trained_again_under_another_rule(
+    tmp_path: Path, store: str
+) -> None:
+    run(toy_grid(tmp_path, "stop.after_generalization=false"), store)
+    before = ledger(store).number
+    for rule in ("argmin", "stable_final"):
+        another = toy_grid(
+            tmp_path,
+            "stop.after_generalization=false",
+            f"criterion={{metric: error, rule: {rule}}}",
+        )
+        assert run(another, store).counts == Counts(12, 12, 0, 0)
+    assert ledger(store).number == before + 2, "the launches themselves are all that is recorded"
+
+
+def test_a_trial_that_stopped_at_its_threshold_goes_on_where_a_rule_takes_whole_curves(
+    tmp_path: Path, store: str
+) -> None:
+    run(toy_grid(tmp_path, "steps=1000", "task.shift=0"), store)
+    assert set(statuses(store).values()) == {"generalized"}
+    whole = toy_grid(
+        tmp_path, "steps=1000", "task.shift=0", "stop.after_generalization=false",
+        "criterion={metric: error, rule: argmin}",
+    )  # fmt: skip
+    assert agenda(whole, ledger(store), workers=2).counts.new == 6
+    run(whole, store)
+    assert set(statuses(store).values()) == {"censored"}
+    reference = str(tmp_path / "reference")
+    run(whole, reference)
+    assert rows(store).equals(rows(reference))
+
+
+def test_a_metric_on_request_is_logged_from_when_it_was_asked_for(
+    tmp_path: Path, store: str
+) -> None:
+    few, more = "task.rate=0.1,0.5", "log.metrics=[halves]"
+    run(toy_grid(tmp_path, few), store)
+    assert "half" not in rows(store).column_names
+    done = {row["trial_id"] for row in rows(store).to_pylist()}
+    asked = toy_grid(tmp_path, more, "resources.pack=1")
+    assert run(asked, store).counts == Counts(12, 12, 0, 0)
+    assert_whole(store, asked)
+
+    def check() -> None:
+        with open_views(ledger(store)) as views:
+            found = sql.query(views, "select trial_id, half, product from metrics").to_pylist()
+        assert {row["trial_id"] for row in found} > done
+        for row in found:
+            half = None if row["trial_id"] in done else row["product"] / 2
+            assert row["half"] == half
+
+    check()
+    assert compact(ledger(store), min_parts=1) >= 5
+    assert len(list(ledger(store).state.parts())) == 1
+    check()
+    assert run(toy_grid(tmp_path), store).counts.new == 0  # asking for less is no error either
+
+
+def test_a_trials_id_does_not_depend_on_what_is_logged(tmp_path: Path) -> None:
+    plain, asked = toy_grid(tmp_path), toy_grid(tmp_path, "log.metrics=[halves]")
+    assert plain.table().equals(asked.table())
 
 
 def test_pack_composition_does_not_depend_on_when_it_is_planned(tmp_path: Path, store: str) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from sweeper.checkpoint import Checkpoints
@@ -43,6 +44,7 @@ class Config(AnyConfig):
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "toy": {"metric": "error", "train": 0.1, "test": 0.1, "gap": 10}
     }
+    on_request: ClassVar[Mapping[str, str]] = {"halves": "half: the state over two."}
 
     task: Toy
 
@@ -96,16 +98,18 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
             loss = [
                 float("nan") if fates[i] == "diverges" and step >= 5 else state[i] for i in alive
             ]
+            more = {"half": [state[i] / 2 for i in alive]} if "halves" in pack.run.metrics else {}
             sink.write(step, alive, train_loss=loss, test_loss=loss, train_error=train_error,
-                       test_error=test_error, product=[state[i] for i in alive])  # fmt: skip
+                       test_error=test_error, product=[state[i] for i in alive],
+                       **more)  # fmt: skip
             if step >= 3 and "raises" in fates.values():
                 raise ArithmeticError("a trial of this pack raises")
             broken = [i for i, x in zip(alive, loss, strict=True) if x != x]
             sink.end(broken, "diverged", last_step=step, steps=step)
-            criterion = pack.criterion
+            holds = pack.criterion.train_holds(np.array(train_error))
+            holds &= pack.criterion.test_holds(np.array(test_error))
             done = [
-                i for i, a, b in zip(alive, train_error, test_error, strict=True)
-                if i not in broken and a <= criterion.train and b <= criterion.test
+                i for i, held in zip(alive, holds, strict=True) if i not in broken and held
             ] if pack.run.after_generalization else []  # fmt: skip
             sink.end(done, "generalized", last_step=step, steps=step)
             alive = [i for i in alive if i not in broken and i not in done]

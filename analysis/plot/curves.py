@@ -61,14 +61,17 @@ def draw_curves(
         handles += [
             Line2D([], [], color=FAINT, linestyle="", marker="o", markersize=4.5, label="t1"),
             Line2D([], [], color=FAINT, linestyle="", marker="D", markersize=4.5, label="t2"),
-            Line2D([], [], color=INK, linestyle=":", linewidth=1, label="threshold"),
         ]
+        if not curves.criterion.whole:
+            dotted = Line2D([], [], color=INK, linestyle=":", linewidth=1, label="threshold")
+            handles.append(dotted)
         sheet.save(path, handles)
 
 
 def _dress_curves(ax: Axes, curves: Curves, side: str) -> None:
     threshold = curves.criterion.train if side == "train" else curves.criterion.test
-    ax.axhline(threshold, color=INK, linestyle=":", linewidth=1)
+    if threshold is not None and not curves.criterion.whole:
+        ax.axhline(threshold, color=INK, linestyle=":", linewidth=1)
     ax.set_xscale("symlog", linthresh=1, linscale=0.3)
     ax.set_xlim(0, None)
     ax.set_ylabel(f"{side}_{curves.criterion.metric}")
