@@ -74,8 +74,10 @@ class SparseRecovery:
         self._lead = (len(groups), m)
         data = [instance_of(pack.trials[g[0]]) for g in groups]
         self._load_data(data)
-        sparse = values["model.name"] == "diagonal" or self._solver == "basis_pursuit"
-        self._sparsest = self._solve(data) if sparse else None
+        self._pursued = data if self._solver == "basis_pursuit" else []
+        self._l1_min = (
+            self._pursue(data).abs().sum(-1) if values["model.name"] == "diagonal" else None
+        )
         D, n = len(groups), self._X.shape[2]
         bases = [starts(values, pack.trials[g[0]].seed) for g in groups]
         count = len(bases[0])
@@ -140,7 +142,7 @@ class SparseRecovery:
             )
         )
 
-    def _solve(self, data: list[Instance]) -> Tensor:
+    def _pursue(self, data: list[Instance]) -> Tensor:
         """Return the solution of least l1 norm of each data set, ``[D, n]``."""
         found = torch.zeros_like(self._signal)
         for i, one in enumerate(data):
@@ -153,8 +155,7 @@ class SparseRecovery:
             self._project()
             return
         if self._solver == "basis_pursuit":
-            assert self._sparsest is not None
-            self._factors.predict().copy_(self._sparsest[:, None, :])
+            self._factors.predict().copy_(self._pursue(self._pursued)[:, None, :])
             return
         a = self._factors.predict()
         torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
@@ -207,8 +208,7 @@ class SparseRecovery:
         Beyond the common ones: `distance`, ||a - a*||; and the data set's constants `ls_linf`,
         ||a_LS - a*||_inf of the least-squares solution (law 2), and `null_floor`, the share of
         a* that X doesn't see, ||(I - X^+ X) a*|| / ||a*|| (law 11), and `coherence`
-        (`trainables.sparse_data`). Where basis pursuit was solved (`diagonal`,
-        `basis_pursuit`): `l1_min`, the least l1 norm under X a = y. Of `diagonal`:
+        (`trainables.sparse_data`). Of `diagonal`: `l1_min`, the least l1 norm under X a = y, and
         `weights_l2`, the norm of all factors; half of its square is at least `l1` at depth 2
         (law 16).
         """
@@ -228,8 +228,8 @@ class SparseRecovery:
             "null_floor": self._null_floor.expand(self._lead),
             "coherence": self._coherence.expand(self._lead),
         }
-        if self._sparsest is not None:
-            rows["l1_min"] = self._sparsest.abs().sum(dim=-1)[:, None].expand(self._lead)
+        if self._l1_min is not None:
+            rows["l1_min"] = self._l1_min[:, None].expand(self._lead)
         if isinstance(self._factors, Diagonal):
             squares = torch.zeros_like(train)  # one by one: the order of a sum is in its bits
             for weight in self.weights.each:
