@@ -194,6 +194,8 @@ def test_coherent_measurements_see_single_entries_whatever_the_design() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task.group_size": 3}, "task.n = 20, task.s = 2, task.group_size = 3: groups are filled "
      "whole. Choose a task.group_size that divides n and s."),
+    ({"task.group_size": 4}, "task.n = 20, task.s = 2, task.group_size = 4: groups are filled "
+     "whole. Choose a task.group_size that divides n and s."),
     ({"task.design": "fourier", "task.rng": "numpy_legacy"}, "task.design = 'fourier', task.rng = "
      "'numpy_legacy': the published instances are Gaussian. Set task.rng: torch."),
     ({"task.group_size": 2, "task.rng": "numpy_legacy"}, "task.group_size = 2, task.rng = "
