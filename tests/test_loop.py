@@ -58,6 +58,11 @@ PACKS: dict[str, Callable[[], Pack[GrokkingConfig]]] = {
     "sign-free": lambda: pack(
         sparse(model__sign_free=True, model__depth=3, model__init_scale=0.2), 100, EASY
     ),
+MATRICES: dict[str, Any] = {
+    "model__embedding": "matrix", "model__d": 16, "optimizer__batch": 16,
+    "optimizer__drop_last": False,
+}  # fmt: skip
+
     "matrix": lambda: pack(matrices(), 100, EASY),
     "matrix svt": lambda: pack(matrices(optimizer__name="svt"), 100, EASY),
     "factorised": lambda: pack(
@@ -73,6 +78,7 @@ PACKS: dict[str, Callable[[], Pack[GrokkingConfig]]] = {
 @pytest.mark.parametrize("kill_at", [0, 1, 10, 11, 33, 71, 80])
 def test_a_pack_killed_at_a_checkpoint_ends_as_if_nobody_had(kind: str, kill_at: int) -> None:
     make = PACKS[kind]
+    "modular matrix": lambda: pack(modular(**MATRICES), 100, EASY_ACC),
     undisturbed = run(make())
     if max(steps for _, _, steps in undisturbed.ends.values()) <= kill_at:
         pytest.skip("all trials had ended before")
@@ -283,3 +289,4 @@ def test_the_memory_of_a_trial_is_known_within_a_factor_of_two(
     held = sum(tensors(loop._blocks(pack(trials), range(count)), {}).values()) / count
     claimed = grokking.memory_bytes(trials[0].config(GrokkingConfig))
     assert held / 2 <= claimed <= held * 2
+        (BIG | {"model.embedding": "matrix", "task.p": 31, "optimizer.batch": 256}, 16),

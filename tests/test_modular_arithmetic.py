@@ -11,7 +11,8 @@ from torch import Tensor
 from tests.packs import MODULAR, pack, trial
 from trainables import loop
 from trainables.config import OPERATIONS, table_size
-from trainables.modular_arithmetic import ModularArithmetic, split_of, table
+from trainables.modular_arithmetic import ModularArithmetic
+from trainables.pairs import split_of, table
 
 
 def result(operation: str, p: int, x: int, y: int) -> int:
@@ -157,6 +158,7 @@ def test_metrics_are_those_of_the_docstring(dtype: str) -> None:
             "l1": float(sum(w.abs().sum() for w in values)),
             "l2": float(torch.cat([w.flatten() for w in values]).norm()),
             "nuclear": float(penalty("nuclear", values)),
+            "norm_ratio": 1.0,
         }
         for side, pairs in zip(("train", "test"), split_of(trial(given, i)), strict=True):
             logits = network(values, a[pairs], b[pairs])

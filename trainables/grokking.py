@@ -37,7 +37,10 @@ def memory_bytes(config: AnyConfig) -> int:
     """Return the bytes that one trial adds to a pack, if it shares its data with none of them."""
     assert isinstance(config, Config)
     size = 8 if config.dtype == "float64" else 4
-    copies = 5 if config.optimizer.name in ("adam", "adamw") else 2  # value, gradient, moments
+    moments = config.optimizer.name in ("adam", "adamw") or bool(
+        getattr(config.optimizer, "momentum", 0.0)
+    )
+    copies = 5 if moments else 2  # value, gradient, moments
     task, model = config.task, config.model
     if isinstance(task, SparseRecovery) and isinstance(model, Product | Diagonal):
         matrices = 3 if config.optimizer.name == "projected" else 2  # X, X^T, pseudo-inverse
@@ -55,8 +58,10 @@ def memory_bytes(config: AnyConfig) -> int:
     p, d, h, depth = symbols(flat), model.d, model.width, model.depth
     weights = 2 * p * d + d * h + (depth - 1) * h * h + h * p
     n = share(getattr(config.selection, "fraction", None) or 1.0, pairs(flat))
-    scratch = n * (4 * d + 2 * depth * h + 2 * p)  # of a block of eight; as if a pack had two
-    return size * (copies * weights + n * p + scratch // 2) + 32 * n
+    seen = min(n, getattr(config.optimizer, "batch", None) or n)
+    rows = 4 * d if model.embedding == "hadamard" else 6 * d
+    scratch = seen * (rows + 2 * depth * h + 2 * p)  # of a block of eight; as if a pack had two
+    return size * (copies * weights + seen * p + scratch // 2) + 32 * n
 
 
 def _matrix_bytes(config: Config, copies: int) -> int:

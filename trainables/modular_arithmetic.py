@@ -1,17 +1,18 @@
-"""Modular arithmetic: MLPs on the table of a binary operation, many at once.
+"""MLPs on the table of a binary operation, many at once.
 
-Two separate embeddings of the operands, multiplied elementwise, `depth` hidden ReLU layers, no
-biases. Every weight starts at init_scale * U(+-1/sqrt(fan_in)); an embedding is a linear map of
-one-hot operands, so its fan_in is p. The loss is the mean cross-entropy in nats.
+Two separate embeddings of the operands, combined to one input (`trainables.combinations`), `depth`
+hidden ReLU layers, no biases. Every weight starts at init_scale * U(+-1/sqrt(fan_in)); an embedding
+is a linear map of one-hot operands, so its fan_in is p. Or, with the init `fan_out`, the weights
+behind the embeddings start at init_scale * N(0, 1/fan_out) [N25]. The loss is the mean
+cross-entropy in nats.
 
-Shape suffixes: B trials of a block, N examples, p modulus, d embedding, h hidden (both padded
+Shape suffixes: B trials of a block, N examples, p operands, d embedding, h hidden (both padded
 with zeros, see `trainables.blocks`). Logits are
 kept transposed, [B, p, N]: products with few columns are slow. The backward pass is written
 out: an automatic one took more than twice the time of a step.
 
 References:
-    [P22] Power et al., 2022. arXiv 2201.02177
-    [G25] Gu et al., 2025. arXiv 2504.03162
+    [N25] Notsawo et al., 2025. arXiv 2506.05718, Figs 1, 2, 30 and their code
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
-from sweeper.trial import Trial
+from trainables.batches import Batches
 from trainables.blocks import Block, Weights, padded
-from trainables.config import GrokkingConfig, share
-from trainables.optimizers import needs_moments, optimizer
+from trainables.combinations import combination
+from trainables.config import GrokkingConfig, symbols
+from trainables.optimizers import needs_moments, optimizer, total_norm
+from trainables.pairs import labels_of, split_of, table_of
 from trainables.regularizers import add_gradient, decomposable, strengths
 from trainables.streams import stream
 
@@ -36,73 +39,28 @@ TRIALS = 8
 """Trials of a block: more don't fit into a core's cache, and are no faster."""
 
 
-@lru_cache(maxsize=64)
-def table(operation: str, p: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the operands a, b and the result c of every pair that `operation` is defined on.
-
-    Division leaves out b = 0; `div_odd_sub` divides by odd b and subtracts even ones.
-    """
-    a = torch.arange(p).repeat_interleave(p)
-    b = torch.arange(p).repeat(p)
-    inverse = torch.tensor([0, *(pow(x, -1, p) for x in range(1, p))])
-    results = {
-        "add": a + b, "sub": a - b, "mul": a * b, "div": a * inverse[b],
-        "div_odd_sub": torch.where(b % 2 == 1, a * inverse[b], a - b),
-        "x2_y2": a**2 + b**2, "x2_xy_y2": a**2 + a * b + b**2,
-        "x2_xy_y2_x": a**2 + a * b + b**2 + a, "x3_xy": a**3 + a * b,
-        "x3_xy2_y": a**3 + a * b**2 + b,
-    }  # fmt: skip
-    keep = (b != 0) if operation == "div" else torch.ones_like(b, dtype=torch.bool)
-    return a[keep], b[keep], (results[operation] % p)[keep]
-
-
-@lru_cache(maxsize=512)
-def split(
-    seed: int, operation: str, p: int, selection: str, fraction: float, k: int
-) -> tuple[Tensor, Tensor]:
-    """Return the indices of the train and test pairs, ascending.
-
-    floor(fraction * pairs) pairs are drawn for training: from all (`uniform`), from those with
-    an operand above k (`square`), or with a first operand above k (`strip`).
-    """
-    a, b, _ = table(operation, p)
-    order = torch.randperm(len(a), generator=stream(seed, "split", len(a)))
-    if selection == "square":
-        order = order[(a[order] > k) | (b[order] > k)]
-    elif selection == "strip":
-        order = order[a[order] > k]
-    n_train = share(fraction, len(a))
-    assert 0 < n_train <= len(order)  # by the config's constraints
-    train = torch.zeros(len(a), dtype=torch.bool)
-    train[order[:n_train]] = True
-    return train.nonzero()[:, 0], (~train).nonzero()[:, 0]
-
-
 @lru_cache(maxsize=32)
-def base_weights(seed: int, p: int, d: int, h: int, depth: int) -> list[Tensor]:
+def base_weights(
+    seed: int, p: int, d: int, h: int, depth: int, init: str = "default"
+) -> list[Tensor]:
     """Return the initial weights for init_scale 1: E_a, E_b, W_1, ..., W_out."""
     g = stream(seed, "mlp", p, d, h, depth)
     shapes = shapes_of(p, d, h, depth)
     fans = [p, p, *(columns for _, columns in shapes[2:])]
-    return [
-        (torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) / math.sqrt(fan)
-        for shape, fan in zip(shapes, fans, strict=True)
-    ]
+    found = []
+    for place, (shape, fan) in enumerate(zip(shapes, fans, strict=True)):
+        if init == "fan_out" and place >= 2:
+            normal = torch.randn(*shape, generator=g, dtype=torch.float64)
+            found.append(normal / math.sqrt(shape[0]))
+        else:
+            uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
+            found.append(uniform / math.sqrt(fan))
+    return found
 
 
 def shapes_of(p: int, d: int, h: int, depth: int) -> list[tuple[int, int]]:
     """Return the shapes of the weights of one trial."""
     return [(p, d), (p, d), (h, d), *[(h, h)] * (depth - 1), (p, h)]
-
-
-def split_of(trial: Trial) -> tuple[Tensor, Tensor]:
-    """Return the train and test pairs of `trial`."""
-    v: Any = trial.values
-    data_seed = v["task.data_seed"]
-    return split(
-        trial.seed if data_seed is None else data_seed, v["task.operation"], v["task.p"],
-        v["selection.name"], v["selection.fraction"], v.get("selection.k", -1),
-    )  # fmt: skip
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
@@ -117,16 +75,20 @@ class Scratch:
 
     Attributes:
         E: Looked-up rows of both embeddings, ``[2 * B * N, d]``.
+        dE: Their gradients; `E` itself where those can take its place.
         X: Input of each layer, ``[B, N, d or h]``.
         dX: Its gradient.
         logits: ``[B, p, N]``.
         S: Gradient of the logits.
     """
 
-    def __init__(self, B: int, N: int, p: int, d: int, h: int, depth: int, move: Any) -> None:
+    def __init__(
+        self, B: int, N: int, p: int, d: int, h: int, depth: int, *, in_place: bool, move: Any
+    ) -> None:
         widths = [d] + [h] * depth
         self.E = torch.empty(2 * B * N, d, **move)
-        self.X = [torch.empty(B, N, width, **move) for width in widths]
+        self.dE = self.E if in_place else torch.zeros(2 * B * N, d, **move)
+        self.X = [torch.zeros(B, N, width, **move) for width in widths]
         self.dX = [torch.empty(B, N, width, **move) for width in widths]
         self.logits, self.S = (torch.empty(B, p, N, **move) for _ in range(2))
 
@@ -149,12 +111,11 @@ class ModularArithmetic:
         values: Any = pack.trials[0].values
         self.positions = positions
         self._shared = scratch
-        self._epoch = -1
         self._trials = [pack.trials[i] for i in positions]
-        p, d, h, depth = (
-            values[path] for path in ("task.p", "model.d", "model.width", "model.depth")
-        )
+        p = symbols(values)
+        d, h, depth = (values[path] for path in ("model.d", "model.width", "model.depth"))
         self._p, self._d, self._h, self._depth = p, padded(d), padded(h), depth
+        self._combination = combination(values["model.embedding"], d)
         self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
         self.weights = Weights(
             (len(positions),),
@@ -163,15 +124,19 @@ class ModularArithmetic:
         )  # fmt: skip
         for i, trial in enumerate(self._trials):
             scale: Any = trial.values["model.init_scale"]
-            base = base_weights(trial.seed, p, d, h, depth)
+            base = base_weights(trial.seed, p, d, h, depth, values["model.init"])
             for weight, start in zip(self.weights.each, base, strict=True):
                 weight.real(weight.value)[i] = start * scale
         size = len(positions) * p * self._d
         self._embedding = self.weights.value[: 2 * size].view(-1, self._d)
         self._embedding_grad = self.weights.grad[: 2 * size].view(-1, self._d)
-        self._batch: int | None = values.get("optimizer.batch")
-        self._load_table(values["task.operation"])
-        self._use(self._train)
+        self._initial = total_norm(self.weights)
+        self._load_table(values)
+        self._batches: Batches | None = None
+        if values.get("optimizer.batch") is not None:
+            seeds = [t.seed for t in self._trials]
+            self._batches = Batches(values, seeds, self._train.shape[1], self._train.device)
+        self._use(self._train if self._batches is None else self._minibatch(0))
         self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
         self._penalties = {
             penalty: self._rows(column).to(self.weights.value)
@@ -183,13 +148,14 @@ class ModularArithmetic:
         numbers = [column[i] for i in self.positions]
         return torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
 
-    def _load_table(self, operation: str) -> None:
+    def _load_table(self, values: Any) -> None:
         device = self._move["device"]
-        a, b, c = (t.to(device) for t in table(operation, self._p))
+        a, b, _ = (t.to(device) for t in table_of(values))
         splits = [split_of(t) for t in self._trials]
         self._train = torch.stack([s[0] for s in splits]).to(device)  # [B, N]
         self._test = torch.stack([s[1] for s in splits]).to(device)
-        self._operands, self._result = (a, b), c
+        self._operands = a, b
+        self._labels = torch.stack([labels_of(t) for t in self._trials]).to(device)  # [B, pairs]
         base = (torch.arange(len(self._trials), device=device) * self._p)[:, None]
         self._base = base, base + len(self._trials) * self._p
 
@@ -203,17 +169,21 @@ class ModularArithmetic:
         B, N = pairs.shape
         key = B, N
         if key not in self._shared:
-            self._shared[key] = Scratch(B, N, self._p, self._d, self._h, self._depth, self._move)
+            self._shared[key] = Scratch(
+                B, N, self._p, self._d, self._h, self._depth,
+                in_place=self._combination.in_place, move=self._move,
+            )  # fmt: skip
         self._scratch = self._shared[key]
         self._lookup = self._looked_up(pairs)
-        # row a gets E_b * dX, row b gets E_a * dX
-        self._scatter = self._lookup.view(2, -1).flip(0).reshape(-1)
+        self._scatter = self._lookup
+        if self._combination.in_place:  # rows of a hold the gradients of b
+            self._scatter = self._lookup.view(2, -1).flip(0).reshape(-1)
         self._target = torch.zeros(B, self._p, N, **self._move)
-        self._target.scatter_(1, self._result[pairs][:, None], 1.0 / N)
+        self._target.scatter_(1, self._labels.gather(1, pairs)[:, None], 1.0 / N)
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
-        if self._batch is not None:
+        if self._batches is not None:
             self._use(self._minibatch(taken))
         self._forward()
         self._backward()
@@ -222,24 +192,14 @@ class ModularArithmetic:
         self._optimizer.step(taken)
 
     def _minibatch(self, taken: int) -> Tensor:
-        """Return the pairs of step `taken`: epochs are permutations keyed by the trial's seed."""
-        N = self._train.shape[1]
-        size = min(self._batch or N, N)
-        epoch, index = divmod(taken, N // size)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            orders = [
-                torch.randperm(N, generator=stream(t.seed, "batches", N, epoch))
-                for t in self._trials
-            ]
-            self._order = self._train.gather(1, torch.stack(orders).to(self._train.device))
-        return self._order[:, index * size : (index + 1) * size]
+        """Return the pairs of step `taken`, ``[B, batch]``."""
+        assert self._batches is not None
+        return self._train.gather(1, self._batches.of(taken))
 
     def _forward(self) -> None:
         X, W = self._scratch.X, [w.value for w in self.weights.each]
         torch.index_select(self._embedding, 0, self._lookup, out=self._scratch.E)
-        E_a, E_b = self._scratch.E.view(2, *X[0].shape)
-        torch.mul(E_a, E_b, out=X[0])
+        self._combination.combine(self._scratch.E.view(2, *X[0].shape), X[0])
         for i in range(self._depth):
             torch.bmm(X[i], W[2 + i].mT, out=X[i + 1]).relu_()
         torch.bmm(W[-1], X[-1].mT, out=self._scratch.logits)
@@ -255,15 +215,17 @@ class ModularArithmetic:
             torch.ops.aten.threshold_backward.grad_input(dX[i], X[i], 0, grad_input=dX[i])
             torch.bmm(dX[i].mT, X[i - 1], out=G[1 + i])
             torch.bmm(dX[i], W[1 + i], out=dX[i - 1])
-        self._scratch.E.view(2, *X[0].shape).mul_(dX[0])
-        self._embedding_grad.zero_().index_add_(0, self._scatter, self._scratch.E)
+        E, dE = self._scratch.E, self._scratch.dE
+        both = (2, *X[0].shape)
+        self._combination.gradients(E.view(both), dX[0], dE.view(both))
+        self._embedding_grad.zero_().index_add_(0, self._scatter, dE)
 
     def _logits_of(self, pairs: Tensor) -> Tensor:
         """Return the logits of `pairs`, [B, N], transposed: [B, p, N]."""
         W = [w.value for w in self.weights.each]
         E = self._embedding.index_select(0, self._looked_up(pairs))
-        E_a, E_b = E.view(2, *pairs.shape, self._d)
-        x = E_a * E_b
+        x = E.new_zeros(*pairs.shape, self._d)
+        self._combination.combine(E.view(2, *x.shape), x)
         for i in range(self._depth):
             x = torch.bmm(x, W[2 + i].mT).relu_()
         return torch.bmm(W[-1], x.mT)
@@ -273,19 +235,21 @@ class ModularArithmetic:
 
         An answer is right if its logit is strictly the largest: a dead network, all of whose
         logits are equal, has accuracy 0. Norms are over all weights, `nuclear` summed over the
-        weight matrices.
+        weight matrices; `norm_ratio` is the norm of all weights over its initial value.
         """
         rows: dict[str, Tensor] = {}
         for side, pairs in (("train", self._train), ("test", self._test)):
             logits = self._logits_of(pairs)
-            true = logits.gather(1, self._result[pairs][:, None])
+            true = logits.gather(1, self._labels.gather(1, pairs)[:, None])
             rows[f"{side}_loss"] = (torch.logsumexp(logits, 1) - true[:, 0]).mean(dim=1)
             rows[f"{side}_acc"] = ((logits >= true).sum(dim=1) == 1).double().mean(dim=1)
         zero = torch.zeros(len(self.positions), dtype=torch.float64, device=self._move["device"])
-        l1, squares, nuclear = zero, zero, zero  # one by one: the order of a sum is in its bits
+        l1, nuclear = zero, zero  # one by one: the order of a sum is in its bits
         for weight in self.weights.each:
             l1 = l1 + weight.value.double().abs().sum(dim=(1, 2))
-            squares = squares + weight.value.double().square().sum(dim=(1, 2))
             nuclear = nuclear + torch.linalg.svdvals(decomposable(weight)[0]).double().sum(dim=1)
         nuclear = torch.where(torch.isfinite(l1), nuclear, math.nan)
-        return rows | {"l1": l1, "l2": squares.sqrt(), "nuclear": nuclear}
+        norm = total_norm(self.weights)
+        return rows | {
+            "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial
+        }  # fmt: skip

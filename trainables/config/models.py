@@ -54,23 +54,28 @@ class Diagonal(Section):
 
 
 class MLP(Section):
-    """Two embeddings multiplied elementwise, `depth` hidden ReLU layers, logits.
+    """Two embeddings combined to one input, `depth` hidden ReLU layers, logits.
 
     Attributes:
-        embedding: How the two operands' embeddings are combined.
+        embedding: How the two operands' embeddings are combined: `hadamard`, elementwise product;
+            `matrix`, matrix product of the two, each reshaped to sqrt(d) x sqrt(d) ([N25] Fig. 1);
+            `sum`.
         d: Width of the embeddings.
         width: Width of the hidden layers.
         depth: Number of hidden layers.
-        init_scale: Multiplies the default init of every weight.
+        init: How weights start for init_scale 1: `default`, as torch.nn.Linear without biases,
+            U(+-1/sqrt(fan_in)); `fan_out`, those behind the embeddings as N(0, 1/fan_out) ([N25]).
+        init_scale: Multiplies the initial value of every weight.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
 
     name: Literal["mlp"] = "mlp"
-    embedding: Literal["hadamard"] = "hadamard"
+    embedding: Literal["hadamard", "matrix", "sum"] = "hadamard"
     d: Count = 64
     width: Count = 128
     depth: Annotated[int, Field(ge=1, le=8)] = 1
+    init: Literal["default", "fan_out"] = "default"
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
