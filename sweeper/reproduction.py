@@ -10,9 +10,10 @@ from rich.text import Text
 
 from analysis.laws import Verdict
 from analysis.phase import writing
+from analysis.provenance import counted
 from sweeper.errors import UsageError
 from sweeper.progress import duration
-from sweeper.verify import Verified
+from sweeper.verify import Training, Verified
 
 COLOURS = {Verdict.HOLDS: "green", Verdict.IN_PART: "yellow", Verdict.NOT_REPRODUCED: "red"}
 
@@ -24,6 +25,16 @@ Written by `sweeper verify --report`: every number below comes from a launch of 
 Verdicts: **holds**, **holds in part**, **not reproduced**. Seconds are those of one core for the
 sweeps that a law reads; laws that share a sweep count it each.
 """
+
+
+def plan_sentence(laws: int, training: Training, workers: int) -> str:
+    """Return what is to be done, in words."""
+    known = training.trials - training.new
+    return (
+        f"{counted(laws, 'law')}, {counted(len(training.launched), 'sweep')}; "
+        f"{counted(training.trials, 'trial')}: {known} done, {training.new} new; "
+        f"{counted(len(training.tasks), 'pack')} on {counted(workers, 'CPU')}"
+    )
 
 
 def verdict_table(verified: Sequence[Verified]) -> Table:
@@ -61,10 +72,10 @@ def write(verified: Sequence[Verified], path: Path, *, wall_s: float) -> None:
     quick = any(one.quick for one in verified)
     lines = [HEAD]
     reached = {v: sum(one.measured.verdict is v for one in verified) for v in Verdict}
-    counted = ", ".join(f"{n} {verdict}" for verdict, n in reached.items())
+    shown = ", ".join(f"{n} {verdict}" for verdict, n in reached.items())
     flag = " --quick" if quick else ""
     lines.append(
-        f"{len(verified)} laws: {counted}. `sweeper verify{flag}` took {duration(wall_s)}.\n"
+        f"{counted(len(verified), 'law')}: {shown}. `sweeper verify{flag}` took {duration(wall_s)}.\n"
     )
     if quick:
         lines.append("The grids were cut (`--quick`): intervals are wider than in a full run.\n")

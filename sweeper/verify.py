@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured, Verdict
+from analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured
 from analysis.plot import draw_picture
 from analysis.provenance import Provenance, counted
 from analysis.views import open_views
@@ -296,4 +296,4 @@ def exit_code(verified: Sequence[Verified], *, complete: bool) -> int:
     return 0 if all(one.as_expected for one in verified) else OFF_EXPECTATION
 
 
-__all__ = ["Training", "Verdict", "Verified", "choose", "exit_code", "grids_of", "measure", "train"]
+__all__ = ["Training", "Verified", "choose", "exit_code", "grids_of", "measure", "train"]

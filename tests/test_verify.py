@@ -55,7 +55,7 @@ def test_a_law_that_holds_is_told_with_claim_verdict_and_page(
     words = ("l2-floor", "--inline", "--quick", "--store", store, "--report", str(page))
     code, out, _ = run(*words)
     assert code == 0, out
-    assert "1 laws, 1 sweeps: 1 trials: 0 done, 1 new; 1 packs on 1 CPUs" in out
+    assert "1 law, 1 sweep; 1 trial: 0 done, 1 new; 1 pack on 1 CPU" in out
     assert re.search(r"11 +l2-floor .* holds +\d", out)
     text = page.read_text()
     for said in (
@@ -72,7 +72,7 @@ def test_what_is_in_the_store_isnt_trained_again(laws: tuple[Claim, ...], store:
     assert run("11", "--inline", "--quick", "--store", store)[0] == 0
     code, out, _ = run("11", "--inline", "--quick", "--store", store)
     assert (code, out.splitlines()[0]) == (
-        0, "1 laws, 1 sweeps: 1 trials: 1 done, 0 new; 0 packs on 1 CPUs",
+        0, "1 law, 1 sweep; 1 trial: 1 done, 0 new; 0 packs on 1 CPU",
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ def test_a_law_whose_failure_is_expected_exits_with_0(
 ) -> None:
     expected = replace(BROKEN, expected=Verdict.NOT_REPRODUCED)
     monkeypatch.setattr(verify, "LAWS", (expected,))
-    assert run("--inline", "--quick", "--store", store, "--quiet")[0] == 0
+    assert run("--inline", "--quick", "--store", store, "--quiet")[:2] == (0, "")
 
 
 def test_a_verification_that_was_stopped_goes_on_where_it_was(

@@ -89,12 +89,7 @@ def _verify(
         stopper.training = training
         stopper.arm(training.launched[0])
         if not (as_json or quiet):
-            known = training.trials - training.new
-            out.print(
-                f"{len(laws)} laws, {len(grids)} sweeps: {training.trials} trials: {known} done, "
-                f"{training.new} new; {len(training.tasks)} packs on {here.workers} CPUs",
-                markup=False,
-            )
+            out.print(reproduction.plan_sentence(len(laws), training, here.workers), markup=False)
 
     with (
         progress.display(out, as_json=False, quiet=as_json or quiet) as show,
@@ -110,7 +105,7 @@ def _verify(
         verified.append(one)
         if as_json:
             progress.emit(**one.as_dict())
-    if not as_json:
+    if not (as_json or quiet):
         out.print(reproduction.verdict_table(verified))
     if report is not None:
         reproduction.write(verified, report, wall_s=time.monotonic() - begun)
