@@ -74,9 +74,8 @@ def write(verified: Sequence[Verified], path: Path, *, wall_s: float) -> None:
     reached = {v: sum(one.measured.verdict is v for one in verified) for v in Verdict}
     shown = ", ".join(f"{n} {verdict}" for verdict, n in reached.items())
     flag = " --quick" if quick else ""
-    lines.append(
-        f"{counted(len(verified), 'law')}: {shown}. `sweeper verify{flag}` took {duration(wall_s)}.\n"
-    )
+    took = f"`sweeper verify{flag}` took {duration(wall_s)}."
+    lines.append(f"{counted(len(verified), 'law')}: {shown}. {took}\n")
     if quick:
         lines.append("The grids were cut (`--quick`): intervals are wider than in a full run.\n")
     lines.append("| law | id | claim | measured | verdict | seconds |")
