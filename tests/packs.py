@@ -24,6 +24,10 @@ SPARSE = {"task.name": "sparse_recovery", "task.n": 20, "task.s": 2, "task.N": 1
 MATRIX = {
     "task.name": "matrix_completion", "task.n1": 6, "task.n2": 5, "task.rank": 1, "task.N": 20,
 }  # fmt: skip
+DENSE = {
+    "task.name": "teacher_student", "task.N": 20, "task.N_test": 15, "task.hidden": 12,
+    "model.width": 20,
+}  # fmt: skip
 MODULAR = {"task.name": "modular_arithmetic", "task.p": 7, "model.d": 12, "model.width": 20}
 
 

@@ -12,7 +12,7 @@ import pytest
 from sweeper.criterion import Criterion
 from sweeper.packing import static_key
 from sweeper.trial import Trial
-from tests.packs import MATRIX, MODULAR, SPARSE, STRICT, pack, run, same, trial
+from tests.packs import DENSE, MATRIX, MODULAR, SPARSE, STRICT, pack, run, same, trial
 from trainables import grokking
 from trainables.config import GrokkingConfig
 
@@ -58,6 +58,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sensing svt": SENSING | {"optimizer.name": "svt", "selection.name": "coherent"},
     "sensing projected": SENSING | {"optimizer.name": "projected", "regularizer.name": "nuclear"},
     "sensing factorised": SENSING | {"model.depth": 3, "dtype": "float32"} | SUM,
+    "dense": DENSE,
+    "dense batches": DENSE | {"optimizer.batch": 6, "task.N": 21, "dtype": "float64"},
+    "dense sphere": DENSE | {"optimizer.constant_norm": True, "model.activation": "relu"},
+    "dense momentum": DENSE | {"optimizer.name": "sgd", "optimizer.momentum": 0.9}
+    | {"regularizer.name": "nuclear"},
+    "dense sobolev": DENSE | {"regularizer.name": "sobolev", "task.teacher": "gaussian"},
+    "relu regression": {"task.name": "relu_regression", "model.width": 20,
+                        "regularizer.name": "l2_sq", "model.init_scale": 0.5},
     "mlp": MODULAR,
     "mlp depth 2": MODULAR | {"model.depth": 2},
     "mlp depth 3 odd": MODULAR | {"model.depth": 3, "model.d": 5, "model.width": 11},

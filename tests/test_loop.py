@@ -18,6 +18,7 @@ from sweeper.packing import Pack
 from sweeper.schema import logged_steps
 from sweeper.trial import Trial
 from tests.packs import (
+    DENSE,
     MATRIX,
     MODULAR,
     SPARSE,
@@ -47,6 +48,11 @@ def modular(count: int = 10, **more: Any) -> list[Trial]:
     return [trial(MODULAR, i % 5, optimizer__lr=0.005 + 0.002 * i, **more) for i in range(count)]
 
 
+def dense() -> list[Trial]:
+    given = DENSE | {"optimizer.batch": 7, "optimizer.constant_norm": True}
+    return [trial(given, i % 5, optimizer__lr=0.01 + 0.003 * i) for i in range(10)]
+
+
 def matrices(**more: str) -> list[Trial]:
     given = MATRIX | {"regularizer.name": "nuclear", "regularizer.strength": 1e-2}
     return [trial(given, i % 5, optimizer__lr=0.02 + 0.03 * i, **more) for i in range(12)]
@@ -69,6 +75,7 @@ MATRICES: dict[str, Any] = {
         matrices(model__name="factorised", optimizer__name="adam"), 100, EASY
     ),
     "sensing": lambda: pack(matrices(task__name="matrix_sensing"), 100, EASY),
+    "dense": lambda: pack(dense(), 100, EASY),
     "modular": lambda: pack(modular(), 100, EASY_ACC),
     "modular batches": lambda: pack(modular(optimizer__batch=7), 100, EASY_ACC),
 }

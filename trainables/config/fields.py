@@ -19,8 +19,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SPARSE = ("sparse_recovery",)
 MODULAR = ("modular_arithmetic",)
 TABLES = (*MODULAR, "symmetric_group")
+TEACHER = ("teacher_student",)
 IMAGES = ("digits", "mnist")
-DENSE = ("teacher_student", *IMAGES)
+DENSE = (*TEACHER, "relu_regression", *IMAGES)
 NETWORKS = TABLES + DENSE
 COMPLETION = ("matrix_completion",)
 SENSING = ("matrix_sensing",)

@@ -141,13 +141,15 @@ class Factorised(Section):
 class Dense(Section):
     """A fully connected network: `depth` hidden layers of `width`, then a linear one.
 
-    Weights and biases start as U(+-1/sqrt(fan_in)), torch's default, times init_scale.
-
     Attributes:
         width: Width of the hidden layers.
         depth: Number of hidden layers.
         activation: Of the hidden layers.
         bias: Whether layers have biases.
+        last_bias: Whether the last layer has one, where layers have biases.
+        init: How weights start for init_scale 1: `default`, as torch.nn.Linear, weights and biases
+            as U(+-1/sqrt(fan_in)); `fan_out`, weights as N(0, 1/fan_out) and biases as 0 ([N25]);
+            `normal`, weights and biases as N(0, 1) ([B25]).
         init_scale: Multiplies the initial value of every weight and bias: alpha of [L23].
     """
 
@@ -158,6 +160,8 @@ class Dense(Section):
     depth: Annotated[int, Field(ge=0, le=8)] = 2
     activation: Literal["relu", "tanh"] = "relu"
     bias: bool = True
+    last_bias: bool = True
+    init: Literal["default", "fan_out", "normal"] = "default"
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 

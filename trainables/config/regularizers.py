@@ -8,7 +8,15 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel
 
 from sweeper.config import BATCHED, Section
-from trainables.config.fields import MATRIX, NETWORKS, SPARSE, Count, NonNegative, by_name
+from trainables.config.fields import (
+    MATRIX,
+    NETWORKS,
+    SPARSE,
+    TEACHER,
+    Count,
+    NonNegative,
+    by_name,
+)
 
 
 class NoRegularizer(Section):
@@ -68,6 +76,24 @@ class Group(Section):
     size: Count | None = None
 
 
+class Sobolev(Section):
+    """strength * ||J - J*||_F, how far the Jacobian is from the teacher's ([N25] Fig. 11).
+
+    J are the derivatives of all outputs by the inputs at the train examples of a step,
+    ``[N, outputs, inputs]``; the kinks of ReLU count as flat.
+
+    Attributes:
+        squared: strength / N * ||J - J*||_F^2 instead, as the paper's text has it; its code takes
+            the norm itself, over the whole batch.
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TEACHER, "model": ("dense",)}
+
+    name: Literal["sobolev"] = "sobolev"
+    strength: Annotated[NonNegative, BATCHED]
+    squared: bool = False
+
+
 class Term(BaseModel):
     """One term of a sum of regularizers; absent while its strength is null."""
 
@@ -81,6 +107,12 @@ class GroupTerm(Term):
     size: Count | None = None
 
 
+class SobolevTerm(Term):
+    """The term `sobolev`, with its reading."""
+
+    squared: bool = False
+
+
 class Terms(BaseModel):
     """The terms a sum can have."""
 
@@ -90,6 +122,7 @@ class Terms(BaseModel):
     l2_fro: Term = Term()
     nuclear: Term = Term()
     group: GroupTerm = GroupTerm()
+    sobolev: SobolevTerm = SobolevTerm()
 
 
 class Sum(Section):
@@ -99,6 +132,6 @@ class Sum(Section):
     terms: Terms = Terms()
 
 
-Regularizer = NoRegularizer | L1 | L2Squared | L2Frobenius | Nuclear | Group | Sum
+Regularizer = NoRegularizer | L1 | L2Squared | L2Frobenius | Nuclear | Group | Sobolev | Sum
 
 REGULARIZERS = by_name(Regularizer)

@@ -150,9 +150,11 @@ class MatrixSensing(Section):
 class TeacherStudent(Section):
     """Learn a random network of the student's kind from N of its values ([L23] 2).
 
-    x ~ N(0, I), y = teacher(x); the teacher has the default init of a `dense` network.
+    x ~ N(0, I), y = teacher(x).
 
     Attributes:
+        teacher: Its weights: `default`, as a `dense` network starts by default; `gaussian`, without
+            biases, N(0, 1) in the first layer and N(0, 1) / fan_in in the others ([N25] Fig. 10).
         inputs: Length of x.
         outputs: Length of y.
         hidden: Width of the teacher's hidden layers.
@@ -162,6 +164,8 @@ class TeacherStudent(Section):
         N_test: Test examples.
         tolerance: An example is right if the mean over its outputs of the squared error is
             below this.
+        loss: Of an example: `mse`, the mean over its outputs of the squared error, as torch's;
+            `half_square`, half the sum.
         data_seed: Seeds data apart from the init; null: the trial's seed.
     """
 
@@ -179,12 +183,41 @@ class TeacherStudent(Section):
     N: Count = 100
     N_test: Count = 100
     tolerance: Positive = 1e-3
+    teacher: Annotated[Literal["default", "gaussian"], DRAWN] = "default"
+    loss: Literal["mse", "half_square"] = "mse"
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+class ReluRegression(Section):
+    """Learn a function of one variable, a sum of few ReLUs, from N of its values ([B25] Fig. 3).
+
+    x ~ U[-2, 2] and y = sum_j u_j ReLU(v_j (x - c_j)) with u_j ~ N(0, 1), v_j = +-1 and kinks
+    c_j ~ U[-2, 2]. Tested on equally spaced points of [-2, 2], both ends included. The loss is half
+    the mean of the squared errors.
+
+    Attributes:
+        N: Train examples.
+        N_test: Test examples.
+        hidden: Number of ReLUs of the function.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "dense", "model.depth": 1, "model.last_bias": False, "model.init": "normal",
+        "model.init_scale": 2.0, "optimizer.name": "gd", "optimizer.lr": 1e-3, "dtype": "float64",
+    }  # fmt: skip
+
+    name: Literal["relu_regression"] = "relu_regression"
+    N: Count = 10
+    N_test: Annotated[int, Field(ge=2)] = 401
+    hidden: Annotated[Count, DRAWN] = 3
     data_seed: Annotated[Seed | None, DRAWN] = None
 
 
 Task = (
     SparseRecovery | ModularArithmetic | SymmetricGroup | MatrixCompletion | MatrixSensing
     | TeacherStudent
+    | ReluRegression
     | Digits | Mnist
 )  # fmt: skip
 

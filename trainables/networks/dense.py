@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 
 from trainables.blocks import padded
-from trainables.config.shapes import dense
+from trainables.config.shapes import dense, ends
 from trainables.streams import stream
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
+
+SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": lambda y: (y > 0).to(y),
+    "tanh": lambda y: 1 - y * y,
+}
+"""Activation to its derivative as a function of its value."""
 
 
 class Dense:
@@ -25,23 +31,30 @@ class Dense:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
-        self._shapes = dense(values)
+        self.shapes = dense(values)
         self._activation = ACTIVATIONS[values["model.activation"]]
-        self._bias: bool = values["model.bias"]
-        self._outputs = self._shapes[-1][0]
+        self._slope = SLOPES[values["model.activation"]]
+        self._init: str = values["model.init"]
+        self._inputs, self._outputs = ends(values)
 
     def held(self) -> list[tuple[int, ...]]:
         """Return the shapes with every size padded."""
-        return [tuple(padded(size) for size in shape) for shape in self._shapes]
+        return [tuple(padded(size) for size in shape) for shape in self.shapes]
 
     def base(self, seed: int) -> list[Tensor]:
-        """Return U(+-1/sqrt(fan_in)) for weights and biases, as torch.nn.Linear."""
-        return self.drawn(stream(seed, "dense", *self._shapes))
+        """Return the weights and biases that `model.init` names, for init_scale 1."""
+        if self._init == "default":
+            return self.drawn(stream(seed, "dense", *self.shapes))
+        g = stream(seed, f"dense {self._init}", *self.shapes)
+        drawn = [torch.randn(*shape, generator=g, dtype=torch.float64) for shape in self.shapes]
+        if self._init == "normal":
+            return drawn
+        return [w / math.sqrt(w.shape[0]) if w.dim() == 2 else torch.zeros_like(w) for w in drawn]
 
     def drawn(self, g: torch.Generator) -> list[Tensor]:
-        """Return the initial weights that `g` draws."""
+        """Return U(+-1/sqrt(fan_in)) for weights and biases, as torch.nn.Linear, drawn by `g`."""
         found, fan = [], 1
-        for shape in self._shapes:
+        for shape in self.shapes:
             fan = shape[1] if len(shape) == 2 else fan  # a bias has its weight's
             uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
             found.append(uniform / math.sqrt(fan))
@@ -49,14 +62,35 @@ class Dense:
 
     def forward(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
         """Return the outputs ``[B, N, outputs]`` of inputs ``[B, N, ...]``, flattened."""
+        return self._layers(weights, inputs)[-1][:, :, : self._outputs]
+
+    def jacobian(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
+        """Return the derivatives of the outputs by the inputs, ``[B, N, outputs, inputs]``."""
+        *hidden, _ = self._layers(weights, inputs)
+        *earlier, last = [w for w in weights if w.dim() == 3]
+        B, N = inputs[0].shape[:2]
+        J = last[:, None, : self._outputs].expand(-1, N, -1, -1)
+        for y, weight in zip(reversed(hidden), reversed(earlier), strict=True):
+            J = J * self._slope(y)[:, :, None, :]
+            rows = torch.bmm(J.reshape(B, N * self._outputs, -1), weight)
+            J = rows.view(B, N, self._outputs, -1)
+        return J[..., : self._inputs]
+
+    def _layers(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the values of the hidden layers and the outputs, each ``[B, N, padded size]``."""
         x = inputs[0].flatten(2)
-        x = torch.nn.functional.pad(x, (0, padded(x.shape[2]) - x.shape[2]))
-        step = 2 if self._bias else 1
-        for i in range(0, len(weights), step):
-            if i:
+        if missing := padded(x.shape[2]) - x.shape[2]:
+            x = torch.nn.functional.pad(x, (0, missing))
+        found: list[Tensor] = []
+        left = list(weights)
+        while left:
+            if found:
                 x = self._activation(x)
-            if self._bias:
-                x = torch.baddbmm(weights[i + 1][:, None, :], x, weights[i].mT)
+                found[-1] = x
+            W = left.pop(0)
+            if left and left[0].dim() == 2:
+                x = torch.baddbmm(left.pop(0)[:, None, :], x, W.mT)
             else:
-                x = torch.bmm(x, weights[i].mT)
-        return x[:, :, : self._outputs]
+                x = torch.bmm(x, W.mT)
+            found.append(x)
+        return found

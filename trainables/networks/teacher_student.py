@@ -2,6 +2,7 @@
 
 References:
     [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117, section 2
+    [N25] Notsawo et al., Grokking Beyond the Euclidean Norm, 2025. arXiv 2506.05718, Figs 10, 11
 """
 
 from __future__ import annotations
@@ -10,48 +11,91 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sweeper.trial import Trial
 from trainables.networks.dense import Dense
 from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import Loss, squares, within
+from trainables.networks.losses import Loss, half_squares, squares, within
 from trainables.streams import stream
+
+Teacher = tuple[Dense, list[Tensor]]
+"""A network and its weights, ``[1, ...]``."""
 
 
 def data_of(trial: Trial) -> Data:
     """Return the examples of `trial`: x ~ N(0, I), y the teacher's outputs."""
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
-    seed = trial.seed if data_seed is None else data_seed
-    return _data(
-        seed, v["task.inputs"], v["task.hidden"], v["task.depth"], v["task.outputs"],
-        v["task.activation"], v["task.N"], v["task.N_test"],
-    )  # fmt: skip
+    return _data(_seed(trial), v["task.N"], v["task.N_test"], *_kind(v))
+
+
+def jacobian_of(trial: Trial) -> Tensor:
+    """Return the teacher's derivatives at the train examples, ``[N, outputs, inputs]``."""
+    v: Any = trial.values
+    return _jacobian(_seed(trial), v["task.N"], v["task.N_test"], *_kind(v))
+
+
+def loss_of(values: Any) -> Loss:
+    """Return the squared error as `task.loss` says; an example is right below `task.tolerance`."""
+    each = {"mse": squares, "half_square": half_squares}[values["task.loss"]]
+    return Loss(each, within(values["task.tolerance"]), relative=True)
+
+
+def _seed(trial: Trial) -> int:
+    data_seed: Any = trial.values["task.data_seed"]
+    return trial.seed if data_seed is None else int(data_seed)
+
+
+def _kind(v: Any) -> tuple[Any, ...]:
+    """Return the fields that make a teacher, inputs first."""
+    names = ("inputs", "hidden", "depth", "outputs", "activation", "teacher")
+    return tuple(v[f"task.{name}"] for name in names)
 
 
 @lru_cache(maxsize=512)
-def _data(
-    seed: int, inputs: int, hidden: int, depth: int, outputs: int, activation: str, N: int,
-    N_test: int,
-) -> Data:  # fmt: skip
-    teacher = Dense({
+def _data(seed: int, N: int, N_test: int, *kind: Any) -> Data:
+    network, weights = _teacher(seed, *kind)
+    points = _points(seed, N, N_test, kind[0])
+    return Data(*(Examples((x,), network.forward(weights, [x[None]])[0]) for x in points))
+
+
+def _points(seed: int, N: int, N_test: int, inputs: int) -> list[Tensor]:
+    """Return x of the train and of the test examples."""
+    g = stream(seed, "inputs", inputs, N, N_test)
+    return [torch.randn(n, inputs, generator=g, dtype=torch.float64) for n in (N, N_test)]
+
+
+@lru_cache(maxsize=128)
+def _jacobian(seed: int, N: int, N_test: int, *kind: Any) -> Tensor:
+    network, weights = _teacher(seed, *kind)
+    x, _ = _points(seed, N, N_test, kind[0])
+    return network.jacobian(weights, [x[None]])[0]
+
+
+def _teacher(
+    seed: int, inputs: int, hidden: int, depth: int, outputs: int, activation: str, law: str
+) -> Teacher:
+    network = Dense({
         "task.name": "teacher_student", "task.inputs": inputs, "task.outputs": outputs,
         "model.width": hidden, "model.depth": depth, "model.activation": activation,
-        "model.bias": True,
+        "model.bias": law == "default", "model.last_bias": True, "model.init": "default",
     })  # fmt: skip
     shapes = (inputs, hidden, depth, outputs)
+    if law == "default":
+        drawn = network.drawn(stream(seed, "teacher", *shapes))
+    else:
+        drawn = _gaussian(network.shapes, stream(seed, "gaussian teacher", *shapes))
     weights = [
         torch.nn.functional.pad(w, pad_to(w.shape, full))[None]
-        for w, full in zip(
-            teacher.drawn(stream(seed, "teacher", *shapes)), teacher.held(), strict=True
-        )
+        for w, full in zip(drawn, network.held(), strict=True)
     ]
-    g = stream(seed, "inputs", inputs, N, N_test)
-    found = []
-    for count in (N, N_test):
-        x = torch.randn(count, inputs, generator=g, dtype=torch.float64)
-        found.append(Examples((x,), teacher.forward(weights, [x[None]])[0]))
-    return Data(*found)
+    return network, weights
+
+
+def _gaussian(shapes: list[tuple[int, ...]], g: torch.Generator) -> list[Tensor]:
+    """Return N(0, 1) for the first matrix and N(0, 1) / fan_in for the others ([N25] code)."""
+    drawn = [torch.randn(*shape, generator=g, dtype=torch.float64) for shape in shapes]
+    return [drawn[0], *(w / w.shape[1] for w in drawn[1:])]
 
 
 def pad_to(shape: torch.Size, full: tuple[int, ...]) -> list[int]:
@@ -60,8 +104,3 @@ def pad_to(shape: torch.Size, full: tuple[int, ...]) -> list[int]:
         n for have, want in zip(reversed(shape), reversed(full), strict=True)
         for n in (0, want - have)
     ]  # fmt: skip
-
-
-def loss_of(values: Any) -> Loss:
-    """Return the mean squared error; an example is right below `task.tolerance`."""
-    return Loss(squares, within(values["task.tolerance"]), relative=True)
