@@ -114,7 +114,9 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
     """
     found = [p for p in (folder / name, folder / f"{name}.gz") if p.is_file()]
     if not found:
-        raise UsageError(f"{folder}: no file {name}, nor {name}.gz. Put the 4 files of MNIST there.")
+        raise UsageError(
+            f"{folder}: no file {name}, nor {name}.gz. Put the 4 files of MNIST there."
+        )
     try:
         raw = found[0].read_bytes()
         raw = gzip.decompress(raw) if found[0].suffix == ".gz" else raw
@@ -143,7 +145,8 @@ def _npz(place: Path) -> list[NDArray[Any]]:
 
 def _checked(task: str, place: Path, parts: list[NDArray[Any]]) -> Pixels:
     side = SIDES[task]
-    for which, images, labels in (("train", *parts[:2]), ("test", *parts[2:])):
+    for which, first in (("train", 0), ("test", 2)):
+        images, labels = parts[first : first + 2]
         shape = images.shape
         if images.dtype != np.uint8 or shape[1:] not in ((side, side), (side * side,)):
             raise UsageError(
@@ -158,6 +161,4 @@ def _checked(task: str, place: Path, parts: list[NDArray[Any]]) -> Pixels:
             )
     images = np.concatenate([part.reshape(len(part), -1) for part in parts[::2]])
     labels = np.concatenate([part.astype(np.int64) for part in parts[1::2]])
-    return Pixels(
-        torch.from_numpy(images), torch.from_numpy(labels), LARGEST[task], len(parts[0])
-    )
+    return Pixels(torch.from_numpy(images), torch.from_numpy(labels), LARGEST[task], len(parts[0]))
