@@ -231,11 +231,12 @@ def _floors(found: Evidence, side: str, path: str = "strength") -> list[tuple[Fl
 def picture_memorization(found: Evidence) -> Picture:
     """Show t1 over the strength, and the train error that is left."""
     rows = found.columns(TIMES)
-    rows = {name: column[rows["solver"] == "gd"] for name, column in rows.items()}
+    mine = (rows["solver"] == "gd") & (rows["lr"] == 0.1)
+    rows = {name: column[mine] for name, column in rows.items()}
     left = found.columns(FLOORS, FLOOR.name)
     left = {name: column[left["lr"] == 0.1] for name, column in left.items()}
     return Picture([
-        Panel(x="regularizer.strength", y="t1 (optimizer steps)", log_x=True, log_y=True,
+        Panel(x="regularizer.strength", y="t1 (optimizer steps), lr 0.1", log_x=True, log_y=True,
               series=series_by(rows, "seed", "strength", "t1", label="seed")),
         Panel(x="regularizer.strength", y="final train_error, lr 0.1", log_x=True, log_y=True,
               series=series_by(left, "seed", "strength", "train", label="seed")),
