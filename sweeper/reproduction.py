@@ -22,8 +22,9 @@ HEAD = """# Reproduction: the papers' claims, measured
 Written by `sweeper verify --report`: every number below comes from a launch of the grids in
 `analysis/laws/grids` and queries over their views. Edit the laws, not this page.
 
-Verdicts: **holds**, **holds in part**, **not reproduced**. Seconds are those of one core for the
-sweeps that a law reads; laws that share a sweep count it each.
+Verdicts: **holds**, **holds in part**, **not reproduced**. Seconds are what the packs of the
+sweeps that a law reads took, one after the other, on a core that was shared; laws that read the
+same sweep count it each.
 """
 
 
@@ -118,7 +119,7 @@ def _section(one: Verified, path: Path) -> str:
         checks,
         measured.note,
         f"Settings: {claim.settings or 'as in the source'}. {one.trials} trials of {grids}, "
-        f"{one.seconds:.1f} s on one core.",
+        f"{one.seconds:.1f} s of packs.",
         f"```sh\nsweeper verify {claim.id}{flag}\n```",
         f"![{claim.title}]({figures(path).name}/{figure.name})" if figure.exists() else "",
     ]

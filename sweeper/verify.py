@@ -45,8 +45,8 @@ class Verified:
     Attributes:
         claim: The claim.
         measured: What came out; a claim that couldn't be measured has no check that is met.
-        seconds: Core-seconds that its sweeps took to train, whenever that was, packs shared with
-            other claims included.
+        seconds: Seconds that the packs of its sweeps took, one after the other and whenever that
+            was; packs shared with other claims included.
         trials: Trials that it was measured on.
         quick: Whether its grids were cut.
     """
@@ -262,7 +262,7 @@ COST = """
 
 
 def _cost(evidence: Evidence) -> tuple[float, int]:
-    """Return the core-seconds that the packs of all sweeps took, and the number of trials."""
+    """Return the seconds that the packs of all sweeps took, and the number of trials."""
     found = [query(views, COST).to_pylist()[0] for _, views in evidence.views()]
     return sum(row["seconds"] for row in found), sum(row["trials"] or 0 for row in found)
 
