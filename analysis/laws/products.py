@@ -206,7 +206,8 @@ LAWS = (
     ),
     Claim(
         id="four-factors", number=32, title="a product of four factors",
-        claim="Four factors come as near to a* as three (5 %), also from 0.01 each within 1e6 steps.",
+        claim="Four factors come as near to a* as three (5 %), also from 0.01 each within 1e6 "
+        "steps.",
         source=f"{NOTSAWO}, Fig. 9 (L = 4)",
         grids=(FOUR,), measure=measure_four, picture=picture_four,
         expected=Verdict.IN_PART,
