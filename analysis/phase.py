@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from analysis.summary import sql_of
 from sweeper import sql
 from sweeper.errors import UsageError, did_you_mean
 
@@ -260,7 +261,8 @@ def phase_diagram(
         connection: Views, see `analysis.views.open_views`.
         x: Dotted name of the horizontal axis.
         y: Dotted name of the vertical axis.
-        value: delay, t1, t2, phase, or an SQL expression over `cells`.
+        value: delay, t1, t2, phase, what a metric came to (`analysis.summary`), or an SQL
+            expression over `cells`.
         facet: Dotted name of the axis of small multiples.
         where: SQL condition over `cells`: which to take.
 
@@ -321,7 +323,7 @@ def _leaves(field: pa.Field) -> list[tuple[str, ...]]:
 def _select(
     connection: sql.Connection, paths: Mapping[str, str], value: str, where: str | None
 ) -> pa.Table:
-    low, high, censored, shown = "null::double", "null::double", "false", f"({value})"
+    low, high, censored, shown = "null::double", "null::double", "false", sql_of(connection, value)
     if value in STEPS:
         shown = f"coalesce({value}, {value}_bound)"
         censored = f"({value} is null and {value}_bound is not null)"

@@ -43,7 +43,8 @@ def phase(
         name: The sweep.
         x: Axis, a dotted name.
         y: Another one.
-        value: delay, t1, t2, phase, or a column or expression of `cells`.
+        value: delay, t1, t2, phase, what a metric came to, e.g. ``min(test_loss)``, or a column
+            or expression of `cells`.
         facet: Axis of the small multiples.
         condition: SQL condition on the cells to show.
         output: png, svg, csv or parquet by its suffix; None prints a table.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from io import StringIO
@@ -81,6 +82,52 @@ def test_any_column_or_expression_can_be_shown(
 ) -> None:
     diagram = phase_diagram(views, X, Y, value=value, where="regularizer.name = 'l1'")
     assert (diagram.panel()[1, 0].value, diagram.kind) == (shown, kind)
+
+
+def landscape(folder: Path) -> Made:
+    """Two rates by two depths of three seeds whose test losses are 4, 1, 2 times a factor."""
+    made = Made.at(folder)
+    plan = []
+    for depth in (1, 2):
+        for lr in (0.1, 1.0):
+            values = config(model__depth=depth, optimizer__lr=lr)
+            for seed in range(3):
+                name = f"{depth}-{lr}"
+                plan.append(Planned(f"{name}-{seed}", name, seed, values))
+    launch = made.launch(plan, steps=1000)
+    pack = made.pack([p.trial_id for p in plan])
+    attempt = made.claim(pack, launch)
+    rows, ends = [], []
+    for one in plan:
+        factor = {0: 1.0, 1: 10.0, 2: 100.0}[one.seed] * (2.0 if one.cell_id == "2-1.0" else 1.0)
+        losses = [4.0 * factor, 1.0 * factor, 2.0 * factor]
+        if one.seed == 2:
+            losses[2] = math.nan
+        rows += curve(one.trial_id, [0, 10, 1000], test_loss=losses)
+        ends.append(end(one.trial_id, "censored", 1000))
+    made.rows(pack, attempt, rows, ends, done=True)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [("min(test_loss)", 10.0), ("max( test_loss )", 40.0),
+                         ("last(test_loss)", 20.0), ("ln(delay) + 1", None)],
+)  # fmt: skip
+def test_what_a_metric_came_to_can_be_shown(
+    tmp_path: Path, value: str, shown: float | None
+) -> None:
+    with open_views(landscape(tmp_path).ledger) as views:
+        diagram = phase_diagram(views, X, Y, value=value)
+    panel = diagram.panel()
+    assert diagram.kind == "number"
+    assert [panel[0, 0].value, panel[1, 1].value] == [shown, shown and 2 * shown]
+    assert panel[0, 0].n_seeds == 3
+
+
+def test_a_metric_that_isnt_there_is_named_with_the_nearest(views: sql.Connection) -> None:
+    with pytest.raises(UsageError) as caught:
+        phase_diagram(views, X, Y, value="min(test_lost)", where="regularizer.name = 'l1'")
+    assert str(caught.value) == "value: no metric 'test_lost'. Did you mean 'test_loss'?"
 
 
 @pytest.mark.parametrize(

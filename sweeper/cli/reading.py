@@ -90,7 +90,7 @@ def phase(
     name: Name,
     x: Annotated[str, typer.Option("--x", help="Axis, e.g. regularizer.strength.")],
     y: Annotated[str, typer.Option("--y", help="Axis, e.g. selection.tau.")],
-    value: Annotated[str, typer.Option(help="delay, t1, t2, phase or a column.")] = "delay",
+    value: Annotated[str, typer.Option(help="delay, t1, t2, phase, min(METRIC) or SQL.")] = "delay",
     facet: Annotated[str | None, typer.Option(help="Axis of the small multiples.")] = None,
     where: Where = None,
     output: Annotated[Path | None, typer.Option("-o", help="png, svg, csv or parquet.")] = None,
