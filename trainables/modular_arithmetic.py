@@ -33,6 +33,7 @@ from trainables.config import GrokkingConfig, symbols
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.pairs import labels_of, split_of, table_of
 from trainables.regularizers import add_gradient, decomposable, strengths
+from trainables.requested import gradient_ratio, layer_norms, layer_singular_values
 from trainables.streams import stream
 
 TRIALS = 8
@@ -132,6 +133,7 @@ class ModularArithmetic:
         self._embedding_grad = self.weights.grad[: 2 * size].view(-1, self._d)
         self._initial = total_norm(self.weights)
         self._load_table(values)
+        self._requested = pack.run.metrics
         self._batches: Batches | None = None
         if values.get("optimizer.batch") is not None:
             seeds = [t.seed for t in self._trials]
@@ -230,6 +232,17 @@ class ModularArithmetic:
             x = torch.bmm(x, W[2 + i].mT).relu_()
         return torch.bmm(W[-1], x.mT)
 
+    def _gradient_ratio(self) -> Tensor:
+        """Return `gradient_ratio` over all train pairs, ``[B]``; gradients are spoilt."""
+        self._use(self._train)
+        self._forward()
+        self._backward()
+        loss = [weight.grad.clone() for weight in self.weights.each]
+        self.weights.grad.zero_()
+        for penalty, strength in self._penalties.items():
+            add_gradient(self.weights.each, penalty, strength)
+        return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
+
     def metrics(self) -> dict[str, Tensor]:
         """Return the metrics of every trial, ``[B]``.
 
@@ -249,6 +262,12 @@ class ModularArithmetic:
             l1 = l1 + weight.value.double().abs().sum(dim=(1, 2))
             nuclear = nuclear + torch.linalg.svdvals(decomposable(weight)[0]).double().sum(dim=1)
         nuclear = torch.where(torch.isfinite(l1), nuclear, math.nan)
+        if "gradient_ratio" in self._requested:
+            rows["gradient_ratio"] = self._gradient_ratio()
+        if "layer_norms" in self._requested:
+            rows |= layer_norms(self.weights)
+        if "singular_values" in self._requested:
+            rows |= layer_singular_values(self.weights)
         norm = total_norm(self.weights)
         return rows | {
             "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial

@@ -24,6 +24,7 @@ from trainables.networks.sobolev import Sobolev
 from trainables.networks.tables import Measured, Problem, architecture_of, problem_of
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, decomposable, strengths
+from trainables.requested import gradient_ratio, layer_norms, layer_singular_values
 
 EVALUATED = 1 << 22
 """Numbers that an evaluation may keep: test sets are gone through in pieces."""
@@ -49,6 +50,7 @@ class Network:
         self._values = values
         self._trials = [pack.trials[p] for p in positions]
         self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
+        self._requested = pack.run.metrics
         problem = problem_of(pack)
         data = [problem.data(t) for t in self._trials]
         self._loss = problem.loss(values)
@@ -119,20 +121,47 @@ class Network:
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
         chosen = None if self._batches is None else self._minibatch(taken)
+        self._set_gradient(chosen)
+        for name, strength in self._penalties.items():
+            add_gradient(self.weights.each, name, strength)
+        self._optimizer.step(taken)
+
+    def _set_gradient(
+        self, chosen: tuple[Tensor, Tensor] | None, *, fit: bool = True, penalty: bool = True
+    ) -> None:
+        """Set the weights' gradients to those of what is differentiated automatically.
+
+        Args:
+            chosen: Index of the examples; None for all.
+            fit: Whether the loss counts.
+            penalty: Whether the penalty on Jacobians counts.
+        """
         some = slice(None) if chosen is None else chosen
         inputs, targets = [x[some] for x in self._train[0]], self._train[1][some]
         with torch.enable_grad():
             values = [w.value.detach().requires_grad_() for w in self.weights.each]
-            outputs = self._architecture.forward(values, inputs)
-            loss = self._loss.each(outputs, targets).mean(dim=1).sum()
-            if self._sobolev is not None:
-                loss = loss + self._sobolev.penalty(values, inputs, chosen).sum()
-            gradients = torch.autograd.grad(loss, values)
+            terms = []
+            if fit:
+                outputs = self._architecture.forward(values, inputs)
+                terms.append(self._loss.each(outputs, targets).mean(dim=1).sum())
+            if penalty and self._sobolev is not None:
+                terms.append(self._sobolev.penalty(values, inputs, chosen).sum())
+            if not terms:
+                self.weights.grad.zero_()
+                return
+            total = torch.stack(terms).sum()
+            gradients = torch.autograd.grad(total, values, materialize_grads=True)
         for weight, gradient in zip(self.weights.each, gradients, strict=True):
             weight.grad.copy_(gradient)
+
+    def _gradient_ratio(self) -> Tensor:
+        """Return `gradient_ratio` over all train examples, ``[B]``; gradients are spoilt."""
+        self._set_gradient(None, penalty=False)
+        loss = [weight.grad.clone() for weight in self.weights.each]
+        self._set_gradient(None, fit=False)
         for name, strength in self._penalties.items():
             add_gradient(self.weights.each, name, strength)
-        self._optimizer.step(taken)
+        return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
 
     def _minibatch(self, taken: int) -> tuple[Tensor, Tensor]:
         """Return the index of the examples of step `taken`."""
@@ -188,6 +217,12 @@ class Network:
         nuclear = torch.where(torch.isfinite(l1), nuclear, torch.nan)
         if isinstance(self._architecture, Measured):
             rows |= self._architecture.measure([w.value for w in self.weights.each])
+        if "gradient_ratio" in self._requested:
+            rows["gradient_ratio"] = self._gradient_ratio()
+        if "layer_norms" in self._requested:
+            rows |= layer_norms(self.weights)
+        if "singular_values" in self._requested:
+            rows |= layer_singular_values(self.weights)
         norm = total_norm(self.weights)
         return rows | {
             "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial
