@@ -40,6 +40,7 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticKnownError
 
 RISING = ("acc",)
@@ -74,6 +75,17 @@ class Phase(StrEnum):
     DIVERGED = "diverged"
 
 
+_SCHEMA: JsonDict = {
+    "if": {"properties": {"rule": {"enum": ["argmin", "stable_final"]}}, "required": ["rule"]},
+    "then": {"properties": {"train": {"type": "null"}, "test": {"type": "null"}}},
+    "else": {
+        "properties": {"train": {"type": "number"}, "test": {"type": "number"}},
+        "required": ["train", "test"],
+    },
+}
+"""Which rules take thresholds, for the JSON schema."""
+
+
 class Criterion(BaseModel):
     """How t1 and t2 are read off the metrics.
 
@@ -90,19 +102,8 @@ class Criterion(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, allow_inf_nan=False,
-        json_schema_extra={
-            "if": {
-                "properties": {"rule": {"enum": sorted(set(RULES) - set(THRESHOLDS))}},
-                "required": ["rule"],
-            },
-            "then": {"properties": {"train": {"type": "null"}, "test": {"type": "null"}}},
-            "else": {
-                "properties": {"train": {"type": "number"}, "test": {"type": "number"}},
-                "required": ["train", "test"],
-            },
-        },
-    )  # fmt: skip
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, json_schema_extra=_SCHEMA
+    )
 
     metric: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     rule: Rule = "threshold"
@@ -193,20 +194,20 @@ class Criterion(BaseModel):
     def _step(
         self, steps: NDArray[np.integer], values: NDArray[np.floating], threshold: float | None
     ) -> int | None:
-        values = np.asarray(values, dtype=np.float64)
         finite = np.isfinite(values)
-        steps, values = np.asarray(steps)[finite], values[finite]
+        steps = np.asarray(steps)[finite]
+        known = np.array(values[finite], dtype=np.float64)
         if not self.whole:
-            return first_step(steps, self._holds(values, threshold))
+            return first_step(steps, self._holds(known, threshold))
         if self.rule == "stable_final":
-            return _stable(steps, values)
-        if not values.size:
+            return _stable(steps, known)
+        if not known.size:
             return None
-        best = float(values.max() if self.rising else values.min())
-        if int(np.flatnonzero(values == best)[0]) == len(values) - 1:
+        best = float(known.max() if self.rising else known.min())
+        if int(np.flatnonzero(known == best)[0]) == len(known) - 1:
             return None
         times = 1.0 if threshold is None else threshold
-        return first_step(steps, self._reaches(values, times * best))
+        return first_step(steps, self._reaches(known, times * best))
 
 
 def _stable(steps: NDArray[np.integer], values: NDArray[np.float64]) -> int | None:
@@ -217,7 +218,7 @@ def _stable(steps: NDArray[np.integer], values: NDArray[np.float64]) -> int | No
     final = sum(values[begins:].tolist()) / FINAL_LOGS
     near = np.abs(values[:begins] - final) <= FINAL_TOLERANCE * abs(final)
     windows = np.lib.stride_tricks.sliding_window_view(near, STABLE_LOGS)
-    return first_step(steps[: len(windows)], windows.all(axis=1))
+    return first_step(steps, np.asarray(windows.all(axis=1)))
 
 
 def first_step(steps: NDArray[np.integer], holds: NDArray[np.bool_]) -> int | None:

@@ -81,8 +81,9 @@ def test_a_criterion_is_checked(change: dict[str, object]) -> None:
 
 def by(rule: str, metric: str = "error", test: float = 1.5) -> Criterion:
     """Return a criterion whose t2 is read by `rule`."""
-    given = {"metric": metric, "rule": rule}
-    return Criterion(**given, **({"train": 1.0, "test": test} if rule in THRESHOLDS else {}))
+    given: dict[str, object] = {"metric": metric, "rule": rule}
+    thresholds = {"train": 1.0, "test": test} if rule in THRESHOLDS else {}
+    return Criterion.model_validate(given | thresholds)
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -231,6 +231,8 @@ def test_trials_of_a_seed_share_their_data(task: dict[str, Any], more: dict[str,
 def test_metrics_are_those_of_the_docstring(task: dict[str, Any]) -> None:
     given = task | {"model.depth": 2, "task.rank": 2}
     block, one = block_of(given), instance_of(trial(given))
+    start = sum((W**2).sum() for W in factors_of(block)) ** 0.5
+    block.weights.each[0].value[:, 1] = 0.0
     factors, signal = factors_of(block), one.signal.numpy()
     A, X = product(factors), measurements(one)
     y = X @ signal.ravel()
@@ -246,6 +248,8 @@ def test_metrics_are_those_of_the_docstring(task: dict[str, Any]) -> None:
         "weights_l2": sum((W**2).sum() for W in factors) ** 0.5,
         "ls_spectral": np.linalg.norm(ls, 2),
         "null_floor": np.linalg.norm(ls) / np.linalg.norm(signal),
+        "sparsity": 1 / A.shape[0],
+        "norm_ratio": sum((W**2).sum() for W in factors) ** 0.5 / start,
     }  # fmt: skip
     assert found == pytest.approx({k: float(v) for k, v in expected.items()}, rel=1e-9)
 

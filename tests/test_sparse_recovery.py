@@ -163,9 +163,11 @@ def test_metrics_are_those_of_the_docstring() -> None:
     given = SPARSE | {"model.sign_free": True, "model.depth": 2}
     block, one = block_of(given), instance_of(trial(given))
     u = torch.linspace(-1, 1, 20, dtype=torch.float64)
+    v = u.flip(0) / 2
+    u[3] = v[3] = 0.0
     block.weights.each[0].value[0, 0, :20] = u
-    block.weights.each[1].value[0, 0, :20] = u.flip(0) / 2
-    a = u**2 - (u.flip(0) / 2) ** 2
+    block.weights.each[1].value[0, 0, :20] = v
+    a = u**2 - v**2
     found = {name: float(column[0]) for name, column in block.metrics().items()}
     r, e = (one.X @ a - one.y).norm(), (a - one.signal).norm()
     P = torch.linalg.pinv(one.X) @ one.X
@@ -176,6 +178,9 @@ def test_metrics_are_those_of_the_docstring() -> None:
         .abs().max(),
         "null_floor": (one.signal - P @ one.signal).norm() / one.signal.norm(),
         "coherence": max(row.abs().max() / row.norm() for row in one.X),
+        "sparsity": 1 / 20, "on_support": a[one.signal != 0].norm(),
+        "off_support": a[one.signal == 0].norm(),
+        "norm_ratio": torch.cat([u, v]).norm() / (1e-6 * 40**0.5),
     }  # fmt: skip
     assert found == pytest.approx({k: float(v) for k, v in expected.items()}, rel=1e-9)
 

@@ -28,8 +28,9 @@ from trainables.blocks import Block, Weights, padded
 from trainables.config import GrokkingConfig
 from trainables.matrix_data import Instance, completion, sensing
 from trainables.measurements import Entries, Measurements, Values
-from trainables.optimizers import needs_moments, optimizer
+from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, strengths
+from trainables.requested import gradient_ratio, layer_norms, numbered, sparsity
 from trainables.streams import stream
 
 TRIALS = 64
@@ -88,6 +89,8 @@ class LowRank:
         )  # fmt: skip
         self._linear = depth == 1
         self._initialize(shapes)
+        self._initial = total_norm(self.weights)
+        self._requested = pack.run.metrics
         self._load_data()
         self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
         self._lr = self._rows(pack.column("optimizer.lr")).to(**self._move)
@@ -198,7 +201,9 @@ class LowRank:
         Beyond the common ones: `distance`, ||A - A*||; `weights_l2`, the norm of all factors;
         `sigma_max`, `sigma_rank`, `sigma_next`, the first, r-th and next singular value of A, of
         which A* has r; `effective_rank`, how many are above 1 % of the first; and the data's
-        constants `ls_spectral` and `null_floor` (`trainables.matrix_data`).
+        constants `ls_spectral` and `null_floor` (`trainables.matrix_data`). Of what A has become:
+        `sparsity` (`trainables.requested`) and `norm_ratio`, the norm of all factors over its
+        initial value.
         """
         A = self._products()[-1]
         train = self._measurements.residual(A)
@@ -207,7 +212,7 @@ class LowRank:
         squares = torch.zeros_like(train)  # one by one: the order of a sum is in its bits
         for weight in self.weights.each:
             squares = squares + weight.norm().square()[:, 0, 0]
-        return {
+        rows = {
             "train_loss": train.square() / 2,
             "test_loss": distance.square() / 2,
             "train_error": train / self._measurements.norm,
@@ -223,4 +228,26 @@ class LowRank:
             "effective_rank": (s > VISIBLE * s[:, :1]).sum(dim=-1).double(),
             "ls_spectral": self._ls_spectral,
             "null_floor": self._null_floor,
+            "sparsity": sparsity(A[:, : self._n1, : self._n2].flatten(1)),
+            "norm_ratio": total_norm(self.weights) / self._initial,
         }
+        if "gradient_ratio" in self._requested:
+            rows["gradient_ratio"] = self._gradient_ratio()
+        if "layer_norms" in self._requested:
+            rows |= layer_norms(self.weights)
+        if "singular_values" in self._requested:
+            rows |= numbered("sigma", s[:, : min(self._n1, self._n2)].unbind(dim=1))
+        return rows
+
+    def _gradient_ratio(self) -> Tensor:
+        """Return `gradient_ratio`, ``[B]``; the weights' gradients are spoilt."""
+        products = self._products()
+        self._measurements.gradient(products[-1], self._g)
+        self._pull_back(products)
+        loss = [weight.grad.clone() for weight in self.weights.each]
+        self._g.zero_()
+        self._add_subgradients(products[-1], self._g)
+        self._pull_back(products)
+        for name, strength in self._penalties.items():
+            add_gradient(self.weights.each, name, strength)
+        return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)

@@ -24,9 +24,11 @@ class Factors(Protocol):
 
     Attributes:
         linear: a is the one weight itself.
+        copies: Equal factors that each weight stands for.
     """
 
     linear: bool
+    copies: int
 
     def predict(self) -> Tensor:
         """Return a, ``[D, M, n]``; valid until the next call."""
@@ -63,6 +65,7 @@ class Product:
         self._each = weights.each
         self._depth = depth
         self.linear = depth == 1 and len(self._each) == 1
+        self.copies = depth if len(self._each) == 1 else 1
         deep = depth > 2  # at depth 2, A^(L-1) is A itself
         self._powers = [torch.empty_like(w.value) if deep else w.value for w in self._each]
         self._a = torch.zeros_like(self._each[0].value)
@@ -102,6 +105,7 @@ class Diagonal:
     """a = w_1 * ... * w_L."""
 
     linear = False
+    copies = 1
 
     def __init__(self, weights: Weights) -> None:
         self._each = weights.each

@@ -28,9 +28,10 @@ from sweeper.trial import Trial
 from trainables.basis_pursuit import basis_pursuit
 from trainables.blocks import Block, Weights, padded
 from trainables.config import GrokkingConfig
-from trainables.optimizers import needs_moments, optimizer
+from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.products import Diagonal, factors, starts
 from trainables.regularizers import add_gradient, directions, group_norms, strengths
+from trainables.requested import gradient_ratio, layer_norms, sparsity
 from trainables.sparse_data import Instance, instance
 
 
@@ -89,6 +90,9 @@ class SparseRecovery:
         for i, weight in enumerate(self.weights.each):
             base = torch.stack([base[i] for base in bases]).to(init)
             torch.mul(init, base[:, None, :], out=weight.real(weight.value))
+        self._initial = total_norm(self.weights)
+        self._requested = pack.run.metrics
+        self._n: int = values["task.n"]
         self._factors = factors(values, self.weights)
         linear = self._factors.linear
         self._s = torch.zeros(D, m, n).to(init)
@@ -163,15 +167,19 @@ class SparseRecovery:
         if self._solver == "ista":
             self._proximal(a)
             return
+        self._add_subgradients(a)
+        self._factors.pull_back(self._g)
+        for name, strength in self._penalties.items():
+            add_gradient(self.weights.each, name, strength)
+        self._optimizer.step(taken)
+
+    def _add_subgradients(self, a: Tensor) -> None:
+        """Add the subgradients of the penalties on a to g."""
         if self._l1 is not None:
             torch.sign(a, out=self._s)
             self._g.addcmul_(self._s, self._l1[..., None])
         if self._group is not None:
             self._g.addcmul_(directions(a, self._group_size), self._group[..., None])
-        self._factors.pull_back(self._g)
-        for name, strength in self._penalties.items():
-            add_gradient(self.weights.each, name, strength)
-        self._optimizer.step(taken)
 
     def _proximal(self, a: Tensor) -> None:
         """Take ISTA's step: a gradient step on the loss, then the proximal map of lr * penalty."""
@@ -210,12 +218,15 @@ class SparseRecovery:
         a* that X doesn't see, ||(I - X^+ X) a*|| / ||a*|| (law 11), and `coherence`
         (`trainables.sparse_data`). Of `diagonal`: `l1_min`, the least l1 norm under X a = y, and
         `weights_l2`, the norm of all factors; half of its square is at least `l1` at depth 2
-        (law 16).
+        (law 16). Of what a has become: `sparsity` (`trainables.requested`), `on_support` and
+        `off_support`, the norm of a on the support of a* and beside it (Fig. 24 of [N25]), and
+        `norm_ratio`, the norm of all factors over its initial value.
         """
         a = self._factors.predict()
         residual = torch.baddbmm(self._minus_y, a, self._Xt)
         train = torch.linalg.vector_norm(residual, dim=-1)
         distance = torch.linalg.vector_norm(a - self._signal[:, None, :], dim=-1)
+        support = self._signal[:, None, :] != 0
         rows = {
             "train_loss": train.square() / 2,
             "test_loss": distance.square() / 2,
@@ -227,6 +238,10 @@ class SparseRecovery:
             "ls_linf": self._ls_linf.expand(self._lead),
             "null_floor": self._null_floor.expand(self._lead),
             "coherence": self._coherence.expand(self._lead),
+            "sparsity": sparsity(a[..., : self._n]),
+            "on_support": torch.linalg.vector_norm(torch.where(support, a, 0.0), dim=-1),
+            "off_support": torch.linalg.vector_norm(torch.where(support, 0.0, a), dim=-1),
+            "norm_ratio": total_norm(self.weights) / self._initial,
         }
         if self._l1_min is not None:
             rows["l1_min"] = self._l1_min[:, None].expand(self._lead)
@@ -235,4 +250,22 @@ class SparseRecovery:
             for weight in self.weights.each:
                 squares = squares + weight.norm().square()[..., 0]
             rows["weights_l2"] = squares.sqrt()
+        if "gradient_ratio" in self._requested:
+            rows["gradient_ratio"] = self._gradient_ratio()
+        if "layer_norms" in self._requested:
+            rows |= layer_norms(self.weights, self._factors.copies)
         return {name: column.reshape(-1) for name, column in rows.items()}
+
+    def _gradient_ratio(self) -> Tensor:
+        """Return `gradient_ratio`, ``[D, M]``; the weights' gradients are spoilt."""
+        a = self._factors.predict()
+        torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
+        torch.bmm(self._r, self._X, out=self._g)
+        self._factors.pull_back(self._g)
+        loss = [weight.grad.clone() for weight in self.weights.each]
+        self._g.zero_()
+        self._add_subgradients(a)
+        self._factors.pull_back(self._g)
+        for name, strength in self._penalties.items():
+            add_gradient(self.weights.each, name, strength)
+        return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)

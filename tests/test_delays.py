@@ -1,0 +1,194 @@
+"""Delays and cells follow the criterion: SQL and the one definition find the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.provenance import criterion_words
+from analysis.views import open_views
+from sweeper import sql
+from sweeper.criterion import Criterion, delay, phase
+from sweeper.sql import QueryError
+from tests.stores import Made, Planned, config, curve, end
+from tests.test_views import one_trial, rows
+
+STATUS = ("pending", "generalized", "censored", "diverged", "failed")
+values = st.sampled_from([None, 0.0, 0.5, float(np.nextafter(0.5, 0)), 0.75, 1.0])
+"""Ties, thresholds and their neighbours."""
+
+near = st.sampled_from([None, 0.96, 1.0, 1.04, 1.06]) | st.floats(0.94, 1.06)
+"""Around a final value and the ends of its tolerance."""
+
+logs = st.lists(st.tuples(values, values), max_size=6)
+settling = st.lists(st.tuples(near, near), min_size=4, max_size=8)
+
+
+@pytest.mark.parametrize(
+    ("metric", "rule", "train", "tests"),
+    [
+        ("acc", "threshold", 0.5, [0.5, 0.75]),
+        ("error", "threshold", 0.5, [0.5, 0.75]),
+        ("acc", "relative", 1.0, [1.0, 0.9, 0.5]),
+        ("error", "relative", 1.0, [1.0, 1.1, 2.0]),
+        ("acc", "argmin", None, [None]),
+        ("error", "argmin", None, [None]),
+        ("error", "stable_final", None, [None]),
+        ("never", "threshold", 0.5, [0.5]),
+    ],
+)
+@settings(max_examples=5, deadline=None)
+@given(data=st.data())
+def test_delays_are_those_of_the_one_definition(
+    metric: str, rule: str, train: float | None, tests: list[float | None], data: st.DataObject
+) -> None:
+    one = st.tuples(st.sampled_from(STATUS), settling if rule == "stable_final" else logs)
+    trials = data.draw(st.lists(one, min_size=8, max_size=25))
+    criterion = Criterion.model_validate({
+        "metric": metric, "rule": rule, "train": train, "test": data.draw(st.sampled_from(tests)),
+        "gap": data.draw(st.sampled_from([1, 10, 90, 100_000])),
+    })  # fmt: skip
+    with TemporaryDirectory() as folder:
+        made = Made.at(folder)
+        ids = [f"t{k:02}" for k in range(len(trials))]
+        launch = made.launch([Planned(i) for i in ids], criteria={"": criterion.model_dump()})
+        pack = made.pack(ids)
+        attempt = made.claim(pack, launch)
+        found, ends = [], []
+        for i, (status, log) in zip(ids, trials, strict=True):
+            logged = {f"{side}_{metric}": [row[k] for row in log]
+                      for k, side in enumerate(("train", "test")) if metric != "never"}  # fmt: skip
+            found += curve(i, [10**k - 1 for k in range(len(log))], **logged)
+            if status != "pending":
+                ends.append(end(i, status, 10 ** len(log) // 10 - 1))
+        made.rows(pack, attempt, found, ends)
+        expected = [_delay(i, s, log, criterion) for i, (s, log) in zip(ids, trials, strict=True)]
+        with open_views(made.ledger) as connection:
+            assert rows(connection, "select * from delays order by trial_id") == expected
+            if metric != "never":
+                given = criterion.model_dump(exclude_none=True)
+                call = ", ".join(f"{name} := {value!r}" for name, value in given.items())
+                query = f"select * from delays_at({call}) order by trial_id"
+                assert rows(connection, query) == expected
+
+
+def _delay(
+    trial_id: str, status: str, log: list[tuple[float | None, float | None]], criterion: Criterion
+) -> tuple[Any, ...]:
+    steps = np.array([10**k - 1 for k in range(len(log))], dtype=np.int64)
+    never = criterion.metric == "never"
+    table = np.array(
+        [[np.nan if v is None or never else v for v in row] for row in log], dtype=np.float64
+    ).reshape(-1, 2)
+    ended = status in ("generalized", "censored", "diverged")
+    t1, t2 = criterion.t1(steps, table[:, 0]), criterion.t2(steps, table[:, 1])
+    last = int(steps[-1]) if steps.size else None
+    if criterion.whole and not ended:
+        t1 = t2 = last = None
+    diverged = status == "diverged"
+    known = None if diverged or last is None else delay(t1, t2, last)
+    over = ended or None not in (t1, t2)
+    lowers = [None if not t else int(steps[steps < t].max()) for t in (t1, t2)]
+    return (
+        trial_id, t1, t2, known and known[0], bool(known and known[1]), last,
+        phase(t1, t2, diverged=diverged, gap=criterion.gap).value if over else None, *lowers,
+    )  # fmt: skip
+
+
+def test_every_task_is_read_by_its_own_criterion(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    criteria = {
+        "modular_arithmetic": {"metric": "acc", "train": 0.9, "test": 0.9},
+        "sparse_recovery": {"metric": "error", "train": 0.1, "test": 0.1},
+    }
+    plan = [Planned("a"), Planned("b", config=config(task__name="sparse_recovery")),
+            Planned("c", config=config(task__name="unheard_of"))]  # fmt: skip
+    launch = made.launch(plan, criteria=criteria)
+    pack = made.pack(["a", "b", "c"])
+    attempt = made.claim(pack, launch)
+    for trial in "abc":
+        made.rows(pack, attempt, curve(trial, [0, 1], train_acc=[0, 1], train_error=[0, 1]))
+    query = "select trial_id, t1 from delays order by 1"
+    with open_views(made.ledger) as connection:
+        assert rows(connection, query) == [("a", 1), ("b", 0), ("c", None)]
+    other = {"modular_arithmetic": Criterion(metric="acc", train=0.0, test=0.9)}
+    with open_views(made.ledger, criteria=other) as connection:
+        assert rows(connection, query) == [("a", 0), ("b", 0), ("c", None)]
+
+
+def test_an_unknown_metric_is_named_with_those_there_are(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    one_trial(made)
+    with open_views(made.ledger) as connection, pytest.raises(QueryError, match="acc, error, loss"):
+        sql.query(connection, "select * from delays_at('accuracy', 0.9, 0.9)")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("'acc', 0.9, 0.9, rule := 'first'",
+         "unknown rule. Known: threshold, relative, stable_final, argmin."),
+        ("'acc'", "rule threshold takes thresholds: train := ..., test := ..."),
+        ("'acc', 0.9, rule := 'relative'",
+         "rule relative takes thresholds: train := ..., test := ..."),
+        ("'acc', 0.9, rule := 'argmin'",
+         "rule argmin takes no thresholds. Leave train and test out."),
+    ],
+)  # fmt: skip
+def test_a_rule_that_is_asked_for_wrongly_says_what_it_takes(
+    tmp_path: Path, call: str, message: str
+) -> None:
+    made = Made.at(tmp_path)
+    one_trial(made)
+    with open_views(made.ledger) as connection, pytest.raises(QueryError) as caught:
+        sql.query(connection, f"select * from delays_at({call})")
+    assert message in str(caught.value)
+
+
+def test_cells_follow_the_rule_and_a_trial_that_was_cut_short_is_censored(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    plan = [Planned("a", seed=0), Planned("b", seed=1), Planned("c", seed=2)]
+    argmin = {"metric": "error", "train": None, "test": None, "rule": "argmin", "gap": 50}
+    launch = made.launch(plan, criteria={"modular_arithmetic": argmin})
+    pack = made.pack(["a", "b", "c"])
+    attempt = made.claim(pack, launch)
+    steps, train = [0, 10, 100, 1000], [1, 0.1, 0.1, 0.1]
+    made.rows(pack, attempt, [
+        *curve("a", steps, train_error=train, test_error=[1, 1, 0.1, 0.2]),
+        *curve("b", steps, train_error=train, test_error=[1, 0.9, 0.5, 0.1]),  # still falling
+        *curve("c", steps, train_error=train, test_error=[1, 0.1, 0.2, 0.2]),
+    ], [end("a", "censored", 1000), end("b", "censored", 1000)])  # fmt: skip
+    with open_views(made.ledger) as connection:
+        query = "select trial_id, t1, t2, delay, censored, phase, t1_lower, t2_lower from delays"
+        assert rows(connection, f"{query} order by 1") == [
+            ("a", 10, 100, 90, False, "grokking", 0, 10),
+            ("b", 10, None, 990, True, "memorization", 0, None),
+            ("c", None, None, None, False, None, None, None),  # hasn't ended
+        ]
+        query = "select n_memorized, n_generalized, delay, censored_share, t1 from cells"
+        assert rows(connection, query) == [(2, 1, 90, 0.5, 10)]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"train": 0.1, "test": 0.2}, "t1: train_error ≤ 0.1, t2: test_error ≤ 0.2"),
+        ({"rule": "relative", "train": 1.5, "test": 2.0},
+         "t1: train_error ≤ 1.5 times its best, t2: test_error ≤ 2 times its best"),
+        ({"rule": "argmin"}, "t1: train_error at its best, t2: test_error at its best"),
+        ({"rule": "stable_final"},
+         "t1: train_error stays near its final value, t2: test_error stays near its final value"),
+    ],
+)  # fmt: skip
+def test_a_criterion_is_told_in_words(tmp_path: Path, given: dict[str, object], words: str) -> None:
+    made = Made.at(tmp_path)
+    one_trial(made)
+    criterion = Criterion.model_validate({"metric": "error", **given})
+    with open_views(made.ledger, criteria={"modular_arithmetic": criterion}) as connection:
+        assert criterion_words(connection) == f"{words}, grokking: delay ≥ 1000"
