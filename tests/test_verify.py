@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from sweeper import driver, reproduction, verify
 from sweeper import store as stores
 from sweeper.cli import app
 from sweeper.errors import UsageError
+from sweeper.ledger import PackState
 from tests.stores import Made, Planned, end
 
 LAW = next(law for law in LAWS if law.id == "l2-floor")
@@ -117,6 +122,35 @@ def test_a_verification_that_was_stopped_goes_on_where_it_was(
     assert seen == [1]
     (one,) = verify.measure([SMALL], store, quick=True)
     assert one.measured.verdict is Verdict.HOLDS
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("inline", [True, False], ids=["inline", "ray"])
+def test_a_signal_drains_all_sweeps_of_a_verification(inline: bool, store: str) -> None:
+    words = ["verify", "four-factors", "l2-floor", "--store", store]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sweeper.cli", *words, *(["--inline"] if inline else [])],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wanted = "law_product_four"
+    while not any(p.attempts for p in packs(store, wanted)):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, out + err
+    assert "draining" in err
+    assert out.endswith("stopped early: verify again to go on\n")
+    assert not all(p.done for p in packs(store, wanted))
+    for name in (wanted, "law_l2_floor"):
+        assert not [p for p in packs(store, name) if p.open and p.attempts and not p.checkpoint]
+
+
+def packs(store: str, name: str) -> list[PackState]:
+    """The packs of a sweep, none before it exists."""
+    if name not in stores.sweeps(store):
+        return []
+    return list(stores.open_sweep(store, name).state.packs.values())
 
 
 def test_two_grids_are_launched_in_one_go(store: str) -> None:
