@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.loading import load_grid
+from trainables.config import GrokkingConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
@@ -78,3 +79,11 @@ def test_every_field_of_a_grid_file_is_shown_in_the_readme() -> None:
     (block,) = blocks(ROOT / "README.md", "yaml")
     for key in set(GridFile.model_fields) - {"trainable", "search"}:
         assert re.search(rf"^{key}:", block, re.MULTILINE), key
+
+
+def test_every_part_is_named_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    for part, choices in GrokkingConfig.parts.items():
+        (row,) = re.findall(rf"^\| `{part}` \| .*$", text, re.MULTILINE)
+        for name in choices:
+            assert f"`{name}`" in row, f"{part}.name: {name}"

@@ -47,6 +47,7 @@ def test_a_search_says_each_round_its_leaders_and_how_to_train_the_best_again(
     assert launched.stdout.splitlines()[-1] == "2 trials: 2 done", launched.stderr
 
 
+@pytest.mark.long
 def test_json_is_one_object_a_line_and_ends_with_what_was_found(
     grid_file: str, store: str, tmp_path: Path
 ) -> None:
@@ -70,6 +71,7 @@ def test_json_is_one_object_a_line_and_ends_with_what_was_found(
     assert same == last
 
 
+@pytest.mark.long
 def test_quiet_says_nothing_and_the_storage_comes_from_the_environment(
     grid_file: str, store: str, tmp_path: Path
 ) -> None:
