@@ -17,6 +17,10 @@ from trainables import grokking
 from trainables.config import GrokkingConfig
 
 SENSING = MATRIX | {"task.name": "matrix_sensing"}
+TOY = {
+    "task.name": "toy_addition", "task.symbols": 5, "task.N": 10, "task.outputs": 4,
+    "model.width": 13,
+}  # fmt: skip
 SUM = {"regularizer.name": "sum", "regularizer.terms.l1.strength": 1e-4}
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -81,6 +85,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mlp sum sgd": MODULAR | {"optimizer.name": "sgd"} | SUM
     | {"regularizer.terms.nuclear.strength": 1e-3},
     "mlp gd": MODULAR | {"optimizer.name": "gd"},
+    "mlp matrix": MODULAR | {"model.embedding": "matrix", "model.d": 16, "model.init": "fan_out"},
+    "mlp matrix odd": MODULAR | {"model.embedding": "matrix", "model.d": 9, "optimizer.batch": 8,
+                                 "optimizer.drop_last": False},
+    "mlp sum": MODULAR | {"model.embedding": "sum", "optimizer.constant_norm": True},
+    "toy": TOY | {"optimizer.constant_norm": True},
+    "toy remainder": TOY | {"task.latent": 2, "task.labels": "remainder", "optimizer.batch": 4,
+                            "model.activation": "leaky_relu"},
 }  # fmt: skip
 
 
@@ -98,6 +109,8 @@ def company(family: str, count: int = 64) -> list[Trial]:
             more["regularizer.strength"] = 1e-3 * (i % 4)
         if given.get("selection.name") in ("coherent", "leverage"):
             more["selection.tau"] = i % 7 / 8
+        if given.get("task.name") == "toy_addition":
+            more["task.m"] = i % 7 / 6
         if given.get("selection.name") in ("square", "strip"):
             more["selection.k"] = 1 + i % 2
         if given.get("task.name") == "sparse_recovery" and i % 3 == 0:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sweeper.checkpoint import Saved
-from sweeper.criterion import Criterion
+from sweeper.criterion import RULES, Criterion
 from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
 from sweeper.schema import logged_steps
@@ -58,17 +58,23 @@ def matrices(**more: str) -> list[Trial]:
     return [trial(given, i % 5, optimizer__lr=0.02 + 0.03 * i, **more) for i in range(12)]
 
 
+MATRICES: dict[str, Any] = {
+    "model__embedding": "matrix", "model__d": 16, "optimizer__batch": 16,
+    "optimizer__drop_last": False,
+}  # fmt: skip
+
+def digits() -> list[Trial]:
+    given = {"task.name": "digits", "task.N": 30, "task.N_test": 40, "model.width": 16,
+             "optimizer.batch": 15}  # fmt: skip
+    return [trial(given, i % 5, optimizer__lr=0.001 + 0.0005 * i) for i in range(8)]
+
+
 PACKS: dict[str, Callable[[], Pack[GrokkingConfig]]] = {
     "sparse": lambda: pack(sparse(), 100, EASY),
     "sparse adam": lambda: pack(sparse(optimizer__name="adam"), 100, EASY),
     "sign-free": lambda: pack(
         sparse(model__sign_free=True, model__depth=3, model__init_scale=0.2), 100, EASY
     ),
-MATRICES: dict[str, Any] = {
-    "model__embedding": "matrix", "model__d": 16, "optimizer__batch": 16,
-    "optimizer__drop_last": False,
-}  # fmt: skip
-
     "matrix": lambda: pack(matrices(), 100, EASY),
     "matrix svt": lambda: pack(matrices(optimizer__name="svt"), 100, EASY),
     "factorised": lambda: pack(
@@ -76,8 +82,10 @@ MATRICES: dict[str, Any] = {
     ),
     "sensing": lambda: pack(matrices(task__name="matrix_sensing"), 100, EASY),
     "dense": lambda: pack(dense(), 100, EASY),
+    "digits": lambda: pack(digits(), 100, EASY_ACC),
     "modular": lambda: pack(modular(), 100, EASY_ACC),
     "modular batches": lambda: pack(modular(optimizer__batch=7), 100, EASY_ACC),
+    "modular matrix": lambda: pack(modular(**MATRICES), 100, EASY_ACC),
 }
 
 
@@ -85,7 +93,6 @@ MATRICES: dict[str, Any] = {
 @pytest.mark.parametrize("kill_at", [0, 1, 10, 11, 33, 71, 80])
 def test_a_pack_killed_at_a_checkpoint_ends_as_if_nobody_had(kind: str, kill_at: int) -> None:
     make = PACKS[kind]
-    "modular matrix": lambda: pack(modular(**MATRICES), 100, EASY_ACC),
     undisturbed = run(make())
     if max(steps for _, _, steps in undisturbed.ends.values()) <= kill_at:
         pytest.skip("all trials had ended before")
@@ -188,18 +195,27 @@ def test_a_killed_trial_that_had_diverged_is_still_told_so_at_the_horizon() -> N
     assert resumed.ends[make().trials[0].id] == ("diverged", steps[-1], 95)
 
 
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"threshold"}))
+def test_a_trial_is_censored_where_only_its_whole_curve_could_tell(rule: str) -> None:
+    given = {"train": 1.0, "test": 1.0} if rule == "relative" else {}
+    criterion = Criterion.model_validate({"metric": "acc", "rule": rule, **given})
+    ends = run(pack(modular(3), 30, criterion, after_generalization=False)).ends
+    assert {status for status, _, _ in ends.values()} == {"censored"}
+    assert {steps for _, _, steps in ends.values()} == {30}
+
+
 def test_a_trial_stops_at_the_first_logged_step_at_which_it_has_done_both() -> None:
     memory = run(PACKS["modular"]())
     found = 0
     for trial_id, (status, last, steps) in memory.ends.items():
-        held = (memory.column(trial_id, "train_acc") >= EASY_ACC.train).any()
-        held &= (memory.column(trial_id, "test_acc") >= EASY_ACC.test).any()
+        held = EASY_ACC.train_holds(memory.column(trial_id, "train_acc")).any()
+        held &= EASY_ACC.test_holds(memory.column(trial_id, "test_acc")).any()
         assert (status == "generalized") == held
         found += bool(held)
         assert steps == last if status == "generalized" else steps == 100
-        before = memory.column(trial_id, "test_acc")[:-1].max(initial=0.0)
-        before_train = memory.column(trial_id, "train_acc")[:-1].max(initial=0.0)
-        assert not (before >= EASY_ACC.test and before_train >= EASY_ACC.train)
+        before = EASY_ACC.test_holds(memory.column(trial_id, "test_acc")[:-1]).any()
+        before_train = EASY_ACC.train_holds(memory.column(trial_id, "train_acc")[:-1]).any()
+        assert not (before and before_train)
     assert found
 
 
@@ -284,6 +300,10 @@ WIDE = {"task.name": "sparse_recovery", "task.N": 40, "model.sign_free": True}
     [
         (BIG, 8), (BIG, 32), (BIG, 64), (BIG | {"model.depth": 3, "dtype": "float64"}, 16),
         (BIG | {"optimizer.name": "sgd", "task.p": 31}, 16),
+        ({"task.name": "digits"}, 8), ({"task.name": "mnist"}, 8),
+        ({"task.name": "mnist", "optimizer.batch": 100, "dtype": "float64"}, 8),
+        (BIG | {"model.embedding": "matrix", "task.p": 31, "optimizer.batch": 256}, 16),
+        ({"task.name": "toy_addition"}, 8),
         ({"task.name": "sparse_recovery"}, 16), (WIDE, 8), (WIDE | {"model.depth": 3}, 8),
         (WIDE | {"optimizer.name": "adam", "task.n": 300}, 8),
         ({"task.name": "sparse_recovery", "optimizer.name": "projected", "task.n": 500}, 8),
@@ -296,4 +316,3 @@ def test_the_memory_of_a_trial_is_known_within_a_factor_of_two(
     held = sum(tensors(loop._blocks(pack(trials), range(count)), {}).values()) / count
     claimed = grokking.memory_bytes(trials[0].config(GrokkingConfig))
     assert held / 2 <= claimed <= held * 2
-        (BIG | {"model.embedding": "matrix", "task.p": 31, "optimizer.batch": 256}, 16),

@@ -58,6 +58,7 @@ class GrokkingConfig(Config):
         "matrix_sensing": {"metric": "error", "train": 1e-3, "test": 1e-3},
         "digits": {"metric": "acc", "train": 0.95, "test": 0.8},
         "mnist": {"metric": "acc", "train": 0.95, "test": 0.8},
+        "toy_addition": {"metric": "acc", "train": 0.95, "test": 0.95},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
         "symmetric_group": {"metric": "acc", "train": 0.99, "test": 0.99},
     }

@@ -9,8 +9,8 @@ from trainables.config.fields import (
     COMPLETION,
     LINEAR,
     MATRIX,
-    TABLES,
     SPARSE,
+    TABLES,
     TEACHER,
     share,
     table_size,
@@ -18,6 +18,7 @@ from trainables.config.fields import (
 from trainables.config.images import CONSTRAINTS as IMAGES
 from trainables.config.indices import indices, unchanged
 from trainables.config.regularizers import Terms
+from trainables.config.toy import CONSTRAINTS as TOY
 
 
 def _prime(p: int) -> bool:
@@ -77,6 +78,7 @@ INDICES = ("the indices go beyond the pairs of the table, counted from 0, or lea
 
 CONSTRAINTS: tuple[Constraint, ...] = (
     *IMAGES,
+    *TOY,
     Constraint(("task.n", "task.s"), lambda n, s: s <= n,
                "a vector has at most n nonzeros. Lower task.s or raise task.n."),
     Constraint(("task.n", "task.s", "task.group_size"),

@@ -144,7 +144,7 @@ class Dense(Section):
     Attributes:
         width: Width of the hidden layers.
         depth: Number of hidden layers.
-        activation: Of the hidden layers.
+        activation: Of the hidden layers; `leaky_relu` has slope 0.2 below 0.
         bias: Whether layers have biases.
         last_bias: Whether the last layer has one, where layers have biases.
         init: How weights start for init_scale 1: `default`, as torch.nn.Linear, weights and biases
@@ -158,7 +158,7 @@ class Dense(Section):
     name: Literal["dense"] = "dense"
     width: Count = 100
     depth: Annotated[int, Field(ge=0, le=8)] = 2
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: Literal["relu", "tanh", "leaky_relu"] = "relu"
     bias: bool = True
     last_bias: bool = True
     init: Literal["default", "fan_out", "normal"] = "default"

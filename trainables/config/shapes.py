@@ -13,6 +13,7 @@ from typing import Any
 
 from trainables.config.fields import IMAGES, TABLES, pairs, share, symbols
 from trainables.config.indices import indices
+from trainables.config.toy import toy_examples
 
 Values = Mapping[str, Any]
 Shape = tuple[int, ...]
@@ -28,6 +29,7 @@ ENDS: dict[str, Callable[[Values], tuple[int, int]]] = {
     "digits": lambda _: (64, 10),
     "mnist": lambda _: (784, 10),
     "relu_regression": lambda _: (1, 1),
+    "toy_addition": lambda v: (v["task.latent"], v["task.outputs"]),
 }
 """Task name to how many numbers an example of it has, and how many outputs it wants."""
 
@@ -99,6 +101,7 @@ ACTIVITY: dict[str, Callable[[Values], int]] = {
 }
 """Model name to the numbers that the forward pass of one example keeps for the backward pass."""
 
+
 def table(values: Values) -> tuple[int, int]:
     """Return the numbers of train and test pairs of a table."""
     file, size = values.get("selection.file"), pairs(values)
@@ -112,6 +115,7 @@ EXAMPLES: dict[str, Callable[[Values], tuple[int, int]]] = {
     "digits": lambda v: (v["task.N"], v["task.N_test"]),
     "mnist": lambda v: (v["task.N"], v["task.N_test"]),
     "relu_regression": lambda v: (v["task.N"], v["task.N_test"]),
+    "toy_addition": lambda v: toy_examples(v["task.symbols"], v["task.N"]),
 }
 """Task name to the numbers of train and test examples."""
 

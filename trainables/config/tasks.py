@@ -17,6 +17,7 @@ from pydantic import Field
 from sweeper.config import DRAWN, Scalar, Section
 from trainables.config.fields import Count, Positive, Seed, by_name
 from trainables.config.images import Digits, Mnist
+from trainables.config.toy import ToyAddition
 
 
 class SparseRecovery(Section):
@@ -218,7 +219,7 @@ Task = (
     SparseRecovery | ModularArithmetic | SymmetricGroup | MatrixCompletion | MatrixSensing
     | TeacherStudent
     | ReluRegression
-    | Digits | Mnist
+    | Digits | Mnist | ToyAddition
 )  # fmt: skip
 
 TASKS = by_name(Task)

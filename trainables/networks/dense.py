@@ -13,11 +13,18 @@ from trainables.blocks import padded
 from trainables.config.shapes import dense, ends
 from trainables.streams import stream
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
+LEAK = 0.2
+"""Slope of the leaky ReLU below 0 ([L23]'s code)."""
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu, "tanh": torch.tanh,
+    "leaky_relu": lambda x: torch.nn.functional.leaky_relu(x, LEAK),
+}  # fmt: skip
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda y: (y > 0).to(y),
     "tanh": lambda y: 1 - y * y,
+    "leaky_relu": lambda y: torch.where(y > 0, 1.0, LEAK).to(y),
 }
 """Activation to its derivative as a function of its value."""
 

@@ -13,7 +13,14 @@ from sweeper.packing import Pack
 from sweeper.trial import Trial
 from trainables.config import GrokkingConfig, shapes
 from trainables.config.own import Model, Task
-from trainables.networks import images, operations, own, relu_regression, teacher_student
+from trainables.networks import (
+    images,
+    operations,
+    own,
+    relu_regression,
+    teacher_student,
+    toy_addition,
+)
 from trainables.networks.dense import Dense
 from trainables.networks.examples import Data
 from trainables.networks.losses import Loss
@@ -85,6 +92,7 @@ PROBLEMS: dict[str, Problem] = {
         teacher_student.data_of, teacher_student.loss_of, teacher_student.jacobian_of
     ),
     "relu_regression": Problem(relu_regression.data_of, relu_regression.loss_of),
+    "toy_addition": Problem(toy_addition.data_of, toy_addition.loss_of),
 }
 """Task name to its problem."""
 
@@ -113,4 +121,3 @@ def architecture_of(
         return made, made.shapes
     name = str(values["model.name"])
     return ARCHITECTURES[name](values), shapes.SHAPES[name](values)
-
