@@ -68,7 +68,7 @@ def block_of(given: dict[str, Any], count: int = 3) -> ModularArithmetic:
     return block
 
 
-@pytest.mark.parametrize("init", ["default", "fan_out"])
+@pytest.mark.parametrize("init", ["default", "fan_out", "normal"])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("batch", [None, 8])
 def test_gradients_of_a_network_are_those_of_autograd(
@@ -102,6 +102,11 @@ def test_the_published_network_starts_with_its_published_norm() -> None:
     assert float(weights[2].std()) == pytest.approx(64**-0.5, rel=0.05)
     assert float(weights[3].std()) == pytest.approx(97**-0.5, rel=0.05)
     assert float(weights[0].abs().max()) <= 97**-0.5
+
+
+def test_all_weights_start_normal_where_that_is_asked_for() -> None:
+    weights = base_weights(0, 97, 64, 64, 1, "normal")
+    assert all(float(w.std()) == pytest.approx(1, rel=0.05) for w in weights)
 
 
 def test_the_norm_ratio_is_relative_to_the_start() -> None:

@@ -3,8 +3,8 @@
 Two separate embeddings of the operands, combined to one input (`trainables.combinations`), `depth`
 hidden ReLU layers, no biases. Every weight starts at init_scale * U(+-1/sqrt(fan_in)); an embedding
 is a linear map of one-hot operands, so its fan_in is p. Or, with the init `fan_out`, the weights
-behind the embeddings start at init_scale * N(0, 1/fan_out) [N25]. The loss is the mean
-cross-entropy in nats.
+behind the embeddings start at init_scale * N(0, 1/fan_out) [N25]; with `normal`, all weights as
+init_scale * N(0, 1). The loss is the mean cross-entropy in nats.
 
 Shape suffixes: B trials of a block, N examples, p operands, d embedding, h hidden (both padded
 with zeros, see `trainables.blocks`). Logits are
@@ -50,9 +50,9 @@ def base_weights(
     fans = [p, p, *(columns for _, columns in shapes[2:])]
     found = []
     for place, (shape, fan) in enumerate(zip(shapes, fans, strict=True)):
-        if init == "fan_out" and place >= 2:
+        if init == "normal" or (init == "fan_out" and place >= 2):
             normal = torch.randn(*shape, generator=g, dtype=torch.float64)
-            found.append(normal / math.sqrt(shape[0]))
+            found.append(normal / math.sqrt(shape[0] if init == "fan_out" else 1))
         else:
             uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
             found.append(uniform / math.sqrt(fan))

@@ -64,7 +64,8 @@ class MLP(Section):
         width: Width of the hidden layers.
         depth: Number of hidden layers.
         init: How weights start for init_scale 1: `default`, as torch.nn.Linear without biases,
-            U(+-1/sqrt(fan_in)); `fan_out`, those behind the embeddings as N(0, 1/fan_out) ([N25]).
+            U(+-1/sqrt(fan_in)); `fan_out`, those behind the embeddings as N(0, 1/fan_out) ([N25]);
+            `normal`, all as N(0, 1).
         init_scale: Multiplies the initial value of every weight.
     """
 
@@ -75,7 +76,7 @@ class MLP(Section):
     d: Count = 64
     width: Count = 128
     depth: Annotated[int, Field(ge=1, le=8)] = 1
-    init: Literal["default", "fan_out"] = "default"
+    init: Literal["default", "fan_out", "normal"] = "default"
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
