@@ -63,6 +63,7 @@ MATRICES: dict[str, Any] = {
     "optimizer__drop_last": False,
 }  # fmt: skip
 
+
 def digits() -> list[Trial]:
     given = {"task.name": "digits", "task.N": 30, "task.N_test": 40, "model.width": 16,
              "optimizer.batch": 15}  # fmt: skip
@@ -300,7 +301,7 @@ WIDE = {"task.name": "sparse_recovery", "task.N": 40, "model.sign_free": True}
     [
         (BIG, 8), (BIG, 32), (BIG, 64), (BIG | {"model.depth": 3, "dtype": "float64"}, 16),
         (BIG | {"optimizer.name": "sgd", "task.p": 31}, 16),
-        ({"task.name": "digits"}, 8), ({"task.name": "mnist"}, 8),
+        ({"task.name": "digits", "optimizer.batch": 50}, 8),
         ({"task.name": "mnist", "optimizer.batch": 100, "dtype": "float64"}, 8),
         (BIG | {"model.embedding": "matrix", "task.p": 31, "optimizer.batch": 256}, 16),
         ({"task.name": "toy_addition"}, 8),
