@@ -45,7 +45,21 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "{task: {name: matrix_sensing}, regularizer.name: nuclear}", "regularizer.strength"
     ),
     "modular addition, mlp": ("{task: {name: modular_arithmetic}}", "optimizer.weight_decay"),
+    "mod 97, matrices, batches of 2048": (
+        "{task: {name: modular_arithmetic, p: 97}, selection.fraction: 0.4, optimizer: {name: adam,"
+        " batch: 2048, drop_last: false}, model: {embedding: matrix, width: 64, init: fan_out}}",
+        "optimizer.weight_decay",
+    ),
+    "toy addition, sphere": (
+        "{task: {name: toy_addition}, optimizer.constant_norm: true}", "model.init_scale"
+    ),
     "teacher, student": ("{task: {name: teacher_student}}", "optimizer.weight_decay"),
+    "digits, 200 images": (
+        "{task: {name: digits, N: 200}, optimizer.batch: 200}", "optimizer.weight_decay"
+    ),
+    "mnist, batches of 200": (
+        "{task: {name: mnist, N: 1000}, optimizer.batch: 200}", "optimizer.weight_decay"
+    ),
 }  # fmt: skip
 """Name of a family to its fixed values and the axis that its trials differ in."""
 
