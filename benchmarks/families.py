@@ -53,6 +53,19 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "toy addition, sphere": (
         "{task: {name: toy_addition}, optimizer.constant_norm: true}", "model.init_scale"
     ),
+    "modular addition, transformer": (
+        "{task: {name: modular_arithmetic, p: 29},"
+        " model: {name: transformer, d: 48, heads: 4, mlp: 128}}",
+        "optimizer.weight_decay",
+    ),
+    "the same, 2 layers with norms": (
+        "{task: {name: modular_arithmetic, p: 29}, model: {name: transformer, d: 48, heads: 4,"
+        " mlp: 192, layers: 2, layer_norm: true, operator_token: true}}",
+        "optimizer.weight_decay",
+    ),
+    "permutations, mlp": (
+        "{task: {name: symmetric_group, degree: 4}}", "optimizer.weight_decay"
+    ),
     "teacher, student": ("{task: {name: teacher_student}}", "optimizer.weight_decay"),
     "digits, 200 images": (
         "{task: {name: digits, N: 200}, optimizer.batch: 200}", "optimizer.weight_decay"

@@ -8,9 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.packs import pack, run, same, trial
-from trainables import loop
-from trainables.config.shapes import parameters
+from sweeper.criterion import Criterion
+from sweeper.packing import Pack
+from sweeper.trial import Trial
+from tests.packs import killed_and_resumed, pack, run, same, trial
+from trainables import grokking, loop
+from trainables.config import GrokkingConfig
+from trainables.config.shapes import parameters, step_numbers
 from trainables.networks.block import Network
 from trainables.pairs import labels_of, split_of, table_of
 
@@ -186,18 +190,64 @@ def test_the_mean_embedding_distance_is_that_of_neighbours_on_the_circle() -> No
     assert "med" not in network(KINDS["permutations"], 2).metrics()  # no number has a neighbour
 
 
-def test_a_trial_has_the_same_rows_alone_and_in_every_company() -> None:
-    for given in (TINY | {"dtype": "float32"}, KINDS["odd heads"], KINDS["as Power's"]):
-        more = {"optimizer.name": "adamw", "optimizer.batch": 8}
-        trials = [
-            trial(given | more, i % 4, optimizer__lr=1e-3 * (2 + i), optimizer__weight_decay=i % 3)
-            for i in range(9)
-        ]
-        within = run(pack(trials, steps=15))
-        for chosen in (trials[:1], trials[8:], trials[2:5], trials[1:8]):
-            same(run(pack(chosen, steps=15)), within, chosen)
+def company(given: dict[str, Any], count: int = 7) -> list[Trial]:
+    more = {"optimizer.name": "adamw"}
+    return [
+        trial(given | more, i % 4, optimizer__lr=1e-3 * (2 + i), optimizer__weight_decay=i % 3)
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("kind", ["one layer", "odd heads", "as Power's"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_trial_has_the_same_rows_alone_and_in_every_company(kind: str, dtype: str) -> None:
+    trials = company(KINDS[kind] | {"dtype": dtype})
+    within = run(pack(trials, steps=6))
+    for chosen in (trials[:1], trials[6:], trials[2:5]):
+        same(run(pack(chosen, steps=6)), within, chosen)
+
+
+@pytest.mark.parametrize("kill_at", [0, 11])
+def test_a_killed_pack_ends_as_if_nobody_had(kill_at: int) -> None:
+    early = Criterion(metric="acc", train=0.3, test=0.1)  # some trials end on the way
+
+    def make() -> Pack[GrokkingConfig]:
+        return pack(company(TINY | {"optimizer.batch": 8, "dtype": "float32"}), 40, early)
+
+    undisturbed = run(make())
+    assert len({steps for _, _, steps in undisturbed.ends.values()}) > 1
+    same(killed_and_resumed(make, kill_at), undisturbed, make().trials)
 
 
 def test_a_width_that_heads_dont_divide_is_refused() -> None:
     with pytest.raises(AssertionError, match=r"model.d = 12, model.heads = 5: heads share"):
         trial(TINY | {"model.heads": 5})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"task.p": 29, "model.d": 48, "model.mlp": 128},
+        {"task.p": 59, "model.d": 64, "model.layers": 2, "optimizer.name": "sgd"},
+    ],
+)
+def test_the_memory_of_a_step_is_claimed_within_a_factor_of_two(given: dict[str, Any]) -> None:
+    t = trial({"task.name": "modular_arithmetic", "model.name": "transformer"} | given)
+    (block,) = loop._blocks(pack([t]), range(1))
+    assert isinstance(block, Network)
+    kept = 0
+
+    def keep(tensor: Tensor) -> Tensor:
+        nonlocal kept
+        kept += tensor.untyped_storage().nbytes() if tensor.data_ptr() not in seen else 0
+        seen.add(tensor.data_ptr())
+        return tensor
+
+    seen = {w.value.data_ptr() for w in block.weights.each}
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        values = [w.value.detach().requires_grad_() for w in block.weights.each]
+        inputs: Any = block._train[0]
+        block._loss.each(block._architecture.forward(values, inputs), block._train[1])
+    claimed = 4 * step_numbers(t.values)
+    assert kept / 2 <= claimed <= kept * 2
+    assert grokking.memory_bytes(t.config(GrokkingConfig)) >= 2 * claimed
