@@ -13,7 +13,7 @@ from analysis.laws.evidence import Evidence, middle, near, said, span
 from analysis.laws.published import GU, POWER
 from analysis.picture import Panel, Picture, Series
 
-DECAY = LawGrid("law_modular_decay", cut=("optimizer.weight_decay=0.25,0.5,1,2", "seeds=3"))
+DECAY = LawGrid("law_modular_decay", cut=("optimizer.weight_decay=0.12,0.25,0.5,1", "seeds=3"))
 FRACTION = LawGrid("law_modular_fraction", cut=("seeds=3", "steps=2500"))
 HOLDOUT = LawGrid("law_holdout", cut=("seeds=2", "steps=2000"))
 
