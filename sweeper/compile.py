@@ -244,7 +244,7 @@ class _Compiler:
         sample = {p: v for a in axes for p, v in zip(a.paths, a.rows[0], strict=True)}
         places |= {p: v for a in axes for p, v in zip(a.paths, a.places[0], strict=True)}
         resolved = resolve(self.config, given | sample, self.report.hidden)
-        before = len(self.report.problems)
+        before = self.report.told
         left_to_search = self.left_to_search(given | sample, resolved)
         for path, message in resolved.problems:
             if path in left_to_search:
@@ -259,7 +259,7 @@ class _Compiler:
         unnamed = [p for p in self.config.parts if f"{p}.name" not in resolved.values]
         self.applied |= {p for p in given | sample if p.split(".")[0] in unnamed}
         checked = [c for a in axes if (c := self.checked(a, resolved)).paths]
-        if unnamed or left_to_search or len(self.report.problems) > before:
+        if unnamed or left_to_search or self.report.told > before:
             return
         on_axis = {path for axis in checked for path in axis.paths}
         slab = Slab(

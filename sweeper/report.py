@@ -40,6 +40,7 @@ class Report:
         file: The file without what was refused.
         config: The config of its trainable.
         problems: The mistakes.
+        told: How often one was added, again or not: a slab with a mistake is known by it.
         hidden: Paths and parts that the file sets to something unusable: their absence is no
             mistake of its own.
         blind: Something was refused that could have set any path.
@@ -51,6 +52,7 @@ class Report:
     file: GridFile
     config: type[Config]
     problems: list[tuple[str, str]] = field(default_factory=list)
+    told: int = 0
     hidden: set[str] = field(default_factory=set)
     blind: bool = False
     refused: set[Path_] = field(default_factory=set)
@@ -78,6 +80,7 @@ class Report:
 
     def add(self, place: str, message: str) -> None:
         """Add a mistake, once."""
+        self.told += 1
         if (place, message) not in self.problems:
             self.problems.append((place, message))
 

@@ -40,6 +40,17 @@ def test_a_mistake_has_no_echo(grid: str, mistake: str) -> None:
     assert mistakes(HEAD + f"grid: {grid}\n") == [mistake]
 
 
+@pytest.mark.parametrize(
+    "p",
+    ["fixed: {task.p: x, steps: 10}\ngrid: {product: {",
+     "fixed: {steps: 10}\ngrid: {product: {task.p: [x, 17], "],
+)  # fmt: skip
+def test_a_value_that_two_slabs_share_is_refused_once_and_breaks_no_constraint(p: str) -> None:
+    text = f"name: g\n{p}task.name: [modular_arithmetic], model.name: [mlp, transformer]}}}}\n"
+    (message,) = mistakes(text)
+    assert message.endswith("task.p = 'x' must be a whole number.")
+
+
 def test_a_refused_fixed_has_no_echo() -> None:
     assert mistakes("name: g\nfixed: 5\ngrid: {product: {model.depth: [1]}}\n") == [
         "g:2:8: fixed = 5 must be a mapping of names and values, e.g. fixed: {steps: 1000}."
