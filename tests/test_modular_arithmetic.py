@@ -159,6 +159,7 @@ def test_metrics_are_those_of_the_docstring(dtype: str) -> None:
             "l2": float(torch.cat([w.flatten() for w in values]).norm()),
             "nuclear": float(penalty("nuclear", values)),
             "norm_ratio": 1.0,
+            "med": float(torch.cat([w.roll(-1, 0) - w for w in values[:2]]).norm(dim=1).mean()),
         }
         for side, pairs in zip(("train", "test"), split_of(trial(given, i)), strict=True):
             logits = network(values, a[pairs], b[pairs])

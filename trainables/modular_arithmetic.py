@@ -30,8 +30,9 @@ from trainables.batches import Batches
 from trainables.blocks import Block, Weights, padded
 from trainables.combinations import combination
 from trainables.config import GrokkingConfig, symbols
+from trainables.config.fields import MODULAR
 from trainables.optimizers import needs_moments, optimizer, total_norm
-from trainables.pairs import labels_of, split_of, table_of
+from trainables.pairs import labels_of, mean_step, split_of, table_of
 from trainables.regularizers import add_gradient, decomposable, strengths
 from trainables.requested import gradient_ratio, layer_norms, layer_singular_values
 from trainables.streams import stream
@@ -114,6 +115,7 @@ class ModularArithmetic:
         self._shared = scratch
         self._trials = [pack.trials[i] for i in positions]
         p = symbols(values)
+        self._numbers = values["task.name"] in MODULAR
         d, h, depth = (values[path] for path in ("model.d", "model.width", "model.depth"))
         self._p, self._d, self._h, self._depth = p, padded(d), padded(h), depth
         self._combination = combination(values["model.embedding"], d)
@@ -248,7 +250,8 @@ class ModularArithmetic:
 
         An answer is right if its logit is strictly the largest: a dead network, all of whose
         logits are equal, has accuracy 0. Norms are over all weights, `nuclear` summed over the
-        weight matrices; `norm_ratio` is the norm of all weights over its initial value.
+        weight matrices; `norm_ratio` is the norm of all weights over its initial value. `med` is
+        the mean embedding distance of neighbours of both embeddings, where operands are numbers.
         """
         rows: dict[str, Tensor] = {}
         for side, pairs in (("train", self._train), ("test", self._test)):
@@ -268,6 +271,9 @@ class ModularArithmetic:
             rows |= layer_norms(self.weights)
         if "singular_values" in self._requested:
             rows |= layer_singular_values(self.weights)
+        if self._numbers:
+            E_a, E_b = (weight.value for weight in self.weights.each[:2])
+            rows["med"] = (mean_step(E_a) + mean_step(E_b)) / 2
         norm = total_norm(self.weights)
         return rows | {
             "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial
