@@ -210,8 +210,6 @@ def _config(names: Iterable[str]) -> dict[str, str]:
 def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]) -> None:
     rows = [{"task": t, "rising": c.rising, **c.model_dump()} for t, c in criteria.items()]
     _table(connection, "criteria", pa.Table.from_pylist(rows, schema=CRITERIA))
-    connection.execute(f"create macro first_best(steps, curve, rising, times) as {_FIRST_BEST}")
-    connection.execute(f"create macro first_stable(steps, curve) as {_FIRST_STABLE}")
     columns = set(connection.sql("select * from metrics limit 0").columns)
     metrics = sorted(
         c.removeprefix("train_")
@@ -225,33 +223,6 @@ def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]
     )
 
 
-_FIRST_BEST = """
-    case
-        when list_position(curve, if(rising, list_max(curve), list_min(curve))) < len(curve)
-        then steps[list_position(
-            list_transform(curve, lambda value: if(
-                rising, value >= times * list_max(curve), value <= times * list_min(curve)
-            )),
-            true
-        )]
-    end
-"""
-"""SQL of the first step of a curve that reaches `times` its best value, see `Criterion.t1`."""
-
-_FINAL = f"(list_sum(curve[len(curve) - {FINAL_LOGS - 1}:]) / {FINAL_LOGS})"
-
-_FIRST_STABLE = f"""
-    steps[list_filter(
-        range(1, greatest(1, len(curve) - {FINAL_LOGS + STABLE_LOGS - 2})),
-        lambda row: list_bool_and(list_transform(
-            curve[row:row + {STABLE_LOGS - 1}],
-            lambda value: abs(value - {_FINAL}) <= {FINAL_TOLERANCE!r} * abs({_FINAL})
-        ))
-    )[1]]
-"""
-"""SQL of the first step from which on a curve stays near its end, see `Criterion.t1`."""
-
-
 def _delays_at(metrics: list[str]) -> str:
     """Return the query of the macro `delays_at`, over its parameters."""
     known = sql.literal("unknown metric. Known: " + ", ".join(metrics) + ".")
@@ -261,16 +232,17 @@ def _delays_at(metrics: list[str]) -> str:
         return f"(case metric {cases} else error({known}) end)"
 
     rising = f"(metric in ({', '.join(map(sql.literal, RISING))}))"
-    columns = {"train_value": chosen("train"), "test_value": chosen("test")}
-    firsts = _fill(
-        "firsts", rising=rising, train="train", test="test", asked="rule = 'threshold'", **columns
+    columns = {"train_value": chosen("train"), "test_value": chosen("test"), "trials": "trials"}
+    given = columns | {"rising": rising, "train": "train", "test": "test"}
+    best = {side: f"if(rule = 'relative', {side}, 1.0)" for side in ("train", "test")}
+    firsts = "\nunion all\n".join(
+        f"({text})"
+        for text in (
+            _fill("firsts", **given, asked="rule = 'threshold'"),
+            _fill("best", **given | best, asked="rule in ('relative', 'argmin')"),
+            _fill("stable", **columns, **_STABLE, asked="rule = 'stable_final'"),
+        )
     )
-    steps = {
-        name: f"if(rule = 'stable_final', first_stable({side}_steps, {side}_values), "
-        f"first_best({side}_steps, {side}_values, {rising}, if(rule = 'relative', {side}, 1.0)))"
-        for name, side in (("t1", "train"), ("t2", "test"))
-    }
-    settled = _fill("settled", trials="trials", asked="rule <> 'threshold'", **steps, **columns)
     rules = ", ".join(map(sql.literal, RULES))
     taking = ", ".join(map(sql.literal, THRESHOLDS))
     gap = (
@@ -281,9 +253,13 @@ def _delays_at(metrics: list[str]) -> str:
         "then error('rule ' || rule || ' takes no thresholds. Leave train and test out.') "
         "else gap end"
     )
-    return _fill("delays", trials="trials", firsts=f"{firsts}\nunion all\n{settled}", gap=gap)
+    return _fill("delays", trials="trials", firsts=firsts, gap=gap)
 
 
+_STABLE = {
+    "final": str(FINAL_LOGS), "stable": str(STABLE_LOGS),
+    "tolerance": f"{FINAL_TOLERANCE!r}::double",
+}  # fmt: skip
 _UNKNOWN_RULE = "unknown rule. Known: " + ", ".join(RULES) + "."
 
 
@@ -316,26 +292,17 @@ def _delays_by(criterion: Criterion | None, trials: str, metrics: list[str]) -> 
         f"{side}_value": f"{side}_{given.metric}" if logged else "null::double"
         for side in ("train", "test")
     }
-    thresholds = {"train": given.train, "test": given.test}
-    if given.whole:
-        steps = {
-            name: _settled(given, side, thresholds[side])
-            for name, side in (("t1", "train"), ("t2", "test"))
-        }
-        firsts = _fill("settled", trials=trials, asked="true", **steps, **columns)
+    columns |= {"trials": trials, "asked": "true"}
+    if given.rule == "stable_final":
+        firsts = _fill("stable", **columns, **_STABLE)
     else:
-        numbers = {side: f"{number!r}::double" for side, number in thresholds.items()}
-        firsts = _fill("firsts", rising=str(given.rising), asked="true", **numbers, **columns)
+        numbers = {"train": given.train, "test": given.test}
+        if given.rule == "argmin":
+            numbers = dict.fromkeys(numbers, 1.0)
+        thresholds = {side: f"{number!r}::double" for side, number in numbers.items()}
+        name = "best" if given.whole else "firsts"
+        firsts = _fill(name, **columns, **thresholds, rising=str(given.rising))
     return _fill("delays", trials=trials, firsts=firsts, gap=str(given.gap))
-
-
-def _settled(criterion: Criterion, side: str, threshold: float | None) -> str:
-    """Return the SQL of t1 or t2 by the curve of one side, under a rule for whole curves."""
-    curve = f"{side}_steps, {side}_values"
-    if criterion.rule == "stable_final":
-        return f"first_stable({curve})"
-    times = 1.0 if threshold is None else threshold
-    return f"first_best({curve}, {criterion.rising}, {times!r}::double)"
 
 
 def _create_cells(connection: sql.Connection, config: Iterable[str]) -> None:

@@ -5,7 +5,7 @@
 --
 -- reads    trials(trial_id, status), metrics(trial_id, step)
 -- params   $trials  the trials
---          $firsts  the steps: the query of firsts.sql, or that of settled.sql
+--          $firsts  the steps: the query of firsts.sql, best.sql or stable.sql
 --          $gap     smallest delay that is called grokking, in optimizer steps
 -- grain    one row per trial
 -- columns  trial_id   text
