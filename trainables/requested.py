@@ -22,10 +22,10 @@ ZERO = 1e-6
 def gradient_ratio(loss: Sequence[Tensor], penalties: Sequence[Tensor], weights: Weights) -> Tensor:
     """Return ||beta H|| / ||G||, ``[B]`` in float64: how much of a step the penalties make.
 
-    While it is small a trial fits its data, and once that is done it nears 1: then the penalties
-    and the loss hold each other, and what moves is slow (Fig. 3 and 5 of arXiv 2506.05718). Not
-    finite where the loss has no gradient, as for a solver that stays on its minimizers. A weight
-    decay that is decoupled from the loss has no gradient and takes no part.
+    While it is small a trial fits its data; then penalties and loss hold each other, at a ratio
+    near 1, and what still moves is slow (Fig. 3 and 5 of arXiv 2506.05718). Not finite where the
+    loss has no gradient, as for a solver that stays on its minimizers. A weight decay that is
+    decoupled from the loss has no gradient and takes no part.
 
     Args:
         loss: G, gradient of the loss on each weight at the current weights, ``[B, ...]`` each.
