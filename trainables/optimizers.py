@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -92,12 +92,36 @@ class OnSphere:
             weight.value.mul_(weight.per_trial(factor.to(weight.value)))
 
 
-def total_norm(weights: Weights) -> Tensor:
-    """Return the Euclidean norm of all weights of each trial, ``[*lead]``, in float64."""
+class Clipped:
+    """Another optimizer that sees gradients of at most some norm.
+
+    The norm is that of all weights of a trial together. As torch.nn.utils.clip_grad_norm_, a
+    trial's gradient is scaled by clip / (norm + 1e-6) where that is below 1.
+
+    Args:
+        inner: Takes the steps.
+        weights: What it trains.
+        clip: The largest norm.
+    """
+
+    def __init__(self, inner: Optimizer, weights: Weights, clip: float) -> None:
+        self._inner, self._weights, self._clip = inner, weights, clip
+
+    def step(self, taken: int) -> None:
+        """Scale, then take one step."""
+        norm = total_norm(self._weights, "grad")
+        factor = (self._clip / (norm + 1e-6)).clamp(max=1.0)
+        for weight in self._weights.each:
+            weight.grad.mul_(weight.per_trial(factor.to(weight.grad)))
+        self._inner.step(taken)
+
+
+def total_norm(weights: Weights, of: Literal["value", "grad"] = "value") -> Tensor:
+    """Return the Euclidean norm of all weights (gradients) of each trial, ``[*lead]``, float64."""
     axes = len(weights.lead)
     squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
     for weight in weights.each:  # one by one: the order of a sum is in its bits
-        each = weight.value.flatten(axes)  # a double of it would be the dearest part of a step
+        each = getattr(weight, of).flatten(axes)  # a double of it would be the dearest part of a step
         norm = torch.linalg.vector_norm(each, dim=axes, dtype=torch.float64)
         squares = squares + norm.square()
     return squares.sqrt()
@@ -155,6 +179,10 @@ def optimizer(
     """
     values = pack.trials[0].values
     made = _plain(values, weights, column)
+    clip = values.get("optimizer.clip")
+    if clip is not None:
+        assert isinstance(clip, float)
+        made = Clipped(made, weights, clip)
     return OnSphere(made, weights) if values.get("optimizer.constant_norm") else made
 
 

@@ -59,6 +59,8 @@ class GrokkingConfig(Config):
         "digits": {"metric": "acc", "train": 0.95, "test": 0.8},
         "mnist": {"metric": "acc", "train": 0.95, "test": 0.8},
         "toy_addition": {"metric": "acc", "train": 0.95, "test": 0.95},
+        "imdb": {"metric": "acc", "train": 0.95, "test": 0.6},
+        "qm9": {"metric": "loss", "train": 0.01, "test": 0.1},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
         "symmetric_group": {"metric": "acc", "train": 0.99, "test": 0.99},
     }

@@ -17,7 +17,9 @@ from trainables.config.fields import (
 )
 from trainables.config.images import CONSTRAINTS as IMAGES
 from trainables.config.indices import indices, unchanged
+from trainables.config.molecules import CONSTRAINTS as MOLECULES
 from trainables.config.regularizers import Terms
+from trainables.config.texts import CONSTRAINTS as TEXTS
 from trainables.config.toy import CONSTRAINTS as TOY
 
 
@@ -79,6 +81,8 @@ INDICES = ("the indices go beyond the pairs of the table, counted from 0, or lea
 CONSTRAINTS: tuple[Constraint, ...] = (
     *IMAGES,
     *TOY,
+    *TEXTS,
+    *MOLECULES,
     Constraint(("task.n", "task.s"), lambda n, s: s <= n,
                "a vector has at most n nonzeros. Lower task.s or raise task.n."),
     Constraint(("task.n", "task.s", "task.group_size"),

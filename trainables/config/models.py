@@ -17,6 +17,8 @@ from pydantic import Field
 
 from sweeper.config import BATCHED, Section
 from trainables.config.fields import DENSE, MATRIX, SPARSE, TABLES, Count, Positive, by_name
+from trainables.config.molecules import MessagePassing
+from trainables.config.texts import Lstm
 
 
 class Product(Section):
@@ -166,6 +168,6 @@ class Dense(Section):
     init_scale: Annotated[Positive, BATCHED] = 1.0
 
 
-Model = Product | Diagonal | MLP | Transformer | Matrix | Factorised | Dense
+Model = Product | Diagonal | MLP | Transformer | Matrix | Factorised | Dense | Lstm | MessagePassing
 
 MODELS = by_name(Model)

@@ -64,6 +64,7 @@ class _Stochastic(Section):
     batch: Count | None = None
     drop_last: bool = True
     constant_norm: bool = False
+    clip: Positive | None = None
 
 
 class Sgd(_Stochastic):
@@ -75,6 +76,8 @@ class Sgd(_Stochastic):
         drop_last: Leave out what is left of an epoch; otherwise it is a last, smaller batch.
         momentum: m of Polyak's heavy ball, v <- m v + g, w <- w - lr v, as torch.optim.SGD.
         constant_norm: Scale all weights back to their initial norm after every step ([L23] 2).
+        clip: The gradient of all weights of a trial, penalties included, is scaled to at most this
+            norm before every step, as torch.nn.utils.clip_grad_norm_; null: never.
     """
 
     name: Literal["sgd"] = "sgd"

@@ -13,6 +13,7 @@ from typing import Any
 
 from trainables.config.fields import IMAGES, TABLES, pairs, share, symbols
 from trainables.config.indices import indices
+from trainables.config import molecules, texts
 from trainables.config.toy import toy_examples
 
 Values = Mapping[str, Any]
@@ -30,6 +31,8 @@ ENDS: dict[str, Callable[[Values], tuple[int, int]]] = {
     "mnist": lambda _: (784, 10),
     "relu_regression": lambda _: (1, 1),
     "toy_addition": lambda v: (v["task.latent"], v["task.outputs"]),
+    "imdb": lambda v: (v["task.length"], 1),
+    "qm9": lambda v: (molecules.example(v), 1),
 }
 """Task name to how many numbers an example of it has, and how many outputs it wants."""
 
@@ -92,12 +95,16 @@ def _transformer_activity(values: Values) -> int:
 SHAPES: dict[str, Callable[[Values], list[Shape]]] = {
     "dense": dense,
     "transformer": transformer,
+    "lstm": texts.lstm,
+    "message_passing": molecules.message_passing,
 }
 """Model name to the shapes of the weights of one trial."""
 
 ACTIVITY: dict[str, Callable[[Values], int]] = {
     "dense": _dense_activity,
     "transformer": _transformer_activity,
+    "lstm": lambda v: v["task.length"] * texts.lstm_moment(v),
+    "message_passing": molecules.message_passing_activity,
 }
 """Model name to the numbers that the forward pass of one example keeps for the backward pass."""
 
@@ -116,6 +123,8 @@ EXAMPLES: dict[str, Callable[[Values], tuple[int, int]]] = {
     "mnist": lambda v: (v["task.N"], v["task.N_test"]),
     "relu_regression": lambda v: (v["task.N"], v["task.N_test"]),
     "toy_addition": lambda v: toy_examples(v["task.symbols"], v["task.N"]),
+    "imdb": lambda v: (v["task.N"], v["task.N_test"]),
+    "qm9": lambda v: (v["task.N"], v["task.N_test"]),
 }
 """Task name to the numbers of train and test examples."""
 
@@ -161,7 +170,15 @@ MOST = 256
 """Trials of a block at most."""
 
 
+PASSES: dict[str, Callable[[Values], int]] = {
+    "lstm": lambda v: max(1, v["task.length"] // 4),
+}
+"""Model name to the parts, one after another, that a step goes through memory in."""
+
+
 def side_by_side(values: Values) -> int:
     """Return how many trials train in the same tensors: many small networks, or few large."""
-    size = CACHE // (step_numbers(values) + 2 * parameters(values))
+    known = PASSES.get(values["model.name"])
+    numbers = step_numbers(values) // (1 if known is None else known(values))
+    size = CACHE // (numbers + 2 * parameters(values))
     return min(MOST, size // 8 * 8) if size >= 8 else max(1, size)

@@ -17,6 +17,8 @@ from pydantic import Field
 from sweeper.config import DRAWN, Scalar, Section
 from trainables.config.fields import Count, Positive, Seed, by_name
 from trainables.config.images import Digits, Mnist
+from trainables.config.molecules import Qm9
+from trainables.config.texts import Imdb
 from trainables.config.toy import ToyAddition
 
 
@@ -219,7 +221,7 @@ Task = (
     SparseRecovery | ModularArithmetic | SymmetricGroup | MatrixCompletion | MatrixSensing
     | TeacherStudent
     | ReluRegression
-    | Digits | Mnist | ToyAddition
+    | Digits | Mnist | ToyAddition | Imdb | Qm9
 )  # fmt: skip
 
 TASKS = by_name(Task)

@@ -23,6 +23,12 @@ def squares(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs - targets).square().mean(dim=2)
 
 
+def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of one logit ``[B, N, 1]`` with classes 0 and 1, in nats."""
+    signs = 1 - 2 * targets.to(outputs)
+    return torch.nn.functional.softplus(signs * outputs[:, :, 0])
+
+
 def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return half the sum over the outputs of the squared errors, ``[B, N]``."""
     return (outputs - targets).square().sum(dim=2) / 2
@@ -32,6 +38,11 @@ def largest(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return whether the true class has strictly the largest output, ``[B, N]``."""
     true = outputs.gather(2, targets[:, :, None])
     return (outputs >= true).sum(dim=2) == 1
+
+
+def same_sign(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return whether one logit ``[B, N, 1]`` is above 0 for class 1, not for class 0."""
+    return (outputs[:, :, 0] > 0) == (targets == 1)
 
 
 def one_hot_squares(outputs: Tensor, targets: Tensor) -> Tensor:

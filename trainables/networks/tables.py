@@ -15,8 +15,10 @@ from trainables.config import GrokkingConfig, shapes
 from trainables.config.own import Model, Task
 from trainables.networks import (
     images,
+    imdb,
     operations,
     own,
+    qm9,
     relu_regression,
     teacher_student,
     toy_addition,
@@ -24,6 +26,8 @@ from trainables.networks import (
 from trainables.networks.dense import Dense
 from trainables.networks.examples import Data
 from trainables.networks.losses import Loss
+from trainables.networks.lstm import Lstm
+from trainables.networks.message_passing import MessagePassing
 from trainables.networks.transformer import Transformer
 
 Values = Mapping[str, Any]
@@ -80,6 +84,8 @@ class Problem:
 ARCHITECTURES: dict[str, Callable[[Values], Architecture]] = {
     "dense": Dense,
     "transformer": Transformer,
+    "lstm": Lstm,
+    "message_passing": MessagePassing,
 }
 """Model name to its architecture, made of a trial's values."""
 
@@ -93,6 +99,8 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "relu_regression": Problem(relu_regression.data_of, relu_regression.loss_of),
     "toy_addition": Problem(toy_addition.data_of, toy_addition.loss_of),
+    "imdb": Problem(imdb.data_of, imdb.loss_of),
+    "qm9": Problem(qm9.data_of, qm9.loss_of),
 }
 """Task name to its problem."""
 

