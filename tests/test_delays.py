@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.provenance import criterion_words
+from analysis.plot import draw_curves
+from analysis.provenance import Provenance, criterion_words
 from analysis.views import open_views
 from sweeper import sql
 from sweeper.criterion import Criterion, delay, phase
@@ -192,3 +193,18 @@ def test_a_criterion_is_told_in_words(tmp_path: Path, given: dict[str, object], 
     criterion = Criterion.model_validate({"metric": "error", **given})
     with open_views(made.ledger, criteria={"modular_arithmetic": criterion}) as connection:
         assert criterion_words(connection) == f"{words}, grokking: delay ≥ 1000"
+
+
+@pytest.mark.parametrize(
+    ("given", "drawn"), [({"rule": "argmin"}, False), ({"train": 0.9, "test": 0.9}, True)]
+)
+def test_curves_show_a_threshold_only_where_there_is_one(
+    tmp_path: Path, given: dict[str, object], drawn: bool
+) -> None:
+    made = Made.at(tmp_path)
+    one_trial(made)
+    criterion = Criterion.model_validate({"metric": "acc", **given})
+    with open_views(made.ledger, criteria={"modular_arithmetic": criterion}) as connection:
+        provenance = Provenance.of(made.ledger, connection)
+        draw_curves(connection, tmp_path / "a.svg", provenance=provenance)
+    assert (">threshold<" in (tmp_path / "a.svg").read_text()) == drawn
