@@ -115,6 +115,31 @@ MUTATIONS = {
         "if False:",
         "tests/test_criterion.py tests/test_views.py",
     ),
+    # sparse recovery
+    "a factor of a diagonal network counts twice in its own gradient": (
+        "trainables/products.py",
+        "for other in self._each if other is not weight)",
+        "for other in self._each)",
+        "tests/test_products.py",
+    ),
+    "all diagonal networks start alike": (
+        "trainables/products.py",
+        'stream(seed, "diagonal factors", depth, n)',
+        'stream(0, "diagonal factors", depth, n)',
+        "tests/test_products.py",
+    ),
+    "groups are single entries": (
+        "trainables/sparse_recovery.py",
+        "self._group_size: int = size or 1",
+        "self._group_size: int = 1",
+        "tests/test_products.py tests/test_sparse_recovery.py",
+    ),
+    "basis pursuit takes any solution": (
+        "trainables/basis_pursuit.py",
+        "np.ones(2 * n)",
+        "np.zeros(2 * n)",
+        "tests/test_products.py",
+    ),
     # searches and refinements
     "a cell wins by the few seeds that generalize": (
         "sweeper/judge.py",
