@@ -158,15 +158,15 @@ def test_outputs_and_gradients_are_those_of_torchs_modules(kind: str) -> None:
 @pytest.mark.parametrize(
     ("given", "std"),
     [
-        ({}, [12**-0.5] * 7 + [None, 12**-0.5, None, 8**-0.5]),
-        (POWER | {"model.layers": 1}, [12**-0.5] * 7 + [None, 12**-0.5, *[None] * 5, 9**-0.5]),
+        ({}, [12**-0.5] * 7 + [None, 12**-0.5, None, 102**-0.5]),
+        (POWER | {"model.layers": 1}, [12**-0.5] * 7 + [None, 12**-0.5, *[None] * 5, 103**-0.5]),
     ],
 )
 def test_weights_start_as_normal_numbers_biases_at_zero(
     given: dict[str, Any], std: list[float | None]
 ) -> None:
     scale = 3.0
-    t = trial(TINY | given | {"model.init_scale": scale}, 1)
+    t = trial(TINY | given | {"task.p": 101, "model.init_scale": scale}, 1)
     (block,) = loop._blocks(pack([t]), range(1))
     for weight, expected in zip(block.weights.each, std, strict=True):
         start = weight.real(weight.value)[0]
