@@ -92,8 +92,9 @@ def _seconds_a_trial_step(
 
 
 def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:
-    """Return a pack like those of `group`: one cell, as often as it takes, with its seeds."""
-    seeds = sorted(grid.seeds[k % len(grid.seeds)] for k in range(size))
+    """Return a pack like those of `group`: one cell, with as many seeds as packs have data sets."""
+    sets = max(1, round(size * group.sets / group.trials))
+    seeds = sorted(k % sets for k in range(size))
     name = grid.file.trainable
     trials = tuple(Trial.of(grid.config, group.values, seed, trainable=name) for seed in seeds)
     run = Run(steps=grid.steps, criteria=grid.criteria)

@@ -50,10 +50,12 @@ class StaticGroup:
     Attributes:
         values: The resolved values of one of them.
         trials: How many there are.
+        sets: How many data sets they have between them; at most, where blocks overlap.
     """
 
     values: Values
     trials: int
+    sets: int
 
 
 @dataclass(frozen=True)
@@ -145,19 +147,24 @@ class Grid:
         mark = marks(self.config)
         for slab, cells in zip(self.slabs, self._kept[0], strict=True):
             static = [any(mark.get(p) is None for p in axis.paths) for axis in slab.axes]
-            shape = [n if s else 1 for n, s in zip(slab.shape, static, strict=True)]
             points = np.unravel_index(cells, slab.shape or (1,))
-            group = np.zeros(len(cells), dtype=np.int64)
-            for n, s, point in zip(shape, static, points, strict=False):
+            group, drawn = (np.zeros(len(cells), dtype=np.int64) for _ in range(2))
+            for axis, n, s, point in zip(slab.axes, slab.shape, static, points, strict=False):
                 if s:
                     group = group * n + point
+                elif any((m := mark.get(p)) is not None and m.draws for p in axis.paths):
+                    drawn = drawn * n + point
             _, first, counts = np.unique(group, return_index=True, return_counts=True)
+            several = int(drawn.max(initial=0)) + 1
+            apart = np.unique(group * several + drawn) // several
+            sets = np.unique(apart, return_counts=True)[1] * len(self.seeds)
             for i in np.argsort(first):
                 values = slab.values(int(cells[first[i]]))
                 key = tuple(sorted((p, v) for p, v in values.items() if mark.get(p) is None))
                 before = found.get(key)
                 trials = int(counts[i]) * len(self.seeds) + (before.trials if before else 0)
-                found[key] = StaticGroup(before.values if before else values, trials)
+                data = int(sets[i]) + (before.sets if before else 0)
+                found[key] = StaticGroup(before.values if before else values, trials, data)
         return list(found.values())
 
     def table(self) -> pa.Table:

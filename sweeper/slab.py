@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
 
@@ -35,6 +36,12 @@ class Axis:
         """Return the values of one of the fields, a point each."""
         index = self.paths.index(path)
         return [row[index] for row in self.rows]
+
+
+@lru_cache(maxsize=8)
+def _nulls(size: int, kind: pa.DataType) -> pa.Array:
+    """Return nulls; most fields don't apply to most trials, and their columns share this memory."""
+    return pa.nulls(size, type=kind)
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ class Slab:
                 points = cells // prod(self.shape[position + 1 :]) % self.shape[position]
                 return pa.array(axis.column(path), type=kind).take(pa.array(points))
         if path not in self.constants or not len(cells):
-            return pa.nulls(len(cells), type=kind)
+            return _nulls(len(cells), kind)
         return pa.repeat(pa.scalar(self.constants[path], type=kind), len(cells))
 
     def texts(self, config: type[Config], head: str, seed: int | None = None) -> Iterator[str]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.packing import static_groups, static_key
+from sweeper.packing import data_key, static_groups, static_key
 from tests.strategies import AXES, GRIDS, grid_of, grid_text
 from trainables.config import GrokkingConfig
 
@@ -73,6 +74,18 @@ def test_static_groups_are_counted_without_a_table(blocks: list[Block]) -> None:
     assert sorted(counted.values()) == sorted(
         np.bincount(static_groups(GrokkingConfig, table)).tolist() if table.num_rows else []
     )
+
+
+@settings(deadline=None, max_examples=40)
+@given(GRIDS)
+def test_static_groups_know_how_many_data_sets_they_have(blocks: list[Block]) -> None:
+    grid = grid_of(grid_text(blocks[:1], seeds="3"))
+    data: defaultdict[Any, set[Any]] = defaultdict(set)
+    for trial in grid.trials():
+        key = static_key(GrokkingConfig, trial.values)
+        data[key].add(data_key(GrokkingConfig, trial))
+    found = {static_key(GrokkingConfig, g.values): g.sets for g in grid.static_counts()}
+    assert found == {key: len(sets) for key, sets in data.items()}
 
 
 @settings(deadline=None, max_examples=40)
