@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from analysis.laws import decay, diagonal, images, matrices, measurements, modular, products, sparse
+from analysis.laws import (
+    decay,
+    diagonal,
+    images,
+    matrices,
+    measurements,
+    modular,
+    products,
+    sparse,
+    transformers,
+)
 from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
 from analysis.laws.evidence import Evidence, UnmeasuredError
 
 __all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError", "Verdict"]
 
-FAMILIES = (sparse, measurements, products, matrices, decay, diagonal, modular, images)
+FAMILIES = (sparse, measurements, products, matrices, decay, diagonal, modular, images, transformers)
 
 LAWS: tuple[Claim, ...] = tuple(
     sorted(
