@@ -18,7 +18,9 @@ from analysis.laws.evidence import Evidence, UnmeasuredError
 
 __all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError", "Verdict"]
 
-FAMILIES = (sparse, measurements, products, matrices, decay, diagonal, modular, images, transformers)
+FAMILIES = (
+    sparse, measurements, products, matrices, decay, diagonal, modular, images, transformers,
+)  # fmt: skip
 
 LAWS: tuple[Claim, ...] = tuple(
     sorted(
