@@ -87,7 +87,8 @@ class Transformer(Section):
 
     Learned positions, causal heads, a ReLU MLP with biases in each layer, no other biases, and an
     unembedding of its own. Embeddings and weights start as N(0, 1/d), the unembedding as
-    N(0, 1/tokens), biases as 0 ([NC23], [L23]).
+    N(0, 1/tokens), biases as 0 ([NC23], [L23]). Results alone have logits, other tokens none. [P22]
+    begins with 10 steps of warm-up and has fixed positions; neither is there.
 
     Attributes:
         layers: Number of layers, each attention and an MLP around a residual stream.
