@@ -173,6 +173,21 @@ GOLDEN: list[tuple[dict[str, Scalar], int, str, str]] = [
         "d9220f597c87f55386c5",
         "bdeb1272119d553ae826",
     ),
+    ({"task.name": "digits"}, 0, "2708c511a7fabf15af70", "ae7c988a6e6e956752d9"),
+    (
+        {
+            "task.name": "mnist",
+            "task.path": "/data/mnist",
+            "task.N": 60000,
+            "task.loss": "cross_entropy",
+            "task.messiness": 0.5,
+            "model.init_scale": 8.0,
+            "optimizer.weight_decay": 0.1,
+        },
+        3,
+        "2ca494f7ff23af778f01",
+        "9a77649e3a959da737c1",
+    ),
 ]
 """(config, seed, trial_id, cell_id): never to change, or every store loses its trials."""
 
