@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainables.blocks import ALIGN
+
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of logits ``[B, N, o]`` with classes ``[B, N]``, in nats."""
@@ -25,8 +27,9 @@ def squares(outputs: Tensor, targets: Tensor) -> Tensor:
 
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of one logit ``[B, N, 1]`` with classes 0 and 1, in nats."""
-    signs = 1 - 2 * targets.to(outputs)
-    return torch.nn.functional.softplus(signs * outputs[:, :, 0])
+    against = (1 - 2 * targets.to(outputs)) * outputs[:, :, 0]
+    N = against.shape[1]  # padded: exp of what is left of a vector differs in the last bit
+    return torch.nn.functional.softplus(torch.nn.functional.pad(against, (0, -N % ALIGN)))[:, :N]
 
 
 def half_squares(outputs: Tensor, targets: Tensor) -> Tensor:
