@@ -140,7 +140,7 @@ def test_law_6(from_: tuple[int, ...], wanted: Verdict) -> None:
     ],
 )
 def test_law_7(counts: Sequence[int], t2: Sequence[float | None], wanted: Verdict) -> None:
-    rows = [{"N": 30, "tau": tau, "recovered": n, "t2": t}
+    rows = [{"N": 30, "tau": tau, "trials": 5, "recovered": n, "t2": t}
             for tau, n, t in zip((0, 0.5, 1), counts, t2, strict=True)]  # fmt: skip
     assert measurements.measure_coherence(Told((measurements.COHERENT, rows))).verdict is wanted
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from analysis.fit import Estimate
 from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, middle, near, said, slope, span
+from analysis.laws.evidence import Evidence, UnmeasuredError, middle, near, said, slope, span
 from analysis.laws.published import NOTSAWO
 from analysis.picture import Panel, Picture, Series, series_by
 
@@ -163,10 +163,12 @@ BY_TAU = """
 def measure_leverage(found: Evidence) -> Measured:
     """See whether more seeds recover, and sooner, the more entries are of high leverage."""
     rows = found.columns(BY_TAU)
+    known = rows["t2"] < 1e8
+    if not known.any():
+        raise UnmeasuredError("most seeds don't recover at any tau")
     rank = float(stats.spearmanr(rows["tau"], rows["t2"]).statistic)
     share = rows["recovered"] / rows["trials"]
     first = rows["tau"] >= 0.299
-    known = rows["t2"] < 1e8
     shown = ", ".join(f"{t:.0f}" for t in rows["t2"][known])
     return Measured(
         f"{', '.join(f'{n:g}' for n in rows['recovered'])} of {rows['trials'][0]:g} seeds recover "
