@@ -205,7 +205,7 @@ def measure_percent(found: Evidence) -> Measured:
             "less than half of that at the three largest": far < near / 2,
         },
         {"near": Estimate(0.45, near), "far": Estimate(None, far)},
-        "least fractions are those at which most seeds generalize within the horizon: the number "
+        "Least fractions are those at which most seeds generalize within the horizon: the number "
         "depends on how near to the critical share that is",
     )
 
@@ -271,7 +271,7 @@ def measure_threshold(found: Evidence) -> Measured:
             "as ln p / p: the exponents in p agree to 0.2": abs(power - expected) <= 0.2,
         },
         {"exponent": Estimate(expected, power), "C / p": Estimate(None, *middle(constant))},
-        "what C is isn't told where we could read it; only the trend with p is tested, C "
+        "What C is isn't told where we could read it; only the trend with p is tested, C "
         "proportional to p",
     )
 
