@@ -134,7 +134,7 @@ def message_passing(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
 def message_passing_activity(values: Mapping[str, Any]) -> int:
     """Return the numbers that the forward pass of one molecule keeps for the backward pass."""
     A, first, second = atoms(values), values["model.first"], values["model.second"]
-    return int(BOND * A * A + A * (2 * NODE + (BOND + 3) * (first + second)))
+    return int(BOND * A * A + A * (NODE + 2 * (first + second)))
 
 
 @cache
