@@ -172,6 +172,7 @@ MOST = 256
 
 PASSES: dict[str, Callable[[Values], int]] = {
     "lstm": lambda v: max(1, v["task.length"] // 4),
+    "message_passing": lambda _: 16,
 }
 """Model name to the parts, one after another, that a step goes through memory in."""
 
