@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from sweeper import own, parts, trainable
 from sweeper.checkpoint import Checkpoints
-from sweeper.config import Config, chosen_leaves
+from sweeper.config import Config, chosen_leaves, defaults
 from sweeper.criterion import Criterion
 from sweeper.errors import (
     DrainedError,
@@ -254,12 +254,19 @@ def _pack(
 
 
 def trials_of(config: type[Config], plan: pa.Table) -> list[Trial]:
-    """Return the trials of rows of a plan, each with exactly the fields that apply to it."""
+    """Return the trials of rows of a plan, each with exactly the fields that apply to it.
+
+    Fields that are younger than the plan have their defaults.
+    """
     trials = []
     for row in plan.to_pylist():
         names = {f"{part}.name": row[f"{part}.name"] for part in config.parts}
         paths = [*names, *chosen_leaves(config, names)]
-        values = {p: tuple(v) if isinstance(v := row[p], list) else v for p in paths}
+        values = {p: tuple(v) if isinstance(v := row.get(p), list) else v for p in paths}
+        younger = [p for p in paths if p not in row]
+        if younger:
+            usual = defaults(config, names)
+            values |= {p: usual[p] for p in younger}
         trials.append(Trial(row["trial_id"], row["cell_id"], row["seed"], values))
     return trials
 
