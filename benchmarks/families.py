@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.rates import matrix_step, rate
 from sweeper.loading import load_grid
 from sweeper.packing import Pack, Run
 from trainables import loop
@@ -77,8 +77,6 @@ FAMILIES: dict[str, tuple[str, str]] = {
 """Name of a family to its fixed values and the axis that its trials differ in."""
 
 SIZES = (1, 8, 32, 128)
-SLICE = 0.3
-"""Seconds that one pack is measured for in a round."""
 
 
 def pack_of(family: str, size: int, folder: Path) -> Pack[Any]:
@@ -131,15 +129,10 @@ def measured(rounds: int, folder: Path, only: Sequence[str] = ()) -> list[dict[s
     return rows
 
 
-def matrix_rate(dtype: torch.dtype, n: int = 512) -> float:
-    """Return the flops a second of square matrix products, measured for a moment."""
-    A, B, C = (torch.rand(n, n, dtype=dtype) for _ in range(3))
-    torch.mm(A, B, out=C)
-    begun, done = perf_counter(), 0
-    while perf_counter() - begun < SLICE / 3:
-        torch.mm(A, B, out=C)
-        done += 1
-    return done * 2.0 * n**3 / (perf_counter() - begun)
+def matrix_rate(dtype: torch.dtype) -> float:
+    """Return the flops a second of square matrix products."""
+    step, flops = matrix_step(dtype)
+    return rate(step) * flops
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:

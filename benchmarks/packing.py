@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import families, plain
+from benchmarks.rates import SLICE, Step, matrix_step, rate
 from sweeper.config import Values
 from sweeper.grid import Grid
 from sweeper.loading import load_grid
@@ -39,8 +40,6 @@ from trainables import modular_arithmetic, pairs, sparse_recovery
 from trainables.config import GrokkingConfig
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-SLICE = 0.15
-"""Seconds that one thing is measured for in a round."""
 
 SPARSE = """
 name: packing
@@ -60,8 +59,6 @@ grid:
     optimizer.weight_decay: {decays}
 seeds: {seeds}
 """
-
-Step = Callable[[], Any]
 
 
 def pack_of(text: str, folder: Path) -> Pack[GrokkingConfig]:
@@ -246,26 +243,6 @@ def check(folder: Path) -> None:
 def _same(what: str, a: float, b: float, tolerance: float) -> None:
     if abs(a - b) > tolerance * abs(b):
         raise SystemExit(f"{what}: the pack ends at {a}, the plain loop at {b}: no equal work")
-
-
-def rate(step: Step, seconds: float = SLICE) -> float:
-    """Return the steps a second of `step`, measured for some `seconds`."""
-    step()
-    count, done, begun = 1, 0, time.perf_counter()
-    while True:
-        for _ in range(count):
-            step()
-        done += count
-        elapsed = time.perf_counter() - begun
-        if elapsed >= seconds:
-            return done / elapsed
-        count = max(1, min(2 * count, int((seconds - elapsed) * done / elapsed)))
-
-
-def matrix_step(dtype: torch.dtype, n: int = 512) -> tuple[Step, float]:
-    """Return a square matrix product and its flops."""
-    A, B, C = (torch.rand(n, n, dtype=dtype) for _ in range(3))
-    return (lambda: torch.mm(A, B, out=C)), 2.0 * n**3
 
 
 def sparse_flops() -> float:
