@@ -11,6 +11,7 @@ from analysis.laws import (
     modular,
     products,
     sparse,
+    toy,
     transformers,
 )
 from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
@@ -20,6 +21,7 @@ __all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError"
 
 FAMILIES = (
     sparse, measurements, products, matrices, decay, diagonal, modular, images, transformers,
+    toy,
 )  # fmt: skip
 
 LAWS: tuple[Claim, ...] = tuple(
