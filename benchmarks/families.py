@@ -73,6 +73,11 @@ FAMILIES: dict[str, tuple[str, str]] = {
     "mnist, batches of 200": (
         "{task: {name: mnist, N: 1000}, optimizer.batch: 200}", "optimizer.weight_decay"
     ),
+    "film reviews, lstm": (
+        "{task: {name: imdb, N: 300, length: 40}, model: {d: 16, width: 16}}",
+        "optimizer.weight_decay",
+    ),
+    "molecules, message passing": ("{task: {name: qm9}}", "optimizer.weight_decay"),
 }  # fmt: skip
 """Name of a family to its fixed values and the axis that its trials differ in."""
 
