@@ -387,6 +387,7 @@ def test_numbers_are_said_with_their_intervals() -> None:
     assert estimate.low < 3.0 < estimate.high
     assert said(estimate).startswith("3 (")
     assert span([0.61, 1.73]) == "0.61 to 1.73"
+    assert span([1.0001, 1.0]) == "1"
     assert middle([3, 1, 2]) == (2.0, 1.0, 3.0)
     assert near([0.96, 1.04], 1, 0.05)
     assert not near([0.96, 1.06], 1, 0.05)

@@ -95,9 +95,10 @@ def said(estimate: Estimate, digits: int = 3) -> str:
 
 
 def span(values: Iterable[float], digits: int = 3) -> str:
-    """Return the range of `values`, e.g. ``0.61 to 1.73``."""
+    """Return the range of `values`, e.g. ``0.61 to 1.73``, or one number where they agree."""
     data = [float(v) for v in values]
-    return f"{min(data):.{digits}g} to {max(data):.{digits}g}"
+    low, high = f"{min(data):.{digits}g}", f"{max(data):.{digits}g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def near(values: Iterable[float], claimed: float, off: float) -> bool:
