@@ -23,6 +23,13 @@ from sweeper.loading import load_grid
 from sweeper.packing import Pack, Run
 from trainables import loop
 
+RELU = (
+    "{task: {name: teacher_student, teacher: gaussian, inputs: 50, hidden: 200, depth: 1,"
+    " outputs: 2, activation: relu}, model: {width: 200, depth: 1, activation: relu, bias: false,"
+    " init: fan_out}, optimizer: {name: adam, lr: 1.0e-3}, "
+)
+"""The start of what is fixed for students of ReLU teachers, as in figures 10 and 11 of [N25]."""
+
 FAMILIES: dict[str, tuple[str, str]] = {
     "sparse recovery": (
         "{task: {name: sparse_recovery, n: 100, s: 5, N: 30}, regularizer.name: l1}",
@@ -67,6 +74,15 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "{task: {name: symmetric_group, degree: 4}}", "optimizer.weight_decay"
     ),
     "teacher, student": ("{task: {name: teacher_student}}", "optimizer.weight_decay"),
+    "the same at constant norm": (
+        "{task: {name: teacher_student}, optimizer.constant_norm: true}", "model.init_scale"
+    ),
+    "ReLU student, l1": (RELU + "regularizer.name: l1}", "regularizer.strength"),
+    "ReLU student, nuclear": (RELU + "regularizer.name: nuclear}", "regularizer.strength"),
+    "ReLU student, Sobolev": (RELU + "regularizer.name: sobolev}", "regularizer.strength"),
+    "ReLUs of one variable": (
+        "{task: {name: relu_regression}, regularizer.name: l2_sq}", "regularizer.strength"
+    ),
     "digits, 200 images": (
         "{task: {name: digits, N: 200}, optimizer.batch: 200}", "optimizer.weight_decay"
     ),

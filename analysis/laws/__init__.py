@@ -11,6 +11,7 @@ from analysis.laws import (
     modular,
     products,
     sparse,
+    teacher_student,
     toy,
     transformers,
 )
@@ -20,9 +21,18 @@ from analysis.laws.evidence import Evidence, UnmeasuredError
 __all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError", "Verdict"]
 
 FAMILIES = (
-    sparse, measurements, products, matrices, decay, diagonal, modular, images, transformers,
+    sparse,
+    measurements,
+    products,
+    matrices,
+    decay,
+    diagonal,
+    modular,
+    images,
+    transformers,
     toy,
-)  # fmt: skip
+    teacher_student,
+)
 
 LAWS: tuple[Claim, ...] = tuple(
     sorted(
