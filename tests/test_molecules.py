@@ -202,9 +202,9 @@ class Peer(nn.Module):
         found: Tensor = self.last(torch.relu(self.inner(x.sum(dim=0))))
         return found
 
-    def ordered(self) -> list[nn.Parameter]:
+    def ordered(self) -> list[Tensor]:
         """Return the parameters in the order of `config.message_passing`."""
-        found: list[nn.Parameter] = []
+        found: list[Tensor] = []
         for one in self.rounds:
             assert isinstance(one, Round)
             found += [one.inner.weight, one.inner.bias, one.outer.weight, one.outer.bias]
@@ -250,7 +250,7 @@ def test_more_padding_changes_nothing() -> None:
     net = MessagePassing(values)
     weights = [torch.zeros(1, *full, dtype=torch.float64) for full in net.held()]
     for weight, start in zip(weights, net.base(0), strict=True):
-        weight[(0, *map(slice, start.shape))] = start
+        weight[0][tuple(slice(n) for n in start.shape)] = start
     known = library("first_thousand", None)
     some = [known.molecule(i) for i in (0, 5, 30)]
     few, many = (
