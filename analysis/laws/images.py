@@ -50,17 +50,20 @@ def measure(found: Evidence) -> Measured:
 def picture(found: Evidence) -> Picture:
     """Show the accuracies of one seed against the step, a panel for each initial norm."""
     rows = found.columns(CURVES)
+    decays = np.unique(rows["decay"])
     panels = []
     for alpha in np.unique(rows["alpha"])[::-1]:
         series = []
-        for place, decay in enumerate(np.unique(rows["decay"][rows["alpha"] == alpha])):
+        for place, decay in enumerate(decays):
             mine = (rows["alpha"] == alpha) & (rows["decay"] == decay)
-            for side, kind in (("train", "dashed"), ("test", "line")):
-                series.append(
-                    Series(x=rows["step"][mine], y=rows[f"{side}_acc"][mine], colour=place,
-                           kind="dashed" if kind == "dashed" else "line",
-                           label=f"decay {decay:g}, {side}")
-                )  # fmt: skip
+            x, label = rows["step"][mine], f"decay {decay:g}"
+            if len(x):
+                series += [
+                    Series(x=x, y=rows["train_acc"][mine], kind="dashed", label=f"{label}, train",
+                           colour=place),
+                    Series(x=x, y=rows["test_acc"][mine], kind="line", label=f"{label}, test",
+                           colour=place),
+                ]  # fmt: skip
         panels.append(
             Panel(x="optimizer steps", y="accuracy", series=series, log_x=True,
                   title=f"initial norm x {alpha:g}", level=(0.8,))
