@@ -53,7 +53,7 @@ def measure_fitted(found: Evidence) -> Measured:
         f"train loss below {FITTED} in {_listed(sizes, shares)} of the plane",
         {"each larger train set is fitted in less of the plane": bool((np.diff(shares) < 0).all())},
         {f"N={N}": Estimate(None, float(s)) for N, s in zip(sizes, shares, strict=True)},
-        "beyond w = 3 the train loss rises again, for every N: so few steps don't reach the minimum "
+        "beyond w = 3 the train loss rises again, for every N: few steps don't reach the minimum "
         "on a sphere that large",
     )
 
