@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sweeper.errors import ConfigError, UsageError
 from sweeper.loading import load_grid
-from tests.packs import pack, run, same, trial
+from tests.packs import killed_and_resumed, pack, run, same, trial
 from tests.reviews import reviews_csv, texts, written
 from tests.test_loop import tensors
 from trainables import grokking, loop
@@ -260,6 +260,12 @@ def test_a_trial_learns_the_same_alone_and_in_any_company(dtype: str) -> None:
         together = run(pack(trials[:size], 12))
         for t, one in zip(trials, alone[:size], strict=False):
             same(together, one, [t])
+
+
+def test_a_pack_killed_within_an_epoch_ends_as_if_nobody_had() -> None:
+    trials = [trial(texts(), i % 3, model__init_scale=1.0 + i) for i in range(4)]
+    resumed = killed_and_resumed(lambda: pack(trials, 12), 7)
+    same(resumed, run(pack(trials, 12)), trials)
 
 
 @pytest.mark.parametrize("more", [{}, {"model.width": 64, "task.length": 40}, {"model.depth": 1}])
