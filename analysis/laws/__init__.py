@@ -8,6 +8,7 @@ from analysis.laws import (
     images,
     matrices,
     measurements,
+    mlp_penalties,
     modular,
     products,
     sparse,
@@ -31,6 +32,7 @@ FAMILIES = (
     images,
     transformers,
     toy,
+    mlp_penalties,
     teacher_student,
 )
 
