@@ -85,6 +85,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mlp sum sgd": MODULAR | {"optimizer.name": "sgd"} | SUM
     | {"regularizer.terms.nuclear.strength": 1e-3},
     "mlp gd": MODULAR | {"optimizer.name": "gd"},
+    "mlp outliers": MODULAR | {"selection.name": "outliers"},
+    "mlp permutations": {"task.name": "symmetric_group", "task.degree": 3, "model.d": 12,
+                         "model.width": 20},
+    "transformer": {"task.name": "modular_arithmetic", "task.p": 7, "model.name": "transformer",
+                    "model.d": 12, "model.heads": 2, "model.mlp": 16,
+                    "selection.name": "outliers"},
     "mlp matrix": MODULAR | {"model.embedding": "matrix", "model.d": 16, "model.init": "fan_out"},
     "mlp matrix odd": MODULAR | {"model.embedding": "matrix", "model.d": 9, "optimizer.batch": 8,
                                  "optimizer.drop_last": False},
@@ -111,7 +117,7 @@ def company(family: str, count: int = 64) -> list[Trial]:
             more["selection.tau"] = i % 7 / 8
         if given.get("task.name") == "toy_addition":
             more["task.m"] = i % 7 / 6
-        if given.get("selection.name") in ("square", "strip"):
+        if given.get("selection.name") in ("square", "strip", "outliers"):
             more["selection.k"] = 1 + i % 2
         if given.get("task.name") == "sparse_recovery" and i % 3 == 0:
             more["task.s"] = 3
@@ -126,7 +132,7 @@ def company(family: str, count: int = 64) -> list[Trial]:
 
 
 def criterion(family: str) -> Criterion:
-    if family.startswith("mlp"):  # some trials reach it and end early
+    if family.startswith(("mlp", "transformer")):  # some trials reach it and end early
         return Criterion(metric="acc", train=0.5, test=0.3)
     return Criterion(metric="error", train=0.3, test=0.95)
 
