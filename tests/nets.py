@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,10 @@ from trainables.networks.block import Network
 SMALL: dict[str, Any] = {
     "task.name": "teacher_student", "task.N": 13, "task.N_test": 9, "task.inputs": 3,
     "task.outputs": 2, "task.hidden": 6, "model.width": 7, "dtype": "float64",
+}  # fmt: skip
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": lambda: nn.LeakyReLU(0.2),
 }  # fmt: skip
 
 
@@ -39,7 +44,7 @@ def module(net: Network, values: dict[str, Any]) -> nn.Sequential:
         W = held.pop(0)
         bias = held.pop(0) if held and held[0].dim() == 1 else None
         if layers:
-            layers.append({"relu": nn.ReLU, "tanh": nn.Tanh}[values["model.activation"]]())
+            layers.append(ACTIVATIONS[values["model.activation"]]())
         linear = nn.Linear(W.shape[1], W.shape[0], bias=bias is not None, dtype=W.dtype)
         linear.weight.data = W
         if bias is not None:

@@ -307,3 +307,15 @@ def test_the_memory_of_a_trial_is_known_within_a_factor_of_two(
     step = shapes.step_numbers(values) * (8 if values["dtype"] == "float64" else 4)
     claimed = grokking.memory_bytes(trials[0].config(GrokkingConfig))
     assert (held + step) / 2 <= claimed <= (held + step) * 2
+
+
+def test_moments_and_jacobians_are_in_the_memory_of_a_trial() -> None:
+    def claimed(**more: Any) -> int:
+        return grokking.memory_bytes(trial(BIG, **more).config(GrokkingConfig))
+
+    weights = 4 * shapes.parameters(trial(BIG).values)
+    plain = claimed(optimizer__name="sgd")
+    assert claimed(optimizer__name="sgd", optimizer__momentum=0.5) == plain + 3 * weights
+    sobolev = {"regularizer__name": "sobolev", "regularizer__strength": 0.1}
+    rows = 4 * 100 * 5 * (2 * 100)  # examples, outputs, the slopes of both hidden layers
+    assert claimed(optimizer__name="sgd", **sobolev) >= plain + rows

@@ -21,6 +21,7 @@ RELU = {"task.name": "relu_regression", "model.width": 12}
 @pytest.mark.parametrize("squared", [False, True])
 @pytest.mark.parametrize("model", [
     {"model.activation": "tanh"}, {"model.activation": "relu", "model.depth": 3},
+    {"model.activation": "leaky_relu"},
     {"model.bias": False, "model.depth": 1, "model.activation": "relu"}, {"model.depth": 0},
 ])  # fmt: skip
 @pytest.mark.parametrize("batch", [None, 5])
@@ -151,6 +152,15 @@ def test_a_relu_function_has_its_kinks_and_is_tested_on_a_grid() -> None:
     assert near.max().item() < 0.05, "train examples are of the same function"
     more = relu_regression.data_of(trial(RELU, 4, task__N=50))
     assert torch.equal(more.test.targets, y), "more examples are of the same function"
+
+
+def test_the_slopes_of_a_relu_function_change_by_standard_normals() -> None:
+    changes = []
+    for seed in range(200):
+        y = relu_regression.data_of(trial(RELU, seed, task__hidden=1)).test.targets[:, 0]
+        changes.append(((y[-1] - y[-2]) - (y[1] - y[0])) / 0.01)
+    assert torch.stack(changes).std().item() == pytest.approx(1, rel=0.15)
+    assert abs(torch.stack(changes).mean().item()) < 0.25
 
 
 def test_relu_regression_is_the_flow_of_half_the_mean_square() -> None:

@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda y: (y > 0).to(y),
     "tanh": lambda y: 1 - y * y,
-    "leaky_relu": lambda y: torch.where(y > 0, 1.0, LEAK).to(y),
+    "leaky_relu": lambda y: torch.where(y > 0, torch.ones_like(y), LEAK),
 }
 """Activation to its derivative as a function of its value."""
 
