@@ -6,6 +6,7 @@ from analysis.laws import (
     decay,
     diagonal,
     images,
+    language_molecules,
     matrices,
     measurements,
     mlp_penalties,
@@ -34,6 +35,7 @@ FAMILIES = (
     toy,
     mlp_penalties,
     teacher_student,
+    language_molecules,
 )
 
 LAWS: tuple[Claim, ...] = tuple(
