@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.laws.claim import Claim, LawGrid, Measured
+from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
 from analysis.laws.evidence import Evidence, Floats, UnmeasuredError, median_of, slope, span
 from analysis.picture import Panel, Picture, Series, series_by
 
@@ -79,11 +79,11 @@ def measure_times(found: Evidence) -> Measured:
         f"{span(rows['ratio'])} of the initial, and ln(w0 / w) / (lr * decay) is "
         f"{span(rows['explained'])} of t2",
         {
-            "t2 * lr * decay = 0.55 +- 0.12 for every trial":
-                bool(np.all(np.abs(rows["slow"] - 0.55) <= 0.12)),
+            "t2 ~ 1 / decay: exponent -1 +- 0.15": abs(exponent + 1) <= 0.15,
             "the norm alone tells t2 to 15 %":
                 bool(np.all(np.abs(rows["explained"] - 1) <= 0.15)),
-            "exponent of the decay -1 +- 0.15": abs(exponent + 1) <= 0.15,
+            "t2 * lr * decay = 0.55 +- 0.12 for every trial":
+                bool(np.all(np.abs(rows["slow"] - 0.55) <= 0.12)),
         },
         {"slow": median_of(rows["slow"], 0.55)},
         note="w_c is the norm at which the test accuracy reaches 95 %, as measured.",
@@ -112,24 +112,28 @@ def measure_memory(found: Evidence) -> Measured:
     """Compare t1 over the decays, seed by seed."""
     rows = found.columns(MEMORIZED, nulls=("t2",))
     large = rows["scale"] == 2
-    moved = [
-        float(rows["t1"][mine].max() / rows["t1"][mine].min())
-        for seed in np.unique(rows["seed"])
-        if np.any(mine := large & (rows["seed"] == seed))
-    ]
+    paper = [_moved(rows, seed, 1.0) for seed in np.unique(rows["seed"])]
+    moved = [_moved(rows, seed, 3.0) for seed in np.unique(rows["seed"])]
     small = (rows["scale"] == 0.5) & (rows["decay"] <= 0.3)
     lag = rows["t2"][small] - rows["t1"][small]
     return Measured(
         f"t1 {span(rows['t1'][large])} at alpha 2, over the decays of a seed by a factor of "
-        f"{span(moved)}; at alpha 0.5 and decays up to 0.3 t1 is {span(rows['t1'][small])} and "
-        f"t2 - t1 {span(lag)}",
+        f"{span(paper)} up to 0.3 and {span(moved)} up to 3; at alpha 0.5 and decays up to 0.3 "
+        f"t1 is {span(rows['t1'][small])} and t2 - t1 {span(lag)}",
         {
+            "t1 within a factor of 1.5 over the paper's decays": max(paper) <= 1.5,
             "t1 within a factor of 2 while the decay grows 100 times": max(moved) <= 2,
             "at alpha 0.5 generalization comes within as many steps again":
                 bool(np.all(lag <= rows["t1"][small])),
         },
         {"moved": median_of(moved, 1.0)},
     )  # fmt: skip
+
+
+def _moved(rows: dict[str, Floats], seed: float, most: float) -> float:
+    """Return the largest over the least t1 of a seed at alpha 2, over the decays up to `most`."""
+    mine = (rows["scale"] == 2) & (rows["seed"] == seed) & (rows["decay"] <= most)
+    return float(rows["t1"][mine].max() / rows["t1"][mine].min())
 
 
 def picture_memory(found: Evidence) -> Picture:
@@ -309,18 +313,20 @@ LAWS = (
     ),
     Claim(
         id="teacher-decay", number=21, title="the delay of a large init under weight decay",
-        claim="t2 = ln(w0 / w_c) / (lr * decay), which is 0.55 +- 0.12 / (lr * decay) for "
-        "alpha = 2 and decays up to 0.3.",
+        claim="t2 = ln(w0 / w_c) / (lr * decay) with one norm w_c for all decays; for alpha = 2 "
+        "and decays up to 0.3 it is 0.55 +- 0.12 / (lr * decay).",
         source=f"{OMNIGROK}, Sec. 3 and Fig. 2c",
         settings="cheaper: lr 1e-3 where the code has 3e-4",
         grids=(DECAY,), measure=measure_times, picture=picture_times, quick=True,
+        expected=Verdict.IN_PART,
     ),
     Claim(
         id="teacher-memory", number=22, title="memorization doesn't wait for the decay",
         claim="t1 doesn't depend on the weight decay (within a factor of 2 over 0.03 to 3).",
-        source=f"{OMNIGROK}, Fig. 2c",
+        source=f"{OMNIGROK}, Fig. 2c, decays 0.03 to 1",
         settings="cheaper: lr 1e-3 where the code has 3e-4",
         grids=(MEMORY,), measure=measure_memory, picture=picture_memory, quick=True,
+        expected=Verdict.IN_PART,
     ),
     Claim(
         id="adam-penalty", number=28, title="Adam with a penalty doesn't follow 1 / strength",
