@@ -58,9 +58,14 @@ def read_grid(document: Document, load: Callable[[str], type[Config]], text: str
             own.choice(config, part, name)
         except UsageError as error:
             problems.append((document.place(*path), str(error)))
+    if len(problems) == len(refusals):
+        try:
+            config = own.extended(config, [n for n, _ in names])
+        except UsageError as error:
+            problems.append((document.place(*names[-1][1]), str(error)))
     if len(problems) > len(refusals):
         raise ConfigError(arrange(problems))
-    return _compile(document, file, own.extended(config, [n for n, _ in names]), text, refusals)
+    return _compile(document, file, config, text, refusals)
 
 
 def compile_grid(document: Document, file: GridFile, config: type[Config], text: str = "") -> Grid:

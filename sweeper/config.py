@@ -61,6 +61,7 @@ class Section(BaseModel):
             that goes with this.
         criterion: Only on a task: the fields of its default criterion, where the config's
             `criteria` doesn't say.
+        needed: Methods that a subclass has to write.
         neutral: What makes this choice one of no effect: path to value. A cell with these
             values in place of its own is what its amplification is relative to.
     """
@@ -69,6 +70,7 @@ class Section(BaseModel):
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     defaults: ClassVar[Mapping[str, Scalar]] = {}
     neutral: ClassVar[Mapping[str, Scalar]] = {}
+    needed: ClassVar[tuple[str, ...]] = ()
     like: ClassVar[str | None] = None
     criterion: ClassVar[Mapping[str, Any] | None] = None
 

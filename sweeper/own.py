@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, cast
 
 from pydantic import Field, create_model
 
-from sweeper.config import Config, Section, all_leaves, leaves
+from sweeper.config import Batched, Config, Section, all_leaves, leaves
 from sweeper.errors import UsageError
 from sweeper.words import told
 
@@ -52,7 +52,8 @@ def extended(config: type[Config], names: Iterable[Named]) -> type[Config]:
     """Return `config` with the classes at `names` among its choices.
 
     Raises:
-        UsageError: One of them can't be imported, or is no choice for its part.
+        UsageError: One of them can't be imported, or is no choice for its part; or two of them
+            have a field of one name that means something else in each.
     """
     wanted = frozenset(n for n in names if OWN.fullmatch(n[1]) and n[1] not in config.parts[n[0]])
     return _extended(config, wanted) if wanted else config
@@ -62,8 +63,16 @@ def extended(config: type[Config], names: Iterable[Named]) -> type[Config]:
 def _extended(config: type[Config], names: frozenset[Named]) -> type[Config]:
     parts = {part: dict(choices) for part, choices in config.parts.items()}
     criteria = dict(config.criteria)
+    seen: dict[str, tuple[str, tuple[str, Batched | None]]] = {}
     for part, name in sorted(names):
         section = choice(config, part, name)
+        for path, leaf in leaves(section, f"{part}.").items():
+            owner, before = seen.setdefault(path, (name, (leaf.kind, leaf.mark)))
+            if before != (leaf.kind, leaf.mark):
+                raise UsageError(
+                    f"{part}.name = {name!r}: {path} is {leaf.kind} here and {before[0]} in "
+                    f"{owner!r}. Give one of them another name or the other's type and mark."
+                )
         parts[part][name] = section
         if section.criterion is not None:
             criteria[name] = section.criterion
@@ -93,6 +102,9 @@ def choice(config: type[Config], part: str, name: str) -> type[Section]:
     wanted = f"{base.__module__}.{base.__qualname__}"
     if not (isinstance(found, type) and issubclass(found, base)):
         raise UsageError(f"{part}.name = {name!r} is no {part}: it has to subclass {wanted}.")
+    missing = [m for m in base.needed if getattr(found, m) is getattr(base, m)]
+    if missing:
+        raise UsageError(f"{part}.name = {name!r} has no method {missing[0]}: write it.")
     literal: Any = Literal[name]
     made: Any = create_model(found.__name__, __base__=found, name=(literal, name))
     before = all_leaves(config)

@@ -40,8 +40,16 @@ def digest(text: str) -> str:
 
 
 def identity_lines(config: type[Config], values: Values) -> dict[str, str]:
-    """Return path to identity line of a resolved config, without what equals its default."""
+    """Return path to identity line of a resolved config, without what equals its default.
+
+    That a default never changes is promised for our choices alone: every field of a user's own
+    choice has its line, and so has what an own choice sets in other parts.
+    """
     usual = defaults(config, values)
+    own = {part for part in config.parts if ":" in str(values.get(f"{part}.name"))}
+    if own:
+        set_ = {p for part in own for p in config.parts[part][str(values[f"{part}.name"])].defaults}
+        usual = {p: v for p, v in usual.items() if p.split(".")[0] not in own and p not in set_}
     return {
         path: line(path, value)
         for path, value in values.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from importlib import invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,18 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_lab" / "parity.py").write_text(block("python"))
     (tmp_path / "parity.yaml").write_text(block("yaml"))
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module changes within a second
     yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """Import the module anew next time, as another process does."""
     choice.cache_clear()
     _extended.cache_clear()
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_lab"]:
         del sys.modules[name]
+    invalidate_caches()
 
 
 def config_of(given: dict[str, Any]) -> type[GrokkingConfig]:
@@ -167,6 +175,8 @@ def test_an_own_selection_works_on_modular_arithmetic(lab: Path) -> None:
         ("my_lab.broken:Parity", "can't be imported: ZeroDivisionError"),
         ("my_lab.clash:Parity", "task.N is a field of other choices"),
         ("my_lab.odd:Parity", "can't be stored as a column"),
+        ("my_lab.loss:Parity", "loss = 'hinge' must be 'cross_entropy' or 'mse'"),
+        ("trainables.config.own:Task", "has no method examples"),
     ],
 )
 def test_a_class_that_is_no_choice_is_refused_at_its_place(
@@ -174,9 +184,11 @@ def test_a_class_that_is_no_choice_is_refused_at_its_place(
 ) -> None:
     (lab / "my_lab" / "broken.py").write_text("1 / 0\n")
     head = "from trainables.config.own import Task\nclass Parity(Task):\n"
+    head += "    def examples(self, g): ...\n"
     fields = "    inputs: int = 1\n    outputs: int = 1\n"
     (lab / "my_lab" / "clash.py").write_text(head + fields + "    N: float = 1.0\n")
     (lab / "my_lab" / "odd.py").write_text(head + fields + "    table: dict[str, int] = {}\n")
+    (lab / "my_lab" / "loss.py").write_text(head + fields + "    loss = 'hinge'\n")
     path = lab / "bad.yaml"
     path.write_text(block("yaml").replace("my_lab.parity:Parity", name))
     with pytest.raises(ConfigError) as caught:
@@ -195,6 +207,8 @@ def test_a_part_without_a_base_takes_no_own_class() -> None:
     [
         ("return 2 * bits - 1, bits[:, : self.k]", r"have to be \[N, ...\] and \[N\]"),
         ("return 2 * bits - 1, bits.sum(dim=1)", "targets have to be from 0 to outputs - 1"),
+        ("return 2 * bits - 1, bits.mean(dim=1)", "targets aren't whole numbers"),
+        ("return bits", r"has to return \(inputs, targets\); it returned Tensor"),
     ],
 )
 def test_examples_of_the_wrong_kind_are_told_of(lab: Path, broken: str, message: str) -> None:
@@ -203,4 +217,83 @@ def test_examples_of_the_wrong_kind_are_told_of(lab: Path, broken: str, message:
     path.write_text(path.read_text().replace(line, broken))
     given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
     with pytest.raises(ValueError, match=message):
+        run(pack([trial(given, 0)], given))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("order.double()", "it returned torch.float64 of shape"),
+        ("order[:10].repeat(2)", "each once, or a mask"),
+        ("order[None]", "it returned torch.int64 of shape"),
+        ("None", "it returned NoneType"),
+        ("order[:0]", "selects 0 of 256 examples"),
+    ],
+)
+def test_what_a_selection_may_not_return_is_told_of(lab: Path, returned: str, message: str) -> None:
+    rewrite(lab, "return order[: int(self.fraction * len(order))]", f"return {returned}")
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    with pytest.raises(ValueError, match=message):
+        run(pack([trial(given, 0)], given))
+
+
+def test_a_mask_is_as_good_as_indices(lab: Path) -> None:
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    indices = run(pack([t := trial(given, 0)], given)).of(t.id)
+    line = "return order[: int(self.fraction * len(order))]"
+    mask = ("mask = inputs[:, 0] > 9", "mask[order[:128]] = True", "return mask")
+    rewrite(lab, line, "\n        ".join(mask))
+    assert run(pack([t], given)).of(t.id) == indices
+
+
+def rewrite(lab: Path, line: str, new: str) -> None:
+    """Change the module, as a user does between two launches."""
+    path = lab / "my_lab" / "parity.py"
+    text = path.read_text()
+    assert line in text
+    path.write_text(text.replace(line, new))
+    forget()
+
+
+def test_a_default_that_changes_makes_other_trials(lab: Path) -> None:
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    before = trial(given, 0)
+    assert trial(given | {"task.k": 2}, 0).id == before.id
+    rewrite(lab, "k: int = 2", "k: int = 3")
+    assert trial(given, 0).id == trial(given | {"task.k": 3}, 0).id != before.id
+    assert trial(given | {"task.k": 2}, 0).id == before.id
+
+
+def test_own_classes_that_disagree_on_a_field_are_refused_together(lab: Path) -> None:
+    head = "from trainables.config.own import Task\nclass {0}(Task):\n    inputs: int = 1\n"
+    body = "    outputs: int = 1\n    kind: {1} = {2}\n    def examples(self, g): ...\n"
+    both = (head + body).format("A", "str", "'x'") + (head + body).format("B", "bool", "True")
+    (lab / "my_lab" / "two.py").write_text(both)
+    path = lab / "two.yaml"
+    names = '["my_lab.two:A", "my_lab.two:B"]'
+    path.write_text(f"name: two\nfixed: {{steps: 1}}\ngrid: {{product: {{task.name: {names}}}}}\n")
+    with pytest.raises(ConfigError, match=r"task.kind is bool here and str in 'my_lab.two:A'"):
+        load_grid(path)
+
+
+def test_frozen_parameters_are_refused(lab: Path) -> None:
+    line = "        return torch.nn.Sequential"
+    rewrite(lab, line, "        into.requires_grad_(False)\n" + line)
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    with pytest.raises(ValueError, match="every parameter is trained"):
+        run(pack([trial(given, 0)], given))
+
+
+def test_a_penalty_has_to_be_one_number(lab: Path) -> None:
+    rewrite(lab, "return sum(w.pow(4).sum() for w in weights)", "return weights[0]")
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}
+    with pytest.raises(ValueError, match="has to return a tensor with one number"):
+        run(pack([trial(given, 0)], given))
+
+
+def test_a_dense_network_wants_as_many_inputs_as_the_task_says(lab: Path) -> None:
+    given = {"task.name": PATHS["task.name"], "model.name": "dense"}
+    run(pack([trial(given, 0)], given))
+    rewrite(lab, "return 2 * bits - 1,", "return bits[:, :5],")
+    with pytest.raises(ValueError, match="an example has 5 numbers, and inputs = 8"):
         run(pack([trial(given, 0)], given))

@@ -36,7 +36,8 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
     N = len(targets)
     g = stream(trial.seed if data_seed is None else data_seed, "split", N)
     if ":" in name:
-        train = torch.as_tensor(section(trial, "selection").train(inputs, targets, g)).long()
+        found = section(trial, "selection").train(inputs.clone(), targets.clone(), g)
+        train = _indices(name, found, N)
     else:
         train = torch.randperm(N, generator=g)[: share(v["selection.fraction"], N)]
     chosen: Tensor = torch.unique(train)
@@ -46,3 +47,22 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
             "with at least one example to train on and one to test on."
         )
     return chosen
+
+
+def _indices(name: str, found: Any, N: int) -> Tensor:
+    """Return what a selection returned as indices.
+
+    Raises:
+        ValueError: It is neither indices, each once, nor a mask of N examples.
+    """
+    wanted = f"{name}.train has to return whole numbers [n], each once, or a mask [{N}]"
+    try:
+        train = torch.as_tensor(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{wanted}; it returned {type(found).__name__}.") from error
+    if train.dtype == torch.bool and train.shape == (N,):
+        return train.nonzero()[:, 0]
+    whole = not (train.is_floating_point() or train.is_complex() or train.dtype == torch.bool)
+    if not whole or train.dim() != 1 or len(torch.unique(train)) != len(train):
+        raise ValueError(f"{wanted}; it returned {train.dtype} of shape {list(train.shape)}.")
+    return train.long()

@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -140,7 +141,17 @@ def _add_own(weights: Sequence[Weight], penalty: Regularizer, strength: Tensor) 
     """Add the gradient of a user's own penalty, written for one trial."""
     lead = len(weights[0].lead)
     values = [w.real(w.value).flatten(0, lead - 1) for w in weights]
-    gradients = vmap(grad(penalty.penalty))(values)
+
+    def of_one(tensors: list[Tensor]) -> Tensor:
+        found: Any = penalty.penalty(tensors)
+        if not isinstance(found, Tensor) or found.dim():
+            raise ValueError(
+                f"{penalty.name}.penalty has to return a tensor with one number; it returned "
+                f"{list(found.shape) if isinstance(found, Tensor) else type(found).__name__}."
+            )
+        return found
+
+    gradients = vmap(grad(of_one))(values)
     for weight, gradient in zip(weights, gradients, strict=True):
         real, each = weight.real(weight.grad), weight.per_trial(strength)
         real.add_(torch.where(each > 0, each * gradient.reshape(real.shape), 0.0))

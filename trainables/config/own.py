@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config import BATCHED, DRAWN, Scalar, Section
-from trainables.config.fields import MODULAR, NETWORKS, Count, NonNegative, Positive, Seed
+from trainables.config.fields import DENSE, MODULAR, Count, NonNegative, Positive, Seed
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,7 @@ class Task(Section):
         data_seed: Seeds `examples` apart from the init; null: the trial's seed.
     """
 
+    needed: ClassVar[tuple[str, ...]] = ("examples",)
     like: ClassVar[str | None] = "teacher_student"
     loss: ClassVar[Literal["cross_entropy", "mse"]] = "cross_entropy"
     criterion: ClassVar[Mapping[str, Any] | None] = {"metric": "acc", "train": 0.99, "test": 0.99}
@@ -50,6 +51,18 @@ class Task(Section):
     outputs: Count
     data_seed: Annotated[Seed | None, DRAWN] = None
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Refuse a loss that there isn't.
+
+        Raises:
+            TypeError: `loss` is none of the losses, or a field.
+        """
+        if "loss" in cls.model_fields:
+            raise TypeError("loss is no field: write `loss: ClassVar[str] = ...` or `loss = ...`")
+        if cls.loss not in ("cross_entropy", "mse"):
+            raise TypeError(f"loss = {cls.loss!r} must be 'cross_entropy' or 'mse'")
+
     def examples(self, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return all inputs ``[N, ...]`` and targets, ``[N]`` or ``[N, outputs]``.
 
@@ -62,11 +75,14 @@ class Task(Section):
 class Model(Section):
     """A network of one trial, as a torch module without buffers and without dropout.
 
+    It goes with the tasks that `dense` goes with, and with own ones.
+
     Attributes:
         init_scale: Multiplies every initial weight.
     """
 
-    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*NETWORKS, "own")}
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*DENSE, "own")}
+    needed: ClassVar[tuple[str, ...]] = ("module",)
 
     name: str = "own"
     init_scale: Annotated[Positive, BATCHED] = 1.0
@@ -90,6 +106,8 @@ class Regularizer(Section):
         strength: Multiplies the penalty.
     """
 
+    needed: ClassVar[tuple[str, ...]] = ("penalty",)
+
     name: str = "own"
     strength: Annotated[NonNegative, BATCHED]
 
@@ -110,13 +128,16 @@ class Selection(Section):
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*MODULAR, "own")}
+    needed: ClassVar[tuple[str, ...]] = ("train",)
     neutral: ClassVar[Mapping[str, Scalar]] = {"selection.name": "uniform"}
 
     name: str = "own"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
     def train(self, inputs: Tensor, targets: Tensor, g: torch.Generator) -> Tensor:
-        """Return the indices of the train examples, each once; the number may not depend on `g`.
+        """Return the indices of the train examples, each once, or a mask of all examples.
+
+        How many there are may not depend on `g`: trials of a pack have equally many.
 
         Args:
             inputs: All inputs, ``[N, ...]``; of modular arithmetic the operands, ``[N, 2]``.

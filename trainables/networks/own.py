@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,13 @@ def data_of(trial: Trial) -> Data:
     task: own.Task = section(trial, "task")
     seed = trial.seed if task.data_seed is None else task.data_seed
     inputs, targets = _examples(task, seed)
+    if trial.values["model.name"] == "dense":
+        if inputs[0].numel() != task.inputs:
+            raise ValueError(
+                f"{task.name}.examples: an example has {inputs[0].numel()} numbers, and inputs = "
+                f"{task.inputs}."
+            )
+        inputs = inputs.double()
     train = selected(trial, inputs, targets)
     rest = torch.ones(len(targets), dtype=torch.bool)
     rest[train] = False
@@ -36,20 +44,33 @@ def data_of(trial: Trial) -> Data:
 
 @lru_cache(maxsize=64)
 def _examples(task: own.Task, seed: int) -> tuple[Tensor, Tensor]:
-    inputs, targets = (torch.as_tensor(t) for t in task.examples(stream(seed, "examples")))
+    found: Any = task.examples(stream(seed, "examples"))
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise ValueError(
+            f"{task.name}.examples has to return (inputs, targets); it returned "
+            f"{type(found).__name__}."
+        )
+    inputs, targets = (torch.as_tensor(t) for t in found)
     wanted = "[N]" if task.loss == "cross_entropy" else "[N, outputs]"
-    if len(inputs) != len(targets) or targets.dim() != len(wanted.split(",")):
+    if len(inputs) != len(targets) or targets.dim() != len(wanted.split(",")) or not len(targets):
         raise ValueError(
             f"{task.name}.examples returned inputs {list(inputs.shape)} and targets "
             f"{list(targets.shape)}: they have to be [N, ...] and {wanted}."
         )
     if task.loss == "cross_entropy":
+        if not torch.equal(targets, targets.long().to(targets)):
+            raise ValueError(
+                f"{task.name}.examples: targets aren't whole numbers. Set loss = 'mse'?"
+            )
         targets = targets.long()
         if int(targets.min()) < 0 or int(targets.max()) >= task.outputs:
             raise ValueError(f"{task.name}.examples: targets have to be from 0 to outputs - 1.")
-    return (inputs.double() if inputs.is_floating_point() else inputs), (
-        targets.double() if targets.is_floating_point() else targets
-    )
+    elif targets.shape[1] != task.outputs:
+        raise ValueError(f"{task.name}.examples: targets have {targets.shape[1]} columns, and "
+                         f"outputs = {task.outputs}.")  # fmt: skip
+    if task.loss == "mse":
+        targets = targets.double()
+    return (inputs.double() if inputs.is_floating_point() else inputs), targets
 
 
 def loss_of(task: own.Task) -> Loss:
@@ -69,8 +90,16 @@ class OwnModel:
     def __init__(self, model: own.Model, shape: tuple[int, ...], outputs: int) -> None:
         self._model, self._shape, self._outputs = model, shape, outputs
         self._module = self._made(0)
+        if not isinstance(self._module, torch.nn.Module):
+            raise ValueError(
+                f"{model.name}.module has to return a torch.nn.Module; it returned "
+                f"{type(self._module).__name__}."
+            )
         if [*self._module.buffers()]:
             raise ValueError(f"{model.name}: modules with buffers can't be trained side by side.")
+        if not all(p.requires_grad for p in self._module.parameters()):
+            raise ValueError(f"{model.name}: every parameter is trained. Make frozen ones plain "
+                             "tensors.")  # fmt: skip
         named = dict(self._module.named_parameters())
         self._names = list(named)
         self.shapes = [tuple(p.shape) for p in named.values()]
@@ -95,6 +124,8 @@ class OwnModel:
 
     def _one(self, weights: dict[str, Tensor], inputs: Tensor) -> Tensor:
         outputs: Tensor = functional_call(self._module, weights, (inputs,))
+        if not isinstance(outputs, Tensor):
+            raise ValueError(f"{self._model.name} returned no tensor but {type(outputs).__name__}.")
         if outputs.shape != (len(inputs), self._outputs):
             raise ValueError(
                 f"{self._model.name} returned {list(outputs.shape)} for {len(inputs)} examples: it "
