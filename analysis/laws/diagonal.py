@@ -290,7 +290,7 @@ LAWS = (
         claim="||u * v||_1 ends at the least l1 norm that fits the data (+- 1 % under the smallest "
         "decay).",
         source=f"{BOURSIER}, App. D.2", settings=SETTINGS,
-        grids=(DIAGONAL,), measure=measure_pursuit, picture=picture_pursuit, quick=True,
+        grids=(DIAGONAL,), measure=measure_pursuit, picture=picture_pursuit, quick=False,
     ),
     Claim(
         id="diagonal-not-sudden", number=19, title="not sudden in linear time",
