@@ -235,25 +235,25 @@ def _delays_at(metrics: list[str]) -> str:
     columns = {"train_value": chosen("train"), "test_value": chosen("test"), "trials": "trials"}
     given = columns | {"rising": rising, "train": "train", "test": "test"}
     best = {side: f"if(rule = 'relative', {side}, 1.0)" for side in ("train", "test")}
-    firsts = "\nunion all\n".join(
-        f"({text})"
-        for text in (
-            _fill("firsts", **given, asked="rule = 'threshold'"),
-            _fill("best", **given | best, asked="rule in ('relative', 'argmin')"),
-            _fill("stable", **columns, **_STABLE, asked="rule = 'stable_final'"),
-        )
-    )
     rules = ", ".join(map(sql.literal, RULES))
     taking = ", ".join(map(sql.literal, THRESHOLDS))
-    gap = (
+    checked = (  # beside what picks the rows: a column that nobody asks for is never computed
         f"case when rule not in ({rules}) then error({sql.literal(_UNKNOWN_RULE)}) "
         f"when rule in ({taking}) and (train is null or test is null) "
         "then error('rule ' || rule || ' takes thresholds: train := ..., test := ...') "
         f"when rule not in ({taking}) and (train is not null or test is not null) "
         "then error('rule ' || rule || ' takes no thresholds. Leave train and test out.') "
-        "else gap end"
+        "else {} end"
     )
-    return _fill("delays", trials="trials", firsts=firsts, gap=gap)
+    firsts = "\nunion all\n".join(
+        f"({text})"
+        for text in (
+            _fill("firsts", **given, asked=checked.format("rule = 'threshold'")),
+            _fill("best", **given | best, asked=checked.format("rule in ('relative', 'argmin')")),
+            _fill("stable", **columns, **_STABLE, asked=checked.format("rule = 'stable_final'")),
+        )
+    )
+    return _fill("delays", trials="trials", firsts=firsts, gap="gap")
 
 
 _STABLE = {

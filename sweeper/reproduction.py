@@ -64,8 +64,14 @@ def _said(one: Verified) -> str:
     return f"{measured.text}{missed}.{note}" if missed or note else measured.text
 
 
-def write(verified: Sequence[Verified], path: Path, *, wall_s: float) -> None:
+def write(verified: Sequence[Verified], path: Path, *, wall_s: float, asked: Sequence[str]) -> None:
     """Write the page to `path`; the figures stand in the folder `figures(path)` beside it.
+
+    Args:
+        verified: The laws; a page that was there is replaced by theirs.
+        path: Of the page.
+        wall_s: How long the command took, of which what was trained before is no part.
+        asked: The laws that the command named.
 
     Raises:
         UsageError: It can't be written.
@@ -74,8 +80,8 @@ def write(verified: Sequence[Verified], path: Path, *, wall_s: float) -> None:
     lines = [HEAD]
     reached = {v: sum(one.measured.verdict is v for one in verified) for v in Verdict}
     shown = ", ".join(f"{n} {verdict}" for verdict, n in reached.items())
-    flag = " --quick" if quick else ""
-    took = f"`sweeper verify{flag}` took {duration(wall_s)}."
+    command = " ".join(["sweeper verify", *asked, *(["--quick"] if quick else [])])
+    took = f"`{command}` took {duration(wall_s)}."
     lines.append(f"{counted(len(verified), 'law')}: {shown}. {took}\n")
     if quick:
         lines.append("The grids were cut (`--quick`): intervals are wider than in a full run.\n")

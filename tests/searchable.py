@@ -134,7 +134,7 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
         sink.end(broken, "diverged", last_step=step, steps=step)
         done = [
             i for i, error in zip(alive, test_error, strict=True)
-            if i not in broken and step >= T1 and error <= pack.criterion.test
+            if i not in broken and step >= T1 and error <= (pack.criterion.test or 0.0)
         ] if pack.run.after_generalization else []  # fmt: skip
         sink.end(done, "generalized", last_step=step, steps=step)
         ended |= dict.fromkeys([*broken, *done], step)

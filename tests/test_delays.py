@@ -142,13 +142,14 @@ def test_an_unknown_metric_is_named_with_those_there_are(tmp_path: Path) -> None
          "rule argmin takes no thresholds. Leave train and test out."),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize("wanted", ["*", "t2", "count(*)"])
 def test_a_rule_that_is_asked_for_wrongly_says_what_it_takes(
-    tmp_path: Path, call: str, message: str
+    tmp_path: Path, call: str, message: str, wanted: str
 ) -> None:
     made = Made.at(tmp_path)
     one_trial(made)
     with open_views(made.ledger) as connection, pytest.raises(QueryError) as caught:
-        sql.query(connection, f"select * from delays_at({call})")
+        sql.query(connection, f"select {wanted} from delays_at({call})")
     assert message in str(caught.value)
 
 

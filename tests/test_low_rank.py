@@ -290,8 +290,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "svt is written for the penalties none, nuclear and l2_sq. Choose one of them, or "
      "optimizer.name: gd."),
     ({"optimizer.name": "projected"} | penalty("l2_fro"), "optimizer.name = 'projected', "
-     "regularizer.name = 'l2_fro': ista and projected are written for the penalties none, l1, l2_sq "
-     "and group, projected for nuclear, basis_pursuit for none. Choose one of them, or "
+     "regularizer.name = 'l2_fro': ista and projected are written for the penalties none, l1, "
+     "l2_sq and group, projected for nuclear, basis_pursuit for none. Choose one of them, or "
      "optimizer.name: gd."),
     ({"optimizer.name": "ista"}, "optimizer.name = 'ista' doesn't go with task.name = "
      "'matrix_completion'. There optimizer.name can be: gd, svt, projected, sgd, adam, adamw."),

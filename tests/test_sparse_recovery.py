@@ -226,7 +226,8 @@ def test_projected_steps_stay_on_the_solutions_of_the_measurements(penalty: str)
         a = block.weights.each[0].value[0, 0, :20]
         assert float((one.X @ a - one.y).abs().max()) < 1e-12
         groups = {"l1": 1, "group": 4}.get(penalty, 20)
-        norms.append(sum(float(part.norm()) for part in a.split(groups)))
+        parts: list[torch.Tensor] = list(torch.split(a, groups))
+        norms.append(sum(float(part.norm()) for part in parts))
     assert norms[-1] < norms[0]
 
 

@@ -64,14 +64,15 @@ def verify(
             _list(chosen, as_json=as_json)
             return
         code = _verify(
-            chosen, quick=quick, report=report, store=store, as_json=as_json, quiet=quiet,
-            inline=inline, address=address, max_concurrent=max_concurrent,
+            chosen, asked=laws or [], quick=quick, report=report, store=store, as_json=as_json,
+            quiet=quiet, inline=inline, address=address, max_concurrent=max_concurrent,
         )  # fmt: skip
     raise typer.Exit(code)
 
 
 def _verify(
-    laws: list[Claim], *, quick: bool, report: Path | None, store: str, as_json: bool, quiet: bool,
+    laws: list[Claim], *, asked: list[str], quick: bool, report: Path | None, store: str,
+    as_json: bool, quiet: bool,
     inline: bool, address: str, max_concurrent: int | None,
 ) -> int:  # fmt: skip
     """Train, measure, print and write the page; return the exit code."""
@@ -108,7 +109,7 @@ def _verify(
     if not (as_json or quiet):
         out.print(reproduction.verdict_table(verified))
     if report is not None:
-        reproduction.write(verified, report, wall_s=time.monotonic() - begun)
+        reproduction.write(verified, report, wall_s=time.monotonic() - begun, asked=asked)
         if not (as_json or quiet):
             out.print(str(report), markup=False)
     return verifying.exit_code(verified, complete=True)
