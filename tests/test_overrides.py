@@ -167,7 +167,7 @@ def test_what_an_override_says_itself_is_never_left_out() -> None:
     assert problems(FILE, "regularizer.name=none", "regularizer.strength=3") == [
         "override 'regularizer.strength=3': regularizer.strength doesn't apply to "
         "regularizer.name = 'none'. Choose regularizer.name: l1 or l2_sq or l2_fro or group, or "
-        "regularizer.strength."
+        "remove regularizer.strength."
     ]
 
 
