@@ -58,6 +58,7 @@ def assert_as_if_nobody_had_killed(store: str, reference: str, reader: invariant
     assert reader.reads
 
 
+@pytest.mark.long
 def test_a_launch_killed_with_all_its_workers_ends_with_the_undisturbed_rows(
     tmp_path: Path, grid: Path, reference: str
 ) -> None:

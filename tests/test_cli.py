@@ -224,13 +224,17 @@ def begun(words: list[str], where: str) -> subprocess.Popen[str]:
     raise AssertionError(process.communicate())
 
 
-@pytest.mark.parametrize("inline", [True, False], ids=["inline", "ray"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "inline"),
+    [
+        pytest.param(signal.SIGINT, 130, True, id="interrupt-inline"),
+        pytest.param(signal.SIGINT, 130, False, id="interrupt-ray", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, 143, True, id="terminate-inline", marks=pytest.mark.long),
+    ],
+)
 def test_the_first_signal_drains_and_a_relaunch_goes_on(
     number: signal.Signals, code: int, inline: bool, grid_file: str, store: str, tmp_path: Path
 ) -> None:
-    if not inline and number == signal.SIGTERM:
-        pytest.skip("the same path as SIGINT")
     options = ("task.pause=0.05", "task.shift=0", "stop.after_generalization=false", "steps=120")
     words = ["launch", grid_file, *options, "--store", store, *(["--inline"] if inline else [])]
     process = begun(words, store)

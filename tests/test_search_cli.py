@@ -24,6 +24,7 @@ def grid_file(tmp_path: Path) -> str:
     return str(write(tmp_path, FEW))
 
 
+@pytest.mark.long
 def test_a_search_says_each_round_its_leaders_and_how_to_train_the_best_again(
     grid_file: str, store: str, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_what_cant_be_is_said_before_anything_runs(
     assert not Path(store).exists()
 
 
+@pytest.mark.long
 def test_failed_trials_are_exit_code_3_and_another_definition_needs_a_fresh_study(
     tmp_path: Path, store: str
 ) -> None:
