@@ -49,6 +49,11 @@ BATCHED = Batched()
 DRAWN = Batched(draws=True)
 
 
+def is_own(name: object) -> bool:
+    """Return whether the name of a choice is an import path: a user's own (`sweeper.own`)."""
+    return isinstance(name, str) and ":" in name
+
+
 class Section(BaseModel):
     """One choice of one part, e.g. the regularizer `l1`; subclasses add fields.
 

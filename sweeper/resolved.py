@@ -12,6 +12,7 @@ from sweeper.config import (
     Scalar,
     Section,
     Values,
+    is_own,
     known_paths,
     leaves,
     scalars,
@@ -170,7 +171,7 @@ class _Resolver:
 def _fits_in(config: type[Config], section: type[Section], part: str, name: str) -> bool:
     """Return whether a section goes with the choice `name` of `part`."""
     like = getattr(config.parts[part].get(name), "like", None)
-    names = (name, like, "own" if ":" in name else None)
+    names = (name, like, "own" if is_own(name) else None)
     return any(n in section.fits[part] for n in names)
 
 

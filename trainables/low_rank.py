@@ -31,7 +31,7 @@ from trainables.measurements import Entries, Measurements, Values
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, strengths
 from trainables.requested import gradient_ratio, layer_norms, numbered, sparsity
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 TRIALS = 64
 """Trials of a block: more don't fit into a core's cache, and are slower."""
@@ -43,10 +43,9 @@ VISIBLE = 0.01
 def instance_of(trial: Trial) -> Instance:
     """Return the data of `trial`."""
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
     draw = completion if v["task.name"] == "matrix_completion" else sensing
     return draw(
-        trial.seed if data_seed is None else data_seed, v["task.n1"], v["task.n2"], v["task.rank"],
+        data_seed(trial), v["task.n1"], v["task.n2"], v["task.rank"],
         v["task.N"], v.get("selection.tau", 0.0),
     )  # fmt: skip
 

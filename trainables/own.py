@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweeper.config import is_own
 from sweeper.own import choice
 from sweeper.trial import Trial
 from trainables.config import GrokkingConfig
 from trainables.config.fields import share
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 
 def section(trial: Trial, part: str) -> Any:
@@ -32,10 +33,9 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
         ValueError: An own selection returned what can't be trained on.
     """
     v: Any = trial.values
-    name, data_seed = v["selection.name"], v["task.data_seed"]
-    N = len(targets)
-    g = stream(trial.seed if data_seed is None else data_seed, "split", N)
-    if ":" in name:
+    name, N = v["selection.name"], len(targets)
+    g = stream(data_seed(trial), "split", N)
+    if is_own(name):
         found = section(trial, "selection").train(inputs.clone(), targets.clone(), g)
         train = _indices(name, found, N)
     else:

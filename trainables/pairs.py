@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.config import Values
+from sweeper.config import Values, is_own
 from sweeper.trial import Trial
 from trainables import own
 from trainables.config import share, symbols
 from trainables.config.indices import indices
-from trainables.streams import stream
+from trainables.splits import parted
+from trainables.streams import data_seed, stream
 
 Table = tuple[Tensor, Tensor, Tensor]
 """The operands a, b and the result c of every pair that an operation is defined on, ``[pairs]``."""
@@ -88,15 +89,12 @@ def split_of(trial: Trial) -> tuple[Tensor, Tensor]:
     if "selection.file" in v:
         return _named(v["selection.file"], len(table_of(v)[0]))
     name = v["selection.name"]
-    if ":" in name:
+    if is_own(name):
         a, b, c = table_of(v)
-        train = own.selected(trial, torch.stack([a, b], dim=1), c)
-        rest = torch.ones(len(c), dtype=torch.bool)
-        rest[train] = False
-        return train, rest.nonzero()[:, 0]
+        return parted(own.selected(trial, torch.stack([a, b], dim=1), c), len(c))
     held = name if name in ("square", "strip") else ""
     return _drawn(
-        _data_seed(trial), _key(v), held, v["selection.fraction"], v["selection.k"] if held else -1
+        data_seed(trial), _key(v), held, v["selection.fraction"], v["selection.k"] if held else -1
     )
 
 
@@ -107,7 +105,7 @@ def labels_of(trial: Trial) -> Tensor:
     if not v.get("selection.k") or v["selection.name"] != "outliers":
         return result
     train, _ = split_of(trial)
-    g = stream(_data_seed(trial), "outliers", len(train), symbols(v))
+    g = stream(data_seed(trial), "outliers", len(train), symbols(v))
     chosen = train[torch.randperm(len(train), generator=g)][: v["selection.k"]]
     shifts = torch.randint(1, symbols(v), (len(train),), generator=g)[: v["selection.k"]]
     labels = result.clone()
@@ -123,11 +121,6 @@ def mean_step(embedding: Tensor) -> Tensor:
     steps = (embedding.roll(-1, 1) - embedding).double()
     distances: Tensor = torch.linalg.vector_norm(steps, dim=2)
     return distances.mean(dim=1)
-
-
-def _data_seed(trial: Trial) -> int:
-    seed: Any = trial.values["task.data_seed"]
-    return trial.seed if seed is None else int(seed)
 
 
 def _key(v: Any) -> tuple[tuple[str, Any], ...]:
@@ -148,15 +141,9 @@ def _drawn(
         order = order[a[order] > k]
     n_train = share(fraction, len(a))
     assert 0 < n_train <= len(order)  # by the config's constraints
-    return _parted(order[:n_train], len(a))
+    return parted(order[:n_train], len(a))
 
 
 @lru_cache(maxsize=64)
 def _named(file: str, size: int) -> tuple[Tensor, Tensor]:
-    return _parted(torch.tensor(indices(file)), size)
-
-
-def _parted(chosen: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    train = torch.zeros(size, dtype=torch.bool)
-    train[chosen] = True
-    return train.nonzero()[:, 0], (~train).nonzero()[:, 0]
+    return parted(torch.tensor(indices(file)), size)

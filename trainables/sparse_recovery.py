@@ -33,14 +33,14 @@ from trainables.products import Diagonal, factors, starts
 from trainables.regularizers import add_gradient, directions, group_norms, strengths
 from trainables.requested import gradient_ratio, layer_norms, sparsity
 from trainables.sparse_data import Instance, instance
+from trainables.streams import data_seed
 
 
 def instance_of(trial: Trial) -> Instance:
     """Return the data of `trial`."""
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
     return instance(
-        seed=trial.seed if data_seed is None else data_seed,
+        seed=data_seed(trial),
         n=v["task.n"], s=v["task.s"], N=v["task.N"], signal=v["task.signal"], snr=v["task.snr"],
         tau=v.get("selection.tau", 0.0), rng=v["task.rng"], group_size=v["task.group_size"],
         design=v["task.design"],

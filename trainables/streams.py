@@ -12,6 +12,8 @@ from hashlib import blake2b
 
 import torch
 
+from sweeper.trial import Trial
+
 
 def stream(seed: int, purpose: str, *shape: object) -> torch.Generator:
     """Return the generator for one draw.
@@ -24,3 +26,12 @@ def stream(seed: int, purpose: str, *shape: object) -> torch.Generator:
     text = repr((seed, purpose, *shape)).encode()
     key = int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
     return torch.Generator().manual_seed(key & (2**63 - 1))
+
+
+def data_seed(trial: Trial) -> int:
+    """Return what seeds the data of `trial`: `task.data_seed`, or else the trial's seed."""
+    seed = trial.values["task.data_seed"]
+    if seed is None:
+        return trial.seed
+    assert isinstance(seed, int)
+    return seed

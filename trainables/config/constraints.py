@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import factorial, isqrt
 
-from sweeper.config import Constraint
+from sweeper.config import Constraint, is_own
 from trainables.config.fields import (
     COMPLETION,
     LINEAR,
@@ -100,7 +100,7 @@ CONSTRAINTS: tuple[Constraint, ...] = (
                "a matrix has n1 * n2 entries. Lower task.N."),
     Constraint(("task.p",), _prime, "p must be a prime, e.g. 23, 59, 97 or 113."),
     Constraint(("task.name", "selection.name", "selection.fraction"),
-               lambda task, name, f: task in TABLES or ":" in task or name != "uniform"
+               lambda task, name, f: task in TABLES or is_own(task) or name != "uniform"
                or f is None,
                "fraction applies to tasks with a table. Remove it, or sweep task.N."),
     Constraint(("task.p", "task.operation", "selection.fraction"), _splits,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
@@ -53,6 +55,12 @@ def symbols(values: Mapping[str, Any]) -> int:
 def pairs(values: Mapping[str, Any]) -> int:
     """Return the pairs that the operation of a task of `TABLES` is defined on."""
     return table_size(values["task.operation"], symbols(values))
+
+
+@cache
+def installed(*packages: str) -> bool:
+    """Return whether all of these packages are there, without importing them."""
+    return all(find_spec(package) is not None for package in packages)
 
 
 def by_name(union: Any) -> dict[str, type[Section]]:

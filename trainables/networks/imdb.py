@@ -17,7 +17,7 @@ from sweeper.trial import Trial
 from trainables.networks.examples import Data, Examples
 from trainables.networks.losses import Loss, binary_cross_entropy, same_sign
 from trainables.networks.reviews import reviews_of, vocabulary, words
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 
 def data_of(trial: Trial) -> Data:
@@ -27,9 +27,8 @@ def data_of(trial: Trial) -> Data:
         UsageError: There are no reviews, or fewer than the trial wants.
     """
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
     return _data(
-        trial.seed if data_seed is None else data_seed, v["task.path"], v["task.N"],
+        data_seed(trial), v["task.path"], v["task.N"],
         v["task.N_test"], v["task.words"], v["task.length"], v["task.stop_words"],
     )  # fmt: skip
 

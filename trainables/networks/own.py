@@ -19,14 +19,14 @@ from trainables.config import own
 from trainables.networks.examples import Data, Examples
 from trainables.networks.losses import CLASSES, Loss, squares
 from trainables.own import section, selected
-from trainables.streams import stream
+from trainables.splits import parted
+from trainables.streams import data_seed, stream
 
 
 def data_of(trial: Trial) -> Data:
     """Return the examples of a trial whose task is a user's own."""
     task: own.Task = section(trial, "task")
-    seed = trial.seed if task.data_seed is None else task.data_seed
-    inputs, targets = _examples(task, seed)
+    inputs, targets = _examples(task, data_seed(trial))
     if trial.values["model.name"] == "dense":
         if inputs[0].numel() != task.inputs:
             raise ValueError(
@@ -34,12 +34,8 @@ def data_of(trial: Trial) -> Data:
                 f"{task.inputs}."
             )
         inputs = inputs.double()
-    train = selected(trial, inputs, targets)
-    rest = torch.ones(len(targets), dtype=torch.bool)
-    rest[train] = False
-    return Data(
-        Examples((inputs[train],), targets[train]), Examples((inputs[rest],), targets[rest])
-    )
+    parts = parted(selected(trial, inputs, targets), len(targets))
+    return Data(*(Examples((inputs[part],), targets[part]) for part in parts))
 
 
 @lru_cache(maxsize=64)

@@ -20,7 +20,7 @@ from trainables.config.molecules import NODE, pool
 from trainables.networks.examples import Data, Examples
 from trainables.networks.losses import Loss, squares
 from trainables.networks.molecules import Molecule, library
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 
 def data_of(trial: Trial) -> Data:
@@ -30,9 +30,8 @@ def data_of(trial: Trial) -> Data:
         UsageError: There are no molecules, or fewer than the trial wants.
     """
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
     return _data(
-        trial.seed if data_seed is None else data_seed, v["task.source"], v["task.path"], pool(v),
+        data_seed(trial), v["task.source"], v["task.path"], pool(v),
         v["task.N"], v["task.N_test"], v["task.standardized"],
     )  # fmt: skip
 

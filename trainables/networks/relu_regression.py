@@ -15,7 +15,7 @@ import torch
 from sweeper.trial import Trial
 from trainables.networks.examples import Data, Examples
 from trainables.networks.losses import Loss, half_squares
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 END = 2.0
 """Inputs are in [-END, END]."""
@@ -27,9 +27,7 @@ HALF_SQUARE = Loss(half_squares, relative=True)
 def data_of(trial: Trial) -> Data:
     """Return the examples of `trial`: random points to train on, a grid to test on."""
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
-    seed = trial.seed if data_seed is None else data_seed
-    return _data(seed, v["task.N"], v["task.N_test"], v["task.hidden"])
+    return _data(data_seed(trial), v["task.N"], v["task.N_test"], v["task.hidden"])
 
 
 def loss_of(values: Any) -> Loss:  # noqa: ARG001

@@ -17,7 +17,7 @@ from sweeper.trial import Trial
 from trainables.networks.dense import Dense
 from trainables.networks.examples import Data, Examples
 from trainables.networks.losses import Loss, half_squares, squares, within
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 Teacher = tuple[Dense, list[Tensor]]
 """A network and its weights, ``[1, ...]``."""
@@ -26,24 +26,19 @@ Teacher = tuple[Dense, list[Tensor]]
 def data_of(trial: Trial) -> Data:
     """Return the examples of `trial`: x ~ N(0, I), y the teacher's outputs."""
     v: Any = trial.values
-    return _data(_seed(trial), v["task.N"], v["task.N_test"], *_kind(v))
+    return _data(data_seed(trial), v["task.N"], v["task.N_test"], *_kind(v))
 
 
 def jacobian_of(trial: Trial) -> Tensor:
     """Return the teacher's derivatives at the train examples, ``[N, outputs, inputs]``."""
     v: Any = trial.values
-    return _jacobian(_seed(trial), v["task.N"], v["task.N_test"], *_kind(v))
+    return _jacobian(data_seed(trial), v["task.N"], v["task.N_test"], *_kind(v))
 
 
 def loss_of(values: Any) -> Loss:
     """Return the squared error as `task.loss` says; an example is right below `task.tolerance`."""
     each = {"mse": squares, "half_square": half_squares}[values["task.loss"]]
     return Loss(each, within(values["task.tolerance"]), relative=True)
-
-
-def _seed(trial: Trial) -> int:
-    data_seed: Any = trial.values["task.data_seed"]
-    return trial.seed if data_seed is None else int(data_seed)
 
 
 def _kind(v: Any) -> tuple[Any, ...]:

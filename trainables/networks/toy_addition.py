@@ -16,15 +16,14 @@ from sweeper.trial import Trial
 from trainables.config.toy import toy_pairs
 from trainables.networks.examples import Data, Examples
 from trainables.networks.losses import Loss, squares
-from trainables.streams import stream
+from trainables.streams import data_seed, stream
 
 
 def data_of(trial: Trial) -> Data:
     """Return the pairs of `trial`: R_i + R_j, and all targets, its own first."""
     v: Any = trial.values
-    data_seed = v["task.data_seed"]
     return _data(
-        trial.seed if data_seed is None else data_seed, v["task.symbols"], v["task.N"],
+        data_seed(trial), v["task.symbols"], v["task.N"],
         v["task.latent"], v["task.noise"], v["task.labels"], v["task.outputs"],
         v["task.m"],
     )  # fmt: skip
