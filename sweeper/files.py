@@ -6,6 +6,7 @@ place; nothing else is asked of the storage.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,11 @@ class Files:
     def read(self, path: str) -> bytes | None:
         """Return the content of `path`, or None if there is no such file."""
         try:
+            if "://" not in self.uri:  # the library takes ten times as long over a small file
+                with open(self.location(path), "rb") as file:  # noqa: PTH123
+                    return file.read()
             return bytes(obstore.get(self.backend, path).bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (BaseError, OSError) as error:
             raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
@@ -105,8 +109,10 @@ class Files:
     def size(self, path: str) -> int | None:
         """Return the size of `path` in bytes, or None if there is no such file."""
         try:
+            if "://" not in self.uri:
+                return os.stat(self.location(path)).st_size  # noqa: PTH116
             return int(obstore.head(self.backend, path)["size"])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def paths(self, prefix: str, *, after: str | None = None) -> list[str]:

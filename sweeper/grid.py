@@ -24,7 +24,7 @@ from sweeper.exclusion import Rule, spread
 from sweeper.gridfile import GridFile
 from sweeper.schema import KINDS
 from sweeper.slab import Slab
-from sweeper.trial import Trial, digest, header
+from sweeper.trial import ID_BYTES, Trial, header, raw_digest
 
 CHUNK = 1 << 16
 """Trials of a table that are made at once: bounds the memory."""
@@ -35,6 +35,13 @@ def column_types(config: type[Config]) -> dict[str, pa.DataType]:
     types = {p: KINDS[arrow_kind(leaf.annotation)] for p, leaf in all_leaves(config).items()}
     types |= {f"{part}.name": pa.string() for part in config.parts}
     return dict(sorted(types.items()))
+
+
+def _hexadecimal(ids: NDArray[np.void]) -> pa.Array:
+    """Return ids of `ID_BYTES` bytes each as text, in row-major order; no object an id."""
+    text = ids.tobytes().hex().encode()
+    offsets = np.arange(ids.size + 1, dtype=np.int32) * (2 * ID_BYTES)
+    return pa.StringArray.from_buffers(ids.size, pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def columns(config: type[Config]) -> pa.Schema:
@@ -190,25 +197,23 @@ class Grid:
             streams = [self._ids(slab, keep, seed) for seed in (None, *self.seeds)]
             for start in range(0, len(cells), step):
                 chunk = cells[start : start + step]
-                cell_ids, *by_seed = (list(islice(ids, len(chunk))) for ids in streams)
-                trial_ids = [i for row in zip(*by_seed, strict=True) for i in row]
+                n = len(chunk)
+                ids = [np.frombuffer(b"".join(islice(s, n)), f"V{ID_BYTES}") for s in streams]
                 rows = np.repeat(chunk, len(seeds))
                 yield pa.record_batch(
                     [
-                        pa.array(trial_ids, pa.string()),
-                        pa.array(cell_ids, pa.string()).take(
-                            pa.array(np.repeat(np.arange(len(chunk)), len(seeds)))
-                        ),
-                        pa.array(np.tile(seeds, len(chunk))),
+                        _hexadecimal(np.stack(ids[1:], axis=1)),
+                        _hexadecimal(np.repeat(ids[0], len(seeds))),
+                        pa.array(np.tile(seeds, n)),
                         *(slab.column(f.name, rows, f.type) for f in list(self.schema)[3:]),
                     ],
                     schema=self.schema,
                 )
 
-    def _ids(self, slab: Slab, keep: NDArray[np.bool_], seed: int | None) -> Iterator[str]:
-        """Yield the ids of the kept cells, or of their trials with `seed`."""
+    def _ids(self, slab: Slab, keep: NDArray[np.bool_], seed: int | None) -> Iterator[bytes]:
+        """Yield the ids of the kept cells, or of their trials with `seed`, as bytes."""
         texts = slab.texts(self.config, header(self.file.trainable), seed)
-        return map(digest, compress(texts, keep))
+        return map(raw_digest, compress(texts, keep))
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; the convenient form of `table`, one object a trial."""

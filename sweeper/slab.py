@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweeper.config import Config, Scalar
-from sweeper.trial import SEED, identity_lines, line
+from sweeper.trial import SEED, identity_lines, left_out, line
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ class Axis:
 def _nulls(size: int, kind: pa.DataType) -> pa.Array:
     """Return nulls; most fields don't apply to most trials, and their columns share this memory."""
     return pa.nulls(size, type=kind)
+
+
+@lru_cache(maxsize=32)
+def _constant(value: Scalar, size: int, kind: pa.DataType) -> pa.Array:
+    """Return `value` many times; the pieces of a table share this memory."""
+    return pa.repeat(pa.scalar(value, type=kind), size)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ class Slab:
                 return pa.array(axis.column(path), type=kind).take(pa.array(points))
         if path not in self.constants or not len(cells):
             return _nulls(len(cells), kind)
-        return pa.repeat(pa.scalar(self.constants[path], type=kind), len(cells))
+        return _constant(self.constants[path], len(cells), kind)
 
     def texts(self, config: type[Config], head: str, seed: int | None = None) -> Iterator[str]:
         """Yield the identity text of every cell, in order; with `seed`, those of its trials."""
@@ -106,9 +112,13 @@ class Slab:
         ]
         if seed is not None:
             pieces.append((SEED, -1, [line(SEED, seed)]))
+        usual = left_out(config, self.first)  # the names, on which it depends, are on no axis
         for position, axis in enumerate(self.axes):
             for path in axis.paths:
-                lines = [self._line(config, path, value) for value in axis.column(path)]
+                lines = [
+                    "" if path in usual and usual[path] == value else line(path, value)
+                    for value in axis.column(path)
+                ]
                 pieces.append((path, position, lines))
         pieces.sort(key=lambda piece: piece[0])
         if all(len(axis.paths) == 1 for axis in self.axes):
@@ -118,7 +128,3 @@ class Slab:
             head + "".join(lines[0 if at < 0 else cell[at]] for _, at, lines in pieces)
             for cell in product(*(range(n) for n in self.shape))
         )
-
-    def _line(self, config: type[Config], path: str, value: Scalar) -> str:
-        lines = identity_lines(config, {**self.first, path: value})
-        return lines.get(path, "")

@@ -36,20 +36,32 @@ def header(trainable: str) -> str:
 
 def digest(text: str) -> str:
     """Return the id of an identity text: 20 hexadecimal digits."""
-    return blake2b(text.encode(), digest_size=ID_BYTES).hexdigest()
+    return raw_digest(text).hex()
 
 
-def identity_lines(config: type[Config], values: Values) -> dict[str, str]:
-    """Return path to identity line of a resolved config, without what equals its default.
+def raw_digest(text: str) -> bytes:
+    """Return the id of an identity text as `ID_BYTES` bytes."""
+    return blake2b(text.encode(), digest_size=ID_BYTES).digest()
 
-    That a default never changes is promised for our choices alone: every field of a user's own
-    choice has its line, and so has what an own choice sets in other parts.
+
+def left_out(config: type[Config], values: Values) -> dict[str, Scalar]:
+    """Return path to the value whose identity line is left out: the default.
+
+    Depends on the names in `values` alone. That a default never changes is promised for our
+    choices alone: every field of a user's own choice has its line, and so has what an own
+    choice sets in other parts.
     """
     usual = defaults(config, values)
     own = {part for part in config.parts if is_own(values.get(f"{part}.name"))}
     if own:
         set_ = {p for part in own for p in config.parts[part][str(values[f"{part}.name"])].defaults}
         usual = {p: v for p, v in usual.items() if p.split(".")[0] not in own and p not in set_}
+    return usual
+
+
+def identity_lines(config: type[Config], values: Values) -> dict[str, str]:
+    """Return path to identity line of a resolved config, without what is left out."""
+    usual = left_out(config, values)
     return {
         path: line(path, value)
         for path, value in values.items()
