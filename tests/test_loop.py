@@ -31,6 +31,7 @@ from tests.packs import (
     trial,
 )
 from trainables import grokking, loop
+from trainables.blocks import Weights
 from trainables.config import GrokkingConfig
 from trainables.loop import _Loop
 
@@ -254,8 +255,27 @@ def test_a_checkpoint_of_a_newer_program_is_refused_with_a_remedy() -> None:
     buffer = io.BytesIO()
     torch.save({"version": loop.PAYLOAD_VERSION + 1}, buffer)
     trials = sparse(1)
-    with pytest.raises(StoreError, match=r"has version 2, .* Upgrade sweeper\."):
+    with pytest.raises(StoreError, match=r"has version 3, .* Upgrade sweeper\."):
         run(pack(trials), Memory([Saved(buffer.getvalue(), (trials[0].id,))]))
+
+
+def test_weights_that_were_saved_with_their_padding_are_taken_up() -> None:
+    move: Any = {"dtype": torch.float64, "device": "cpu", "moments": True}
+    old, new = (Weights((2, 8), [(5,)], [(n,)], **move) for n in (8, 24))
+    g = torch.Generator().manual_seed(0)
+    for kind in (old.value, old.m, old.v):
+        kind.copy_(torch.randn(len(kind), generator=g, dtype=torch.float64))
+    for one in (old.each[0].value, old.each[0].m, old.each[0].v):
+        one[..., 5:] = 0.0
+    rows = torch.tensor([1, 12])
+    first = {"value.0": "value", "m.0": "m", "v.0": "v"}
+    padded = {name: getattr(old.each[0], kind).flatten(0, 1)[rows] for name, kind in first.items()}
+    new.load(rows, padded)
+    again = new.state(rows)
+    assert again.keys() == padded.keys()
+    for name, tensor in again.items():
+        assert tensor.equal(padded[name][:, :5])
+        assert tensor.any()
 
 
 @pytest.mark.parametrize(

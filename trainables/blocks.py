@@ -25,9 +25,9 @@ results differed in the last bit by position, and by the number of pack-mates.
 """
 
 
-def padded(size: int) -> int:
-    """Return the smallest multiple of `EIGHT` that holds `size`."""
-    return size + -size % EIGHT
+def padded(size: int, multiple: int = EIGHT) -> int:
+    """Return the smallest multiple of `multiple` that holds `size`."""
+    return size + -size % multiple
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Weight:
     def norm(self) -> Tensor:
         """Return the Euclidean norm of each trial's tensor, broadcastable."""
         axes = tuple(range(len(self.lead), self.value.dim()))
-        norm: Tensor = torch.linalg.vector_norm(self.value, dim=axes, keepdim=True)
+        norm: Tensor = torch.linalg.vector_norm(self.value.contiguous(), dim=axes, keepdim=True)
         return norm
 
 
@@ -79,6 +79,9 @@ class Weights:
         shapes: Shape of each weight tensor of one trial.
         held: The same shapes, padded.
         moments: Whether Adam's moments are needed.
+        columns: The trials of the last leading dimension are next to each other in memory, and
+            the numbers of one trial aren't. Reductions over them want a contiguous copy: the
+            order of a sum is in its bits.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Weights:
         dtype: torch.dtype,
         device: str,
         moments: bool,
+        columns: bool = False,
     ) -> None:
         sizes = [prod(lead) * prod(full) for full in held]
         total = sum(sizes) + (-sum(sizes)) % ALIGN
@@ -101,29 +105,46 @@ class Weights:
         start = 0
         for shape, full, size in zip(shapes, held, sizes, strict=True):
             value, grad, m, v, update = (
-                b[start : start + size].view(*lead, *full) if b.numel() else b
+                _arranged(b[start : start + size], lead, full, columns=columns) if b.numel() else b
                 for b in (self.value, self.grad, self.m, self.v, self.update)
             )
             self.each.append(Weight(value, grad, m, v, update, lead, shape))
             start += size
 
-    def _states(self) -> dict[str, Tensor]:
+    def _states(self) -> dict[str, tuple[Weight, Tensor]]:
+        """Return name to a weight and its values or moments without padding."""
         kinds = ("value", "m", "v") if self.m.numel() else ("value",)
-        rows = prod(self.lead)
         return {
-            f"{kind}.{i}": getattr(w, kind).reshape(rows, *w.value.shape[len(self.lead) :])
+            f"{kind}.{i}": (w, w.real(getattr(w, kind)))
             for i, w in enumerate(self.each)
             for kind in kinds
         }
 
     def state(self, rows: Tensor) -> dict[str, Tensor]:
         """Return copies of the values (and moments) of some rows: name to ``[len(rows), ...]``."""
-        return {name: tensor[rows].cpu() for name, tensor in self._states().items()}
+        at = torch.unravel_index(rows, self.lead)
+        return {name: tensor[at].cpu() for name, (_, tensor) in self._states().items()}
 
     def load(self, rows: Tensor, state: dict[str, Tensor]) -> None:
-        """Set the values (and moments) of some rows; the opposite of `state`."""
-        for name, tensor in self._states().items():
-            tensor[rows] = state[name].to(tensor)
+        """Set the values (and moments) of some rows; the opposite of `state`.
+
+        What was saved may be padded: it was in payloads of version 1.
+        """
+        at = torch.unravel_index(rows, self.lead)
+        for name, (weight, tensor) in self._states().items():
+            saved = state[name].to(tensor)
+            for axis, size in enumerate(weight.shape, start=1):
+                saved = saved.narrow(axis, 0, size)
+            tensor[at] = saved
+
+
+def _arranged(
+    flat: Tensor, lead: tuple[int, ...], full: tuple[int, ...], *, columns: bool
+) -> Tensor:
+    """Return a buffer as ``[*lead, *full]``; see `Weights` for `columns`."""
+    if not columns:
+        return flat.view(*lead, *full)
+    return flat.view(*lead[:-1], *full, lead[-1]).movedim(-1, len(lead) - 1)
 
 
 class Block(Protocol):

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from trainables.loop import device, probe, train
 
 EIGHT = 8
-"""Rows that a data set of sparse recovery has at least."""
+"""Slots that a data set of sparse recovery has at least."""
+
+PADDING = 24
+"""Above what vectors are padded by at most (`trainables.shared`)."""
 
 __all__ = ["Config", "device", "memory_bytes", "probe", "train", "useful_size"]
 
@@ -48,8 +51,8 @@ def memory_bytes(config: AnyConfig) -> int:
             tensors = model.depth * copies
         else:
             tensors = (2 if model.sign_free else 1) * (copies + (model.depth > 2))
-        rows = EIGHT * (tensors + 3)
-        return size * (matrices * task.N * task.n + rows * task.n + EIGHT * 2 * task.N)
+        N, n = task.N + PADDING, task.n + PADDING
+        return size * (matrices * N * n + EIGHT * ((tensors + 3) * n + 2 * N))
     if isinstance(task, MatrixCompletion | MatrixSensing):
         return _matrix_bytes(config, copies)
     if not isinstance(model, MLP):
@@ -98,7 +101,7 @@ def useful_size(config: AnyConfig) -> int:
     if isinstance(config.task, MatrixCompletion | MatrixSensing):
         return 64
     if isinstance(config.task, SparseRecovery):
-        return 512
+        return 1024
     if isinstance(config.model, MLP):
         return 32
     return max(8, shapes.side_by_side(_flat(config)))

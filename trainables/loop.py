@@ -39,7 +39,8 @@ BLOCKS: dict[str, Blocks] = {
 }
 """Model to the function that puts trials of a pack into tensors; others are networks'."""
 
-PAYLOAD_VERSION = 1
+PAYLOAD_VERSION = 2
+"""1 saved weights with their padding; it is read, too (`trainables.blocks.Weights.load`)."""
 
 
 def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:

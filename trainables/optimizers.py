@@ -122,7 +122,7 @@ def total_norm(weights: Weights, of: Literal["value", "grad"] = "value") -> Tens
     squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
     for weight in weights.each:  # one by one: the order of a sum is in its bits
         # a double of it would be the dearest part of a step
-        each = getattr(weight, of).flatten(axes)
+        each = getattr(weight, of).flatten(axes).contiguous()
         norm = torch.linalg.vector_norm(each, dim=axes, dtype=torch.float64)
         squares = squares + norm.square()
     return squares.sqrt()

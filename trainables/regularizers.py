@@ -79,7 +79,7 @@ def directions(values: Tensor, size: int) -> Tensor:
 def group_norms(values: Tensor, size: int) -> Tensor:
     """Return the norm of its group for each of `values`, ``[..., n]``."""
     n = values.shape[-1]
-    filled = torch.nn.functional.pad(values, (0, -n % size))
+    filled = torch.nn.functional.pad(values, (0, -n % size)).contiguous()
     groups = filled.reshape(*values.shape[:-1], -1, size)
     norms: Tensor = torch.linalg.vector_norm(groups, dim=-1, keepdim=True)
     return norms.expand_as(groups).flatten(-2)[..., :n]
@@ -140,7 +140,7 @@ def add_gradient(weights: Sequence[Weight], penalty: Penalty, strength: Tensor) 
 def _add_own(weights: Sequence[Weight], penalty: Regularizer, strength: Tensor) -> None:
     """Add the gradient of a user's own penalty, written for one trial."""
     lead = len(weights[0].lead)
-    values = [w.real(w.value).flatten(0, lead - 1) for w in weights]
+    values = [w.real(w.value).flatten(0, lead - 1).contiguous() for w in weights]
 
     def of_one(tensors: list[Tensor]) -> Tensor:
         found: Any = penalty.penalty(tensors)

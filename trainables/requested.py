@@ -40,7 +40,9 @@ def _norm(tensors: Sequence[Tensor], weights: Weights) -> Tensor:
     axis = len(weights.lead)
     squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
     for tensor in tensors:  # one by one: the order of a sum is in its bits
-        norm = torch.linalg.vector_norm(tensor.flatten(axis), dim=axis, dtype=torch.float64)
+        norm = torch.linalg.vector_norm(
+            tensor.flatten(axis).contiguous(), dim=axis, dtype=torch.float64
+        )
         squares = squares + norm.square()
     return squares.sqrt()
 

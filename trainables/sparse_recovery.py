@@ -5,10 +5,8 @@ and ||a - a*|| / ||a*||; test_loss is 1/2 ||a - a*||^2, the expected loss of a f
 Gaussian measurement.
 
 Shape suffixes: D data sets, M trials of a data set, N measurements, n length of a. Trials of
-one data set share its two matrix products. M, N and n are padded with zeros to multiples of 8:
-products then came out bit-equal whatever the pack-mates, in both dtypes and for all sizes
-tried. How weights make a is the business of `trainables.products`; l1 and group act on a, l2 on
-the weights.
+one data set share its two matrix products (`trainables.shared`). How weights make a is the
+business of `trainables.products`; l1 and group act on a, l2 on the weights.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -26,12 +24,13 @@ from torch import Tensor
 from sweeper.packing import Pack, data_key
 from sweeper.trial import Trial
 from trainables.basis_pursuit import basis_pursuit
-from trainables.blocks import Block, Weights, padded
+from trainables.blocks import Block, Weights
 from trainables.config import GrokkingConfig
 from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.products import Diagonal, factors, starts
 from trainables.regularizers import add_gradient, directions, group_norms, strengths
 from trainables.requested import gradient_ratio, layer_norms, sparsity
+from trainables.shared import Fit, Shared, slots
 from trainables.sparse_data import Instance, instance
 from trainables.streams import data_seed
 
@@ -48,13 +47,14 @@ def instance_of(trial: Trial) -> Instance:
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
-    """Return a block for each padded number of trials that data sets have at `positions`."""
+    """Return a block for each number of slots that data sets need at `positions`."""
+    dtype = getattr(torch, str(pack.trials[0].values["dtype"]))
     groups: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
     for position in positions:
         groups[data_key(pack.config_type, pack.trials[position])].append(position)
     buckets: defaultdict[int, list[list[int]]] = defaultdict(list)
     for group in groups.values():
-        buckets[padded(len(group))].append(group)
+        buckets[slots(len(group), dtype)].append(group)
     return [SparseRecovery(pack, m, same) for m, same in sorted(buckets.items())]
 
 
@@ -63,7 +63,7 @@ class SparseRecovery:
 
     Args:
         pack: The whole pack.
-        m: Rows a data set, padded.
+        m: Slots of a data set.
         groups: For each data set the positions of its trials in the pack.
     """
 
@@ -79,14 +79,13 @@ class SparseRecovery:
         self._l1_min = (
             self._pursue(data).abs().sum(-1) if values["model.name"] == "diagonal" else None
         )
-        D, n = len(groups), self._X.shape[2]
         bases = [starts(values, pack.trials[g[0]].seed) for g in groups]
         count = len(bases[0])
         self.weights = Weights(
-            self._lead, [(values["task.n"],)] * count, [(n,)] * count,
-            moments=needs_moments(values), **self._move,
+            self._lead, [(values["task.n"],)] * count, [(self._shared.n,)] * count,
+            moments=needs_moments(values), columns=self._shared.columns, **self._move,
         )  # fmt: skip
-        init = self._rows(pack.column("model.init_scale")).to(self._X)[..., None]
+        init = self._rows(pack.column("model.init_scale")).to(self._signal)[..., None]
         for i, weight in enumerate(self.weights.each):
             base = torch.stack([base[i] for base in bases]).to(init)
             torch.mul(init, base[:, None, :], out=weight.real(weight.value))
@@ -94,12 +93,10 @@ class SparseRecovery:
         self._requested = pack.run.metrics
         self._n: int = values["task.n"]
         self._factors = factors(values, self.weights)
-        linear = self._factors.linear
-        self._s = torch.zeros(D, m, n).to(init)
-        self._g = self.weights.each[0].grad if linear else torch.zeros(D, m, n).to(init)
-        self._r = torch.zeros(D, m, self._X.shape[1]).to(init)
+        self._fit = self._fitted(data)
+        self._s = torch.zeros_like(self._fit.g)
         self._penalties = {
-            name: self._rows(column).to(self._X) for name, column in strengths(pack).items()
+            name: self._rows(column).to(self._signal) for name, column in strengths(pack).items()
         }
         self._l1 = self._penalties.pop("l1", None)
         self._group = self._penalties.pop("group", None)
@@ -108,7 +105,7 @@ class SparseRecovery:
         if self._solver == "basis_pursuit":
             return  # it has no rate
         self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
-        self._lr = self._rows(pack.column("optimizer.lr")).to(self._X)[..., None]
+        self._lr = self._rows(pack.column("optimizer.lr")).to(self._signal)[..., None]
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each row's trial, ``[D, M]`` in float64; 0 for inert rows."""
@@ -117,23 +114,10 @@ class SparseRecovery:
         return rows.reshape(self._lead)
 
     def _load_data(self, data: list[Instance]) -> None:
-        """Stack the data sets, padded with zeros."""
-        N, n = data[0].X.shape
-        D, N2, n2 = len(data), padded(N), padded(n)
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.float64)
-
-        X, y, signal = zeros(D, N2, n2), zeros(D, N2), zeros(D, n2)
-        pinv = zeros(D, N2, n2)
-        for i, one in enumerate(data):
-            X[i, :N, :n], y[i, :N], signal[i, :n] = one.X, one.y, one.signal
-            pinv[i, :N, :n] = one.pinv.mT
-        self._X, self._Xt = X.to(**self._move), X.mT.contiguous().to(**self._move)
-        self._pinv_t = pinv.to(**self._move) if self._solver == "projected" else None
-        self._signal = signal.to(**self._move)
-        minus_y = -y.to(**self._move)[:, None, :]
-        self._minus_y = minus_y.expand(D, self._lead[1], N2).contiguous()
+        """Stack what the trials of a data set have in common."""
+        self._shared = Shared(torch.stack([one.X for one in data]), self._lead[1], **self._move)
+        signal = torch.stack([one.signal for one in data]).to(**self._move)
+        self._signal = torch.nn.functional.pad(signal, (0, self._shared.n - signal.shape[1]))
         # constants of each data set: a logged row carries them, so that laws are one query
         self._y_norm, self._signal_norm, self._ls_linf, self._null_floor, self._coherence = (
             torch.tensor(numbers, dtype=torch.float64).to(**self._move)[:, None]
@@ -145,6 +129,15 @@ class SparseRecovery:
                 [one.coherence for one in data],
             )
         )
+
+    def _fitted(self, data: list[Instance]) -> Fit:
+        """Return the products of a step: the residual and, of `projected`, its way back."""
+        a = self._factors.predict()
+        g = self.weights.each[0].grad if self._factors.linear else torch.zeros_like(a)
+        minus_y = -torch.stack([one.y for one in data])
+        projected = self._solver == "projected"
+        back = torch.stack([one.pinv.mT for one in data]) if projected else None
+        return self._shared.fit(a, g, minus_y, back)
 
     def _pursue(self, data: list[Instance]) -> Tensor:
         """Return the solution of least l1 norm of each data set, ``[D, n]``."""
@@ -162,28 +155,27 @@ class SparseRecovery:
             self._factors.predict().copy_(self._pursue(self._pursued)[:, None, :])
             return
         a = self._factors.predict()
-        torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
-        torch.bmm(self._r, self._X, out=self._g)
+        g = self._fit.gradient()
         if self._solver == "ista":
-            self._proximal(a)
+            self._proximal(a, g)
             return
-        self._add_subgradients(a)
-        self._factors.pull_back(self._g)
+        self._add_subgradients(a, g)
+        self._factors.pull_back(g)
         for name, strength in self._penalties.items():
             add_gradient(self.weights.each, name, strength)
         self._optimizer.step(taken)
 
-    def _add_subgradients(self, a: Tensor) -> None:
+    def _add_subgradients(self, a: Tensor, g: Tensor) -> None:
         """Add the subgradients of the penalties on a to g."""
         if self._l1 is not None:
             torch.sign(a, out=self._s)
-            self._g.addcmul_(self._s, self._l1[..., None])
+            g.addcmul_(self._s, self._l1[..., None])
         if self._group is not None:
-            self._g.addcmul_(directions(a, self._group_size), self._group[..., None])
+            g.addcmul_(directions(a, self._group_size), self._group[..., None])
 
-    def _proximal(self, a: Tensor) -> None:
+    def _proximal(self, a: Tensor, g: Tensor) -> None:
         """Take ISTA's step: a gradient step on the loss, then the proximal map of lr * penalty."""
-        a.addcmul_(self._g, self._lr, value=-1)
+        a.addcmul_(g, self._lr, value=-1)
         if self._l1 is not None:
             shrunk = (a.abs() - self._lr * self._l1[..., None]).clamp_min_(0)
             torch.mul(a.sign(), shrunk, out=a)
@@ -205,10 +197,7 @@ class SparseRecovery:
         if "l2_sq" in self._penalties:
             step += self._penalties["l2_sq"][..., None] * a
         a.sub_(self._lr * step)
-        torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
-        assert self._pinv_t is not None
-        torch.bmm(self._r, self._pinv_t, out=self._g)
-        a.sub_(self._g)
+        a.sub_(self._fit.gradient())
 
     def metrics(self) -> dict[str, Tensor]:
         """Return the metrics of every row, ``[D * M]``.
@@ -222,8 +211,8 @@ class SparseRecovery:
         `off_support`, the norm of a on the support of a* and beside it (Fig. 24 of [N25]), and
         `norm_ratio`, the norm of all factors over its initial value.
         """
-        a = self._factors.predict()
-        residual = torch.baddbmm(self._minus_y, a, self._Xt)
+        a = self._factors.predict().contiguous()
+        residual = self._fit.residual().contiguous()
         train = torch.linalg.vector_norm(residual, dim=-1)
         distance = torch.linalg.vector_norm(a - self._signal[:, None, :], dim=-1)
         support = self._signal[:, None, :] != 0
@@ -259,13 +248,11 @@ class SparseRecovery:
     def _gradient_ratio(self) -> Tensor:
         """Return `gradient_ratio`, ``[D, M]``; the weights' gradients are spoilt."""
         a = self._factors.predict()
-        torch.baddbmm(self._minus_y, a, self._Xt, out=self._r)
-        torch.bmm(self._r, self._X, out=self._g)
-        self._factors.pull_back(self._g)
+        g = self._fit.gradient()
+        self._factors.pull_back(g)
         loss = [weight.grad.clone() for weight in self.weights.each]
-        self._g.zero_()
-        self._add_subgradients(a)
-        self._factors.pull_back(self._g)
+        self._add_subgradients(a, g.zero_())
+        self._factors.pull_back(g)
         for name, strength in self._penalties.items():
             add_gradient(self.weights.each, name, strength)
         return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
