@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rates import matrix_step, rate
 from sweeper.loading import load_grid
-from sweeper.packing import Pack, Run
+from sweeper.packing import Pack, Run, pack_order
 from trainables import loop
 
 RELU = (
@@ -112,7 +112,9 @@ def pack_of(family: str, size: int, folder: Path) -> Pack[Any]:
     )
     grid = load_grid(path, ["fixed.steps=1000"])
     run = Run(steps=grid.steps, criteria=grid.criteria, threads=1)
-    return Pack("benchmark", tuple(grid.trials()), grid.config, run)
+    trials = tuple(grid.trials())
+    order = pack_order(grid.config, grid.table())  # as a launch has them: shared data together
+    return Pack("benchmark", tuple(trials[i] for i in order), grid.config, run)
 
 
 def flops_of(pack: Pack[Any]) -> float:

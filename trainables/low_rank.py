@@ -4,7 +4,8 @@ Loss: 1/2 ||X(A) - y||^2 ([N25] 1.1). Metrics: relative errors ||X(A) - y|| / ||
 ||A - A*|| / ||A*|| over the whole matrix (Frobenius); test_loss is 1/2 ||A - A*||^2. The penalties
 l1 and nuclear act on A, l2 on the factors.
 
-Shape suffixes: B trials of a block, n1 x n2 matrices, both padded to multiples of 8.
+Shape suffixes: B trials of a block, n1 x n2 matrices, both padded to multiples of 4: then every
+matrix begins at the same place of a cache line, and results don't depend on a trial's place.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -32,6 +33,9 @@ from trainables.optimizers import needs_moments, optimizer, total_norm
 from trainables.regularizers import add_gradient, strengths
 from trainables.requested import gradient_ratio, layer_norms, numbered, sparsity
 from trainables.streams import data_seed, stream
+
+FOUR = 4
+"""Rows and columns are padded to a multiple of this; 8 would double the work of 10 x 10."""
 
 TRIALS = 64
 """Trials of a block: more don't fit into a core's cache, and are slower."""
@@ -83,7 +87,7 @@ class LowRank:
         sizes = [self._n1, *[width] * (depth - 1), self._n2]
         shapes = list(pairwise(sizes))
         self.weights = Weights(
-            (len(positions),), shapes, [(padded(a), padded(b)) for a, b in shapes],
+            (len(positions),), shapes, [(padded(a, FOUR), padded(b, FOUR)) for a, b in shapes],
             moments=needs_moments(values), **self._move,
         )  # fmt: skip
         self._linear = depth == 1
@@ -116,7 +120,7 @@ class LowRank:
 
     def _load_data(self) -> None:
         data = [instance_of(t) for t in self._trials]
-        shape = torch.Size((len(data), padded(self._n1), padded(self._n2)))
+        shape = torch.Size((len(data), padded(self._n1, FOUR), padded(self._n2, FOUR)))
         self._signal = torch.zeros(shape, **self._move)
         for i, one in enumerate(data):
             self._signal[i, : self._n1, : self._n2] = one.signal

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from trainables.blocks import padded
 from trainables.matrix_data import Instance
+from trainables.shared import Shared, slots
 
 
 class Measurements(Protocol):
@@ -86,50 +86,47 @@ class Values:
         starts = [i for i, one in enumerate(data) if i == 0 or one is not data[i - 1]]
         sizes = [b - a for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
         sets = [data[i] for i in starts]
-        D, M = len(sets), padded(max(sizes))
-        rows = [d * M + i for d, size in enumerate(sizes) for i in range(size)]
-        self._rows = torch.tensor(rows, device=move["device"])
-        assert sets[0].X is not None
-        N, q = sets[0].X.shape
-        X, pinv = (torch.zeros(D, padded(N), padded(q), dtype=torch.float64) for _ in range(2))
-        minus_y = torch.zeros(D, padded(N), dtype=torch.float64)
-        for d, one in enumerate(sets):
-            assert one.X is not None
-            assert one.pinv is not None
-            X[d, :N, :q], pinv[d, :N, :q] = one.X, one.pinv.mT
-            minus_y[d, :N] = -one.X @ one.signal.flatten()
-        self._X, self._Xt = X.to(**move), X.mT.contiguous().to(**move)
-        self._pinv_t = pinv.to(**move)
-        self._minus_y = minus_y[:, None, :].expand(D, M, padded(N)).contiguous().to(**move)
-        self._a, self._g = (torch.zeros(D, M, padded(q), **move) for _ in range(2))
+        D, M = len(sets), slots(max(sizes), move["dtype"])
+        self._at = (
+            torch.tensor([d for d in range(D) for _ in range(sizes[d])], device=move["device"]),
+            torch.tensor([i for size in sizes for i in range(size)], device=move["device"]),
+        )
+        X = torch.stack([one.X for one in sets if one.X is not None])
+        pinv = torch.stack([one.pinv for one in sets if one.pinv is not None]).mT
+        signals = torch.stack([one.signal.flatten() for one in sets])
+        y = torch.einsum("dNq,dq->dN", X, signals)
+        shared = Shared(X, M, **move)
+        self._a, g = shared.vectors(shared.n), shared.vectors(shared.n)
+        self._fit = shared.fit(self._a, g, -y)
+        self._projection = shared.fit(self._a, g, -y, pinv)
         self._n1, self._n2 = data[0].signal.shape
-        self.norm = torch.linalg.vector_norm(self._minus_y, dim=-1).flatten()[self._rows]
+        self.norm = torch.linalg.vector_norm(y.to(**move), dim=-1)[self._at[0]]
 
     def _real(self, A: Tensor) -> Tensor:
         return A[:, : self._n1, : self._n2]
 
-    def _residuals(self, A: Tensor) -> Tensor:
-        """Return X(A) - y, ``[D, M, N]``."""
+    def _take(self, A: Tensor) -> None:
+        """Make A the vectors that are measured."""
         entries = self._real(A).reshape(len(A), -1)
-        self._a.flatten(0, 1)[:, : entries.shape[1]].index_copy_(0, self._rows, entries)
-        return torch.baddbmm(self._minus_y, self._a, self._Xt)
+        self._a[..., : entries.shape[1]].index_put_(self._at, entries)
 
-    def _entries(self, rows: Tensor) -> Tensor:
+    def _entries(self, vectors: Tensor) -> Tensor:
         """Return ``[D, M, q]`` as matrices of the trials, without padding."""
-        found = rows.flatten(0, 1).index_select(0, self._rows)
+        found = vectors[self._at]
         return found[:, : self._n1 * self._n2].view(-1, self._n1, self._n2)
 
     def gradient(self, A: Tensor, out: Tensor) -> None:
         """Write X^T (X(A) - y) to `out`."""
-        torch.bmm(self._residuals(A), self._X, out=self._g)
-        self._real(out).copy_(self._entries(self._g))
+        self._take(A)
+        self._real(out).copy_(self._entries(self._fit.gradient()))
 
     def residual(self, A: Tensor) -> Tensor:
         """Return ||X(A) - y||."""
-        norms: Tensor = torch.linalg.vector_norm(self._residuals(A), dim=-1)
-        return norms.flatten()[self._rows]
+        self._take(A)
+        norms: Tensor = torch.linalg.vector_norm(self._fit.residual()[self._at], dim=-1)
+        return norms
 
     def project(self, A: Tensor) -> None:
         """Take X^+ (X(A) - y) from A."""
-        torch.bmm(self._residuals(A), self._pinv_t, out=self._g)
-        self._real(A).sub_(self._entries(self._g))
+        self._take(A)
+        self._real(A).sub_(self._entries(self._projection.gradient()))
