@@ -93,8 +93,8 @@ class Values:
         )
         X = torch.stack([one.X for one in sets if one.X is not None])
         pinv = torch.stack([one.pinv for one in sets if one.pinv is not None]).mT
-        signals = torch.stack([one.signal.flatten() for one in sets])
-        y = torch.einsum("dNq,dq->dN", X, signals)
+        # one by one: a product of all at once rounds by how many there are
+        y = torch.stack([one.X @ one.signal.flatten() for one in sets if one.X is not None])
         shared = Shared(X, M, **move)
         self._a, g = shared.vectors(shared.n), shared.vectors(shared.n)
         self._fit = shared.fit(self._a, g, -y)
