@@ -18,7 +18,7 @@ Records:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -208,9 +208,14 @@ class State:
         for pack in self.packs.values():
             yield from self.valid(pack)
 
-    def ends(self) -> Iterator[tuple[str, int, Part, int | None]]:
-        """Yield (pack, attempt, file, cutoff) of every file of ends that counts."""
-        for pack in self.packs.values():
+    def ends(
+        self, packs: Iterable[PackState] | None = None
+    ) -> Iterator[tuple[str, int, Part, int | None]]:
+        """Yield (pack, attempt, file, cutoff) of every file of ends that counts.
+
+        Of all packs, or of some.
+        """
+        for pack in self.packs.values() if packs is None else packs:
             for attempt, part in pack.ends:
                 cutoff = pack.cutoff(attempt)
                 if not pack.void and (cutoff is None or part.min_step <= cutoff):
@@ -249,6 +254,7 @@ class Ledger:
         self.meta = meta
         self.state = State()
         self.number = 0
+        self._last = b""
 
     @classmethod
     def open(cls, files: Files) -> Ledger:
@@ -275,6 +281,18 @@ class Ledger:
         ledger.refresh()
         ledger.check_no_gap()
         return ledger
+
+    def is_current(self) -> bool:
+        """Return whether this is still the log in its folder, to be read on from `number`.
+
+        Another sweep may stand there by now, or an older state of this one.
+        """
+        raw = self.files.read(META)
+        return (
+            raw is not None
+            and _json(self.files.location(META), raw) == self.meta
+            and (self.number == 0 or self.files.read(_path(self.number)) == self._last)
+        )
 
     @classmethod
     def create(cls, files: Files, meta: Record) -> Ledger:
@@ -306,6 +324,7 @@ class Ledger:
         before = self.number
         while (raw := self.files.read(_path(self.number + 1))) is not None:
             self.state.fold(_json(self.files.location(_path(self.number + 1)), raw))
+            self._last = raw
             self.number += 1
         return self.number > before
 
@@ -324,6 +343,7 @@ class Ledger:
                 guard(self.state)
             if self.files.create(_path(self.number + 1), content):
                 self.state.fold(record)
+                self._last = content
                 self.number += 1
                 return
 

@@ -74,8 +74,18 @@ class Pack(Generic[C]):
 
     def __post_init__(self) -> None:
         """Check the one property every fused loop relies on."""
-        if len({static_key(self.config_type, t.values) for t in self.trials}) != 1:
+        if not self.trials or not self._alike():
             raise ValueError("a pack holds trials with one and the same static key")
+
+    def _alike(self) -> bool:
+        """Whether all trials have the static key of the first one."""
+        first = self.trials[0].values
+        if any(trial.values.keys() != first.keys() for trial in self.trials):
+            return len({static_key(self.config_type, t.values) for t in self.trials}) == 1
+        mark = marks(self.config_type)
+        static = [path for path in first if mark.get(path) is None]
+        key = [first[path] for path in static]
+        return all([trial.values[path] for path in static] == key for trial in self.trials)
 
     @property
     def config(self) -> C:

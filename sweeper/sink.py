@@ -113,10 +113,9 @@ class Sink:
         self.ended_at: dict[str, int] = {}
         self.stopping = False
         self.last_step = -1
-        self._steps: list[int] = []
-        self._ids: list[Sequence[str]] = []
-        self._columns: list[Mapping[str, np.ndarray]] = []
-        self._ends: list[dict[str, Any]] = []
+        self._rows: list[tuple[int, pa.Array, Mapping[str, np.ndarray]]] = []
+        self._texts: tuple[list[str], pa.Array] = ([], pa.array([], pa.string()))
+        self._ends: list[tuple[pa.Array, Record]] = []
         self._sequence = 0
         self._oldest: float | None = None
         self._error: BaseException | None = None
@@ -142,10 +141,9 @@ class Sink:
         """
         with self._lock:
             self._check()
-            self._steps.append(step)
+            columns = {k: np.asarray(v, dtype=np.float64) for k, v in metrics.items()}
+            self._rows.append((step, self._text(trial_ids), columns))
             self.last_step = step
-            self._ids.append(trial_ids)
-            self._columns.append({k: np.asarray(v, dtype=np.float64) for k, v in metrics.items()})
             self._oldest = self._oldest or time.monotonic()
 
     def end(
@@ -166,13 +164,11 @@ class Sink:
         wall_s = time.monotonic() - self.claim.started
         with self._lock:
             self._check()
-            for trial_id in trial_ids:
-                self.ended[trial_id] = status
-                self.ended_at[trial_id] = last_step
-                self._ends.append(
-                    {"trial_id": trial_id, "status": status, "last_step": last_step,
-                     "steps": steps, "error": error, "wall_s": wall_s}
-                )  # fmt: skip
+            self.ended |= dict.fromkeys(trial_ids, status)
+            self.ended_at |= dict.fromkeys(trial_ids, last_step)
+            end = {"status": status, "last_step": last_step, "steps": steps, "error": error,
+                   "wall_s": wall_s}  # fmt: skip
+            self._ends.append((pa.array(list(trial_ids), pa.string()), end))
             self._oldest = self._oldest or time.monotonic()
 
     def flush(self, *, checkpoint: Record | None = None, done: bool = False) -> None:
@@ -189,12 +185,12 @@ class Sink:
         record: Record = {"kind": "rows", "at": time.time()}
         files = self.claim.ledger.files
         name = f"{self.claim.pack_id}-{self.claim.attempt}-{self._sequence}.parquet"
-        if self._ids:
-            record["part"] = parts.write_metrics(files, f"metrics/{name}", self._table())
+        if self._rows:
+            record["part"] = parts.write_metrics(files, f"metrics/{name}", self._metrics())
         if self._ends:
-            ends = pa.Table.from_pylist(self._ends, schema=pa.schema(list(ENDS.items())))
-            record["ends"] = parts.write(files, f"ends/{name}", ends, steps="last_step")
-            record["ends"]["failed"] = sum(e["status"] == "failed" for e in self._ends)
+            record["ends"] = parts.write(files, f"ends/{name}", self._ended(), steps="last_step")
+            failed = sum(len(ids) for ids, end in self._ends if end["status"] == "failed")
+            record["ends"]["failed"] = failed
         if checkpoint is not None:
             record["checkpoint"] = checkpoint
         if done:
@@ -202,24 +198,43 @@ class Sink:
         if len(record) > 2:
             self.claim.commit(record)
             self._sequence += 1
-        self._steps, self._ids, self._columns, self._ends = [], [], [], []
+        self._rows, self._ends = [], []
         self._oldest = None
 
-    def _table(self) -> pa.Table:
-        counts = [len(ids) for ids in self._ids]
+    def _text(self, trial_ids: Sequence[str]) -> pa.Array:
+        """Return the ids as Arrow has them: made once for as long as the same trials are alive."""
+        ids = list(trial_ids)
+        if ids != self._texts[0]:
+            self._texts = (ids, pa.array(ids, pa.string()))
+        return self._texts[1]
+
+    def _metrics(self) -> pa.Table:
+        counts = [len(ids) for _, ids, _ in self._rows]
+        steps = np.array([step for step, _, _ in self._rows], dtype=np.int64)
         columns: dict[str, Any] = {
-            "trial_id": pa.array([i for ids in self._ids for i in ids], pa.string()),
-            "step": pa.array(np.repeat(np.array(self._steps, dtype=np.int64), counts)),
+            "trial_id": pa.chunked_array([ids for _, ids, _ in self._rows], pa.string()),
+            "step": pa.array(np.repeat(steps, counts)),
         }
         names = list(METRICS)[2:]
-        names += sorted({c for row in self._columns for c in row} - set(METRICS))
+        names += sorted({c for _, _, row in self._rows for c in row} - set(METRICS))
         for name in names:
             pieces = [
                 row[name] if name in row else np.full(n, np.nan)
-                for row, n in zip(self._columns, counts, strict=True)
+                for (_, _, row), n in zip(self._rows, counts, strict=True)
             ]
             columns[name] = finite_or_null(np.concatenate(pieces))
         return pa.table(columns)
+
+    def _ended(self) -> pa.Table:
+        counts = [len(ids) for ids, _ in self._ends]
+        which = pa.array(np.repeat(np.arange(len(counts)), counts))
+        columns = {
+            name: pa.array([end[name] for _, end in self._ends], kind).take(which)
+            for name, kind in ENDS.items()
+            if name != "trial_id"
+        }
+        ids = pa.chunked_array([ids for ids, _ in self._ends], pa.string())
+        return pa.table({"trial_id": ids, **columns})
 
     def _run(self) -> None:
         while not self._wake.wait(FLUSH_S / 4):

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper import own, parts, trainable
+from sweeper import own, parts, roster, trainable
 from sweeper.checkpoint import Checkpoints
 from sweeper.config import Config, chosen_leaves, defaults
 from sweeper.criterion import Criterion
@@ -78,10 +79,18 @@ def run_pack(task: PackTask) -> None:
     Raises:
         StoreError: The store can't be read or written.
     """
-    ledger = Ledger.open(Files.at(task.sweep))
+    idle = _IDLE.pop(task.sweep, None)
+    ledger = idle if idle is not None and idle.is_current() else Ledger.open(Files.at(task.sweep))
+    ledger.refresh()
     queue = [task.pack_id]
     while queue:
         queue = _attempt(ledger, task, queue.pop(0)) + queue
+    _IDLE.clear()
+    _IDLE[task.sweep] = ledger
+
+
+_IDLE: dict[str, Ledger] = {}
+"""The ledger of the last pack of this process, while no pack uses it: the next one reads on."""
 
 
 def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
@@ -97,7 +106,8 @@ def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
     }  # fmt: skip
     try:
         claim = Claim.take(ledger, pack_id_, task.launch_id, about)
-        rows = pack_rows(ledger, [pack_id_])
+        listed = ledger.state.packs[pack_id_].path
+        rows = roster.listing(ledger.files, listed, ledger.state.files[listed]).rows(pack_id_)
         pack = _pack(ledger, launch, module.Config, rows, task, pack_id_)
         if pack is None:  # the grid shrank: nothing of it is wanted any more
             claim.commit({"kind": "rows", "done": True})
@@ -206,19 +216,26 @@ def ended_trials(
         pack_ids: The packs to look at; None for all.
         without: Packs to leave out.
     """
+    packs = ledger.state.packs
+    chosen = packs.values() if pack_ids is None else [packs[i] for i in pack_ids]
+    listed = list(ledger.state.ends(pack for pack in chosen if pack.id not in without))
     tables = []
-    for pack, attempt, part, cutoff in ledger.state.ends():
-        if pack in without or (pack_ids is not None and pack not in pack_ids):
-            continue
+    for _, _, part, cutoff in listed:
         table = parts.read(ledger.files, part)
-        if cutoff is not None:
-            table = table.filter(pc.less_equal(table["last_step"], cutoff))
-        n = table.num_rows
-        table = table.append_column("pack_id", pa.array([pack] * n, pa.string()))
-        tables.append(table.append_column("attempt", pa.array([attempt] * n, pa.int64())))
+        tables.append(table if cutoff is None else table.filter(pc.field("last_step") <= cutoff))
+    return ends_table(tables, [x[0] for x in listed], [x[1] for x in listed])
+
+
+def ends_table(
+    tables: Sequence[pa.Table], packs: Sequence[str], attempts: Sequence[int]
+) -> pa.Table:
+    """Return files of ends as one table, with the pack and the attempt that each is of."""
     if not tables:
         return empty({**ENDS, "pack_id": pa.string(), "attempt": pa.int64()})
-    return pa.concat_tables(tables)
+    owner = pa.array(np.repeat(np.arange(len(tables)), [t.num_rows for t in tables]))
+    table = pa.concat_tables(tables)
+    table = table.append_column("pack_id", pa.array(packs, pa.string()).take(owner))
+    return table.append_column("attempt", pa.array(attempts, pa.int64()).take(owner))
 
 
 def run_of(launch: Record, points_per_decade: int, device: str, threads: int) -> Run:
@@ -241,12 +258,11 @@ def _pack(
     """Return the pack of the listed trials that are in the launch's grid and haven't ended."""
     done = set(ended_trials(ledger, [id_])["trial_id"].to_pylist())
     wanted = [i for i in rows["trial_id"].to_pylist() if i not in done]
-    plan = parts.read(ledger.files, launch["plan"], filters=[("trial_id", "in", wanted)])
+    plan = roster.plan(ledger.files, launch["plan"]).rows(wanted)
     columns = [(part, f"{part}.name") for part in config.parts]
     names = [(part, n) for part, c in columns for n in plan[c].unique().to_pylist() if n]
     config = own.extended(config, names)
-    by_id = {t.id: t for t in trials_of(config, plan)}
-    trials = tuple(by_id[i] for i in wanted if i in by_id)
+    trials = tuple(trials_of(config, plan))
     if not trials:
         return None
     run = run_of(launch, ledger.meta["points_per_decade"], task.device, task.threads)
@@ -258,27 +274,49 @@ def trials_of(config: type[Config], plan: pa.Table) -> list[Trial]:
 
     Fields that are younger than the plan have their defaults.
     """
-    trials = []
-    for row in plan.to_pylist():
-        names = {f"{part}.name": row[f"{part}.name"] for part in config.parts}
-        paths = [*names, *chosen_leaves(config, names)]
-        values = {p: tuple(v) if isinstance(v := row.get(p), list) else v for p in paths}
-        younger = [p for p in paths if p not in row]
-        if younger:
-            usual = defaults(config, names)
-            values |= {p: usual[p] for p in younger}
-        trials.append(Trial(row["trial_id"], row["cell_id"], row["seed"], values))
-    return trials
+    names = [plan[f"{part}.name"].to_pylist() for part in config.parts]
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for row, choices in enumerate(zip(*names, strict=True) if names else [()] * plan.num_rows):
+        groups.setdefault(choices, []).append(row)
+    if len(groups) == 1:
+        return list(_alike(config, next(iter(groups)), plan))
+    trials: dict[int, Trial] = {}
+    for choices, rows in groups.items():
+        found = _alike(config, choices, plan.take(pa.array(rows)))
+        trials |= zip(rows, found, strict=True)
+    return [trials[row] for row in range(plan.num_rows)]
+
+
+def _alike(config: type[Config], choices: tuple[str, ...], plan: pa.Table) -> Iterator[Trial]:
+    """Yield the trials of the rows of a plan that make the same choices for the parts."""
+    names = {f"{part}.name": name for part, name in zip(config.parts, choices, strict=True)}
+    paths = [*names, *chosen_leaves(config, names)]
+    older = [p for p in paths if p in plan.column_names]
+    younger = [p for p in paths if p not in plan.column_names]
+    usual = defaults(config, names) if younger else {}
+    new = {p: usual[p] for p in younger}
+    columns = [_values(plan[p]) for p in ("trial_id", "cell_id", "seed", *older)]
+    for trial_id, cell_id, seed, *values in zip(*columns, strict=True):
+        yield Trial(trial_id, cell_id, seed, dict(zip(older, values, strict=True)) | new)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    if not pa.types.is_list(column.type):
+        return values
+    return [None if v is None else tuple(v) for v in values]
 
 
 def _starts(
     ledger: Ledger, rows: pa.Table, trial_ids: Sequence[str]
 ) -> dict[str, tuple[Record, list[str]]]:
+    found: dict[str, tuple[Record, list[str]]] = {}
+    if rows["start"].null_count == rows.num_rows:
+        return found
     checkpoints = {
         p.checkpoint["path"]: p.checkpoint for p in ledger.state.packs.values() if p.checkpoint
     }
     wanted = set(trial_ids)
-    found: dict[str, tuple[Record, list[str]]] = {}
     for row in rows.select(["trial_id", "start"]).to_pylist():
         if row["start"] is not None and row["trial_id"] in wanted:
             entry = checkpoints.get(row["start"])
