@@ -7,7 +7,8 @@ ratios within a round. Flops count matrix products only.
 
     solo       one trial, autograd and a torch.optim optimizer
     numpy      one trial, the gradient written out (linear models of depth 1)
-    shared     sparse recovery, trials of one data set
+    shared     sparse recovery, trials of one data set, in float64
+    float32    the same in single precision, beside a solo loop in single precision
     20 sets    the same, trials spread over 20 data sets
     depth      factors of the model
 
@@ -44,7 +45,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SPARSE = """
 name: packing
 fixed: {{task: {{name: sparse_recovery, n: 100, s: 5, N: 30}}, model.depth: {depth},
-         model.init_scale: {init}, regularizer.name: l1, steps: 1000}}
+         model.init_scale: {init}, regularizer.name: l1, steps: 1000, dtype: {dtype}}}
 grid:
   product:
     regularizer.strength: {strengths}
@@ -70,14 +71,17 @@ def pack_of(text: str, folder: Path) -> Pack[GrokkingConfig]:
     return Pack("benchmark", tuple(grid.trials()), GrokkingConfig, run)
 
 
-def sparse_pack(size: int, sets: int, depth: int, folder: Path) -> Pack[GrokkingConfig]:
+def sparse_pack(
+    size: int, sets: int, depth: int, folder: Path, dtype: str = "float64"
+) -> Pack[GrokkingConfig]:
     """Return `size` trials that differ in their strength, over `sets` data sets."""
     strengths = [float(s) for s in np.geomspace(1e-5, 1e-2, -(-size // sets))]
     seeds = list(range(min(sets, size)))
     init = 1e-6 if depth == 1 else 0.1
     return pack_of(
-        SPARSE.format(depth=depth, init=init, strengths=strengths, seeds=seeds), folder
-    )  # fmt: skip
+        SPARSE.format(depth=depth, init=init, strengths=strengths, seeds=seeds, dtype=dtype),
+        folder,
+    )
 
 
 def mlp_pack(size: int, folder: Path) -> Pack[GrokkingConfig]:
@@ -117,12 +121,13 @@ class SoloSparse:
 
     def __init__(self, values: Values, seed: int, depth: int) -> None:
         data = plain.draw(seed)
-        self.X, self.y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+        dtype = getattr(torch, str(values["dtype"]))
+        self.X, self.y = (torch.from_numpy(one).to(dtype) for one in (data.X, data.y))
         self.strength = float(values["regularizer.strength"])  # type: ignore[arg-type]
         init = float(values["model.init_scale"])  # type: ignore[arg-type]
         shape = (self.X.shape[1],)
         self.factors = [
-            torch.full(shape, init, dtype=torch.float64, requires_grad=True) for _ in range(depth)
+            torch.full(shape, init, dtype=dtype, requires_grad=True) for _ in range(depth)
         ]
         self.optimizer = torch.optim.SGD(self.factors, lr=plain.LR)
 
@@ -322,6 +327,12 @@ def series(sizes: Sequence[int], folder: Path) -> list[Series]:
             built = {b: Packed(p) for b, p in packs.items()}
             name = f"sparse, depth {depth}, {what}"
             found.append(Series(name, built, solo, double, sparse_flops(), bare))
+    packs = {b: sparse_pack(b, 1, 1, folder, "float32") for b in sizes}
+    first = packs[min(packs)].trials[0]
+    found.append(Series(
+        "sparse, depth 1, float32", {b: Packed(p) for b, p in packs.items()},
+        SoloSparse(first.values, first.seed, 1), single, sparse_flops(),
+    ))  # fmt: skip
     mlps = {b: mlp_pack(b, folder) for b in sizes if b <= 256}
     first_mlp = next(iter(mlps.values()))
     with torch.no_grad():
@@ -350,7 +361,10 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
         bare = f"{r['times_numpy']:8.1f}" if r["times_numpy"] is not None else f"{'':8}"
         print(f"{r['series']:26} {r['pack']:5d} {r['trial_steps_per_s']:14,.0f} "
               f"{r['times_solo']:7.1f} {bare} {100 * r['gemm_fraction']:6.0f} %")  # fmt: skip
-    for width, name in ((64, "sparse"), (32, "mlp")):
+    best = max((r for r in rows if r["times_numpy"]), key=lambda r: r["times_solo"])
+    print(f"at its best, a pack of {best['pack']}: {best['times_solo']:.0f} times the torch loop, "
+          f"{best['times_numpy']:.1f} times the numpy loop")  # fmt: skip
+    for width, name in ((64, "sparse, depth 1, shared"), (32, "mlp")):
         gemm = median(r["gemm_gflops"] for r in rows if r["series"].startswith(name))
         print(f"the machine's matrix rate in float{width}, 512 x 512, one core: {gemm:.0f} Gflop/s")
 
