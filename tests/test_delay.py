@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 from lifelines.utils import median_survival_times
+from scipy import stats
 
-from analysis.delay import Median, median, survival
+from analysis.delay import LEVEL, Median, median, survival
 
 seeds = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=12)
 
@@ -34,6 +35,27 @@ def test_the_median_is_that_of_lifelines(pairs: list[tuple[int, bool]]) -> None:
             assert ours is None
         else:
             assert ours == _finite(theirs)
+
+
+@given(st.lists(seeds, min_size=1, max_size=8))
+def test_medians_and_intervals_of_many_cells_are_those_of_scipy(
+    cells: list[list[tuple[int, bool]]],
+) -> None:
+    codes = pa.array([[2 * t + x for t, x in cell] for cell in cells], pa.list_(pa.int64()))
+    for cell, found in zip(cells, survival(codes).to_pylist(), strict=True):
+        times = np.array([t for t, _ in cell], dtype=np.float64)
+        censored = np.array([x for _, x in cell])
+        if censored.all():
+            assert (found["median"], found["low"], found["high"]) == (None, None, None)
+            continue
+        data = stats.CensoredData(uncensored=times[~censored], right=times[censored])
+        sf = stats.ecdf(data).sf
+        with warnings.catch_warnings():  # the band is undefined where S is 0
+            warnings.simplefilter("ignore", RuntimeWarning)
+            band = sf.confidence_interval(LEVEL, method="log-log")
+        for name, share in (("median", sf), ("low", band.low), ("high", band.high)):
+            below = share.quantiles[share.probabilities <= 0.5 + 1e-12]
+            assert found[name] == (int(below[0]) if below.size else None)
 
 
 def _finite(value: float) -> int | None:
