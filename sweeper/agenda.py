@@ -7,28 +7,35 @@ their final checkpoints; all others make new packs.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sweeper import parts, trainable
 from sweeper.config import Config, build
 from sweeper.criterion import Criterion
 from sweeper.errors import UsageError
 from sweeper.grid import Grid
-from sweeper.ledger import Ledger, Record
+from sweeper.ledger import Ledger
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
+from sweeper.survey import survey
 from sweeper.trainable import Trainable
-from sweeper.worker import ended_trials, listing, open_packs, pack_rows, trials_of
+from sweeper.worker import open_packs, pack_rows, trials_of
 
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that all packs together may plan with."""
+
+BATCH = 1 << 20
+"""Rows of metrics that are looked at together: finding their trials has a price of its own."""
+
+NEW, LONGER, DONE, FAILED = range(4)
+"""What became of a trial; a LONGER one goes on from its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,36 +96,40 @@ def agenda(
     table = grid.table() if table is None else table
     if ledger is None:
         plan = Agenda(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
-        _new_packs(grid, plan, table, [None] * table.num_rows, workers)
+        _new_packs(grid, plan, np.arange(table.num_rows), None)
         return plan
     _check_log(grid, ledger)
-    damage, void = _damage(ledger)
-    ends = _latest(ended_trials(ledger, without=void))
-    status = _status(grid, ledger, table, ends)
-    open_ = [i for i in open_packs(ledger.state) if i not in void]
-    listed = pack_rows(ledger, open_)
-    in_open = set(listed["trial_id"].to_pylist())
-    ids = table["trial_id"].to_pylist()
-    fresh = np.array(
-        [s in ("new", "longer") and i not in in_open for i, s in zip(ids, status, strict=True)],
-        dtype=bool,
-    )
-    wanted = {i for i, s in zip(ids, status, strict=True) if s in ("new", "longer")}
-    tally = Counter(status)
-    plan = Agenda(
-        Counts(len(ids), tally["done"], tally["new"] + tally["longer"], tally["failed"]),
-        table, workers, void=sorted(void), damage=damage,
-    )  # fmt: skip
-    keep = pc.is_in(listed["trial_id"], pa.array(sorted(wanted), pa.string()))
-    having = set(listed.filter(keep)["pack_id"].to_pylist())
-    plan.restored = [i for i in open_ if i in having]
-    starts = [
-        _start(ledger, ends[i]) if s == "longer" else None
-        for i, s, f in zip(ids, status, fresh, strict=True)
-        if f
-    ]
-    _new_packs(grid, plan, table.filter(pa.array(fresh)), starts, workers)
+    found = survey(ledger)
+    status, last = _status(grid, ledger, table, found.ends)
+    plan = Agenda(_counts(status), table, workers, void=sorted(found.void),
+                  damage=list(found.damage))  # fmt: skip
+    wanted = (status == NEW) | (status == LONGER)
+    open_ = [i for i in open_packs(ledger.state) if i not in found.void]
+    if open_:
+        listed = pack_rows(ledger, open_)
+        ids = table["trial_id"]
+        keep = pc.is_in(listed["trial_id"], ids.filter(pa.array(wanted)))
+        having = set(listed["pack_id"].filter(keep).unique().to_pylist())
+        plan.restored = [i for i in open_ if i in having]
+        wanted &= ~pc.is_in(ids, listed["trial_id"]).to_numpy()
+    fresh = np.flatnonzero(wanted)
+    longer = status[fresh] == LONGER
+    ends = found.ends.take(pa.array(last[fresh[longer]]))
+    _new_packs(grid, plan, fresh, _starts(ledger, ends, longer) if longer.any() else None)
     return plan
+
+
+def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:
+    """Return the trials of `table` by what became of them, as `agenda` counts them.
+
+    Trusts the checksums of the metrics: for the moment after a launch.
+    """
+    return _counts(_status(grid, ledger, table, survey(ledger, proven=False).ends)[0])
+
+
+def _counts(status: NDArray[np.int8]) -> Counts:
+    new, longer, done, failed = (int(n) for n in np.bincount(status, minlength=4))
+    return Counts(len(status), done, new + longer, failed)
 
 
 def _check_log(grid: Grid, ledger: Ledger) -> None:
@@ -132,137 +143,149 @@ def _check_log(grid: Grid, ledger: Ledger) -> None:
         )
 
 
-def _damage(ledger: Ledger) -> tuple[list[str], set[str]]:
-    """Return what is wrong with listed files, and the packs that have to be trained again.
+def _status(
+    grid: Grid, ledger: Ledger, table: pa.Table, ends: pa.Table
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Return for each trial one of NEW, LONGER, DONE, FAILED, and the row of its last end.
 
-    Every file is read and its checksum proven: a launch builds on them.
+    The last end is the one after most steps, of equal ones the later; -1 for none.
     """
-    state = ledger.state
-    messages: list[str] = []
-    void: set[str] = set()
-    lists = {path: parts.corrupt(ledger.files, {"path": path, "sha256": sha})
-             for path, sha in state.files.items()
-             if any(p.path == path and not p.void for p in state.packs.values())}  # fmt: skip
-    messages += [message for message in lists.values() if message]
-    for pack in state.packs.values():
-        if pack.void:
-            continue
-        listed = [part for _, part in (*pack.parts, *pack.ends)]
-        found = [m for part in listed if (m := parts.corrupt(ledger.files, part))]
-        messages += found
-        if found or lists[pack.path]:
-            void.add(pack.id)
-    for part in state.compacted:
-        if message := parts.corrupt(ledger.files, part):
-            messages.append(message)
-            void |= state.compacted_by[part.path]
-    grown = True
-    while grown:  # what went on from a damaged pack, or shares a file with it, goes with it
-        before = len(void)
-        void |= {p.id for p in state.packs.values() if void & set(p.parents)}
-        for part in state.compacted:
-            if void & state.compacted_by[part.path]:
-                void |= state.compacted_by[part.path]
-        grown = len(void) > before
-    return messages, {i for i in void if not state.packs[i].void}
+    last = _last(table["trial_id"], ends)
+    ended = np.flatnonzero(last >= 0)
+    mine = ends.take(pa.array(last[ended]))
+    how = mine["status"]
+    status = np.full(table.num_rows, NEW, dtype=np.int8)
+    status[ended] = np.where(pc.equal(how, "failed").to_numpy(), FAILED, DONE)
+    can_go_on = pc.is_in(how, pa.array(["generalized", "censored"])).to_numpy()
+    short = np.flatnonzero(can_go_on & (mine["steps"].to_numpy() < grid.steps))
+    if len(short):
+        stopped = _reached(grid, ledger, table.take(pa.array(ended[short])), how.take(short))
+        status[ended[short[~stopped]]] = LONGER
+    return status, last
 
 
-def _latest(ends: pa.Table) -> dict[str, Record]:
-    """Return for each trial the end after its most steps, as the row of `ended_trials`."""
-    found: dict[str, Record] = {}
-    for row in ends.to_pylist():
-        before = found.get(row["trial_id"])
-        if before is None or row["steps"] >= before["steps"]:
-            found[row["trial_id"]] = row
-    return found
-
-
-def _status(grid: Grid, ledger: Ledger, table: pa.Table, ends: dict[str, Record]) -> list[str]:
-    """Return for each trial: done, failed, new, or longer (it goes on from its end)."""
-    ids = table["trial_id"].to_pylist()
-    lead = next(iter(grid.config.parts), None)
-    tasks = table[f"{lead}.name"].to_pylist() if lead else [""] * len(ids)
-    short = {
-        i for i in ids
-        if (end := ends.get(i)) is not None
-        and end["status"] in ("generalized", "censored") and end["steps"] < grid.steps
-    }  # fmt: skip
-    stops = grid.file.stop.after_generalization
-    reached = (
-        _reached(grid, ledger, dict(zip(ids, tasks, strict=True)), {i: ends[i] for i in short})
-        if stops
-        else set()
-    )
-    found = []
-    for trial_id in ids:
-        end = ends.get(trial_id)
-        if end is None:
-            found.append("new")
-        elif end["status"] == "failed":
-            found.append("failed")
-        else:
-            found.append("longer" if trial_id in short and trial_id not in reached else "done")
-    return found
+def _last(ids: pa.ChunkedArray, ends: pa.Table) -> NDArray[np.int64]:
+    """Return for each trial the row of `ends` after its most steps, the later of equal ones."""
+    if not ends.num_rows:
+        return np.full(len(ids), -1, dtype=np.int64)
+    wanted = ids.combine_chunks().dictionary_encode()  # a trial may be asked for twice
+    at = pc.index_in(ends["trial_id"], wanted.dictionary).fill_null(-1).to_numpy()
+    rows = np.flatnonzero(at >= 0)
+    rows = rows[np.argsort(ends["steps"].to_numpy()[rows], kind="stable")]
+    rows = rows[np.argsort(at[rows], kind="stable")]
+    final = np.append(at[rows][1:] != at[rows][:-1], True)[: len(rows)]
+    found = np.full(len(wanted.dictionary), -1, dtype=np.int64)
+    found[at[rows[final]]] = rows[final]
+    return cast("NDArray[np.int64]", found[wanted.indices.to_numpy()])
 
 
 def _reached(
-    grid: Grid, ledger: Ledger, tasks: dict[str, str], short: dict[str, Record]
-) -> set[str]:
-    """Return those of the trials that ended `short` of the horizon that have both t1 and t2.
+    grid: Grid, ledger: Ledger, table: pa.Table, how: pa.ChunkedArray
+) -> NDArray[np.bool_]:
+    """Return which trials, which ended short of the horizon, have stopped for good.
 
-    Trusts the recorded status where the criterion is the one they were trained under.
+    They did where the grid stops trials that have both t1 and t2. Trusts the recorded status,
+    `how`, where the criterion is the one they were trained under.
     """
-    if not short:
-        return set()
+    if not grid.file.stop.after_generalization:
+        return np.zeros(table.num_rows, dtype=bool)
     now = {task: c.model_dump() for task, c in grid.criteria.items()}
-    launch = ledger.state.launch
-    if launch is not None and all(
+    if ledger.state.launch is not None and all(
         record["criteria"].get(task) == c
         for record in ledger.state.launches.values()
         for task, c in now.items()
     ):
-        return {i for i, end in short.items() if end["status"] == "generalized"}
-    return reached(ledger, {i: grid.criteria[tasks[i]] for i in short})
+        return cast("NDArray[np.bool_]", pc.equal(how, "generalized").to_numpy())
+    lead = next(iter(grid.config.parts), None)
+    tasks = table[f"{lead}.name"].to_pylist() if lead else [""] * table.num_rows
+    return reached(ledger, table["trial_id"], [grid.criteria[task] for task in tasks])
 
 
-def reached(ledger: Ledger, criteria: dict[str, Criterion]) -> set[str]:
-    """Return the trials whose stored metrics reach both thresholds of their criterion.
+def reached(
+    ledger: Ledger, ids: pa.ChunkedArray, criteria: Sequence[Criterion]
+) -> NDArray[np.bool_]:
+    """Return of which trials the stored metrics reach both thresholds of their criterion.
 
     None under a rule that takes whole curves: nothing stops by it.
     """
-    wanted = pa.array(sorted(criteria), pa.string())
-    train: set[str] = set()
-    test: set[str] = set()
+    wanted = ids.combine_chunks().dictionary_encode()
+    rows_of = wanted.indices.to_numpy()
+    kinds = list(dict.fromkeys(criteria))
+    mine = np.empty(len(wanted.dictionary), dtype=np.int64)
+    mine[rows_of] = [kinds.index(criterion) for criterion in criteria]
+    sides = {side: np.zeros(len(mine), dtype=bool) for side in ("train", "test")}
+    for rows in _metrics(ledger, {f"{side}_{c.metric}" for c in kinds for side in sides}):
+        at = pc.index_in(rows["trial_id"], wanted.dictionary).fill_null(-1).to_numpy()
+        for kind, criterion in enumerate(kinds):
+            ours = (at >= 0) & (mine[at] == kind)
+            for side, holds in (("train", criterion.train_holds), ("test", criterion.test_holds)):
+                if (name := f"{side}_{criterion.metric}") in rows.column_names:
+                    values = rows[name].to_numpy(zero_copy_only=False)
+                    sides[side][at[ours & holds(values)]] = True
+    return cast("NDArray[np.bool_]", (sides["train"] & sides["test"])[rows_of])
+
+
+def _metrics(ledger: Ledger, names: Collection[str]) -> Iterator[pa.Table]:
+    """Yield the metrics that count, trial_id and the columns `names`, many files at once."""
+    tables: list[pa.Table] = []
+    n = 0
     for part, cutoff in ledger.state.parts():
-        rows = parts.read(ledger.files, part)
-        rows = rows.filter(pc.is_in(rows["trial_id"], wanted))
-        if cutoff is not None:
-            rows = rows.filter(pc.less_equal(rows["step"], cutoff))
-        ids = np.array(rows["trial_id"].to_pylist(), dtype=object)
-        for criterion in set(criteria.values()):
-            mine = np.array([criteria[i] == criterion for i in ids], dtype=bool)
-            for side, holds, found in (
-                ("train", criterion.train_holds, train), ("test", criterion.test_holds, test)
-            ):  # fmt: skip
-                values = rows[f"{side}_{criterion.metric}"].to_numpy(zero_copy_only=False)
-                found |= set(ids[holds(values) & mine])
-    return train & test
+        rows = parts.upto(parts.read(ledger.files, part), cutoff)
+        tables.append(rows.select([c for c in rows.column_names if c in {"trial_id", *names}]))
+        n += rows.num_rows
+        if n >= BATCH:
+            yield pa.concat_tables(tables, promote_options="default")
+            tables, n = [], 0
+    if tables:
+        yield pa.concat_tables(tables, promote_options="default")
 
 
-def _start(ledger: Ledger, end: Record) -> tuple[str, int, str]:
-    """Return (checkpoint, steps, pack) that a trial goes on from."""
-    pack = ledger.state.packs[end["pack_id"]]
-    keep = ledger.state.launches[pack.attempts[-1].record["launch_id"]]["checkpoint"]["keep"]
-    if (
-        pack.checkpoint is None
-        or keep == "none"
-        or (keep == "censored" and end["status"] != "censored")
-    ):
+@dataclass(frozen=True, slots=True)
+class _Starts:
+    """What new trials go on from, one value a trial.
+
+    Attributes:
+        steps: The step; -1 from the beginning.
+        paths: The checkpoint; null for none.
+        packs: The pack that wrote it; null for none.
+    """
+
+    steps: NDArray[np.int64]
+    paths: pa.Array
+    packs: pa.Array
+
+
+def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Starts:
+    """Return what trials go on from: those that are `longer`, from their `ends`."""
+    state = ledger.state
+    packs = ends["pack_id"].combine_chunks().dictionary_encode()
+    which = packs.indices.to_numpy()
+    sources = [state.packs[i] for i in packs.dictionary.to_pylist()]
+    keeps = [
+        state.launches[pack.attempts[-1].record["launch_id"]]["checkpoint"]["keep"]
+        for pack in sources
+    ]
+    lost = np.array(
+        [p.checkpoint is None or keep == "none" for p, keep in zip(sources, keeps, strict=True)]
+    )
+    censored_only = np.array([keep == "censored" for keep in keeps])
+    ended_otherwise = pc.not_equal(ends["status"], "censored").to_numpy()
+    gone = lost[which] | (censored_only[which] & ended_otherwise)
+    if gone.any():
+        row = int(np.argmax(gone))
+        end = ends.slice(row, 1).to_pylist()[0]
         raise UsageError(
             f"trial {end['trial_id']} should go on from step {end['steps']}, but its final "
-            f"checkpoint wasn't kept (checkpoint.keep: {keep}). Launch under another name."
+            f"checkpoint wasn't kept (checkpoint.keep: {keeps[which[row]]}). "
+            "Launch under another name."
         )
-    return pack.checkpoint["path"], end["steps"], pack.id
+    found = [pack.checkpoint["path"] for pack in sources if pack.checkpoint is not None]
+    steps = np.full(len(longer), -1, dtype=np.int64)
+    steps[longer] = ends["steps"].to_numpy()
+    source = np.zeros(len(longer), dtype=np.int64)
+    source[longer] = which
+    at = pa.array(source, mask=~longer)
+    return _Starts(steps, pa.array(found, pa.string()).take(at), packs.dictionary.take(at))
 
 
 def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: int) -> int:
@@ -279,28 +302,61 @@ def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: in
     )
 
 
-def _new_packs(
-    grid: Grid, plan: Agenda, table: pa.Table, starts: Sequence[Any], workers: int
-) -> None:
-    """Group the trials of `table` into packs and add them to `plan`."""
-    if table.num_rows == 0:
+def _new_packs(grid: Grid, plan: Agenda, fresh: NDArray[np.int64], starts: _Starts | None) -> None:
+    """Group the `fresh` trials of the plan's table into packs and add them to it."""
+    if not len(fresh):
         return
     module = trainable.load(grid.file.trainable)
+    told = [n for n in plan.table.column_names if plan.table[n].null_count < plan.table.num_rows]
+    table = plan.table.select(told)  # the others tell nothing apart
+    table = table if len(fresh) == table.num_rows else table.take(pa.array(fresh))
     group = static_groups(grid.config, table)
-    steps = np.array([s[1] if s else -1 for s in starts], dtype=np.int64)
-    salt = f"{time.time_ns()}" if any(starts) or plan.void else ""
+    salt = f"{time.time_ns()}" if starts is not None or plan.void else ""
+    key = group
+    if starts is not None:
+        several, step = np.unique(starts.steps, return_inverse=True)
+        key = group * len(several) + step
+    order = pack_order(grid.config, table, key)
+    trials_in = np.bincount(group)
     sizes: dict[int, int] = {}
-    for g, step in sorted({(int(g), int(s)) for g, s in zip(group, steps, strict=True)}):
-        members = np.flatnonzero((group == g) & (steps == step))
-        rows = table.take(pa.array(members))
-        order = pack_order(grid.config, rows)
+    bounds: list[tuple[int, int]] = []
+    at = 0
+    for first, n in zip(*np.unique(key, return_index=True, return_counts=True)[1:], strict=True):
+        g = int(group[first])
         if g not in sizes:
-            config = build(grid.config, trials_of(grid.config, rows.slice(0, 1))[0].values)
-            sizes[g] = pack_size(grid, module, config, int((group == g).sum()), workers)
-        ids = rows["trial_id"].take(pa.array(order)).to_pylist()
-        for a in range(0, len(ids), sizes[g]):
-            chosen = ids[a : a + sizes[g]]
-            own = [starts[members[order[k]]] for k in range(a, a + len(chosen))]
-            name = pack_id(chosen, salt=salt)
-            plan.packs[name] = listing(name, chosen, [s[0] if s else None for s in own])
-            plan.parents[name] = sorted({s[2] for s in own if s})
+            row = plan.table.slice(int(fresh[first]), 1)
+            config = build(grid.config, trials_of(grid.config, row)[0].values)
+            sizes[g] = pack_size(grid, module, config, int(trials_in[g]), plan.workers)
+        bounds += [(a, min(sizes[g], at + int(n) - a)) for a in range(at, at + int(n), sizes[g])]
+        at += int(n)
+    _list(plan, table["trial_id"].combine_chunks().take(pa.array(order)), bounds, order, starts,
+          salt)  # fmt: skip
+
+
+def _list(
+    plan: Agenda, ids: pa.Array, bounds: Sequence[tuple[int, int]], order: NDArray[np.int64],
+    starts: _Starts | None, salt: str,
+) -> None:  # fmt: skip
+    """Add packs to the plan: of `ids`, for each of `bounds` (first, number) one."""
+    names = [pack_id(ids.slice(a, n).to_pylist(), salt=salt) for a, n in bounds]
+    counts = np.array([n for _, n in bounds])
+    paths, packs = pa.nulls(len(ids), pa.string()), None
+    if starts is not None:
+        taken = pa.array(order)
+        paths, packs = starts.paths.take(taken), starts.packs.take(taken)
+    table = pa.table(
+        {
+            "pack_id": pa.array(names, pa.string()).take(
+                pa.array(np.repeat(np.arange(len(counts)), counts))
+            ),
+            "position": pa.array(
+                np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+            ),
+            "trial_id": ids,
+            "start": paths,
+        }
+    )
+    for name, (a, n) in zip(names, bounds, strict=True):
+        plan.packs[name] = table.slice(a, n)
+        mine = packs.slice(a, n).unique().to_pylist() if packs is not None else []
+        plan.parents[name] = sorted(p for p in mine if p is not None)

@@ -16,9 +16,10 @@ from hashlib import sha256
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sweeper import parts
-from sweeper.agenda import Agenda, Counts, agenda
+from sweeper.agenda import Agenda, Counts, agenda, counts
 from sweeper.compaction import compact, sweep_out
 from sweeper.files import Files
 from sweeper.grid import Grid
@@ -200,8 +201,8 @@ class Driver:
         ledger.refresh()
         compact(ledger)
         sweep_out(ledger)
-        after = agenda(grid, ledger, workers=workers, table=table)
-        return Outcome(after.counts, self.stopped)
+        after = counts(grid, ledger, plan.table) if begun.tasks else plan.counts
+        return Outcome(after, self.stopped)
 
 
 @contextmanager
@@ -273,12 +274,23 @@ def begin(
 
 def _write_plan(ledger: Ledger, plan: Agenda, launch_id: str) -> Record:
     """Return the entry of the plan's file; one that an earlier launch wrote serves again."""
-    digest = sha256("\n".join(plan.table["trial_id"].to_pylist()).encode()).hexdigest()[:24]
+    digest = _digest(plan.table["trial_id"])
     for record in reversed(ledger.state.launches.values()):
         entry: Record = record["plan"]
         if digest in entry["path"] and parts.corrupt(ledger.files, entry) is None:
             return entry
     return parts.write(ledger.files, f"plans/{digest}-{launch_id}.parquet", plan.table, steps=None)
+
+
+def _digest(ids: pa.ChunkedArray) -> str:
+    """Return what names the plan of these trials: a hash of their ids, a line each."""
+    hashed = sha256()
+    before = b""
+    for chunk in ids.chunks:  # never all of them as objects
+        if len(chunk):
+            hashed.update(before + "\n".join(chunk.to_pylist()).encode())
+            before = b"\n"
+    return hashed.hexdigest()[:24]
 
 
 def _beside(ledger: Ledger, table: pa.Table, adds: Adds | None) -> list[str]:
@@ -296,14 +308,8 @@ def _beside(ledger: Ledger, table: pa.Table, adds: Adds | None) -> list[str]:
     launches = ledger.state.launches
     added = [i for i in shown if launches[i].get("adds")]
     if added:
-        now = set(table["trial_id"].to_pylist())
         for base in (launches[i] for i in shown if not launches[i].get("adds")):
-            if not now.issuperset(_planned(ledger, base)):
+            planned = parts.read(ledger.files, base["plan"], columns=["trial_id"])["trial_id"]
+            if not pc.all(pc.is_in(planned, table["trial_id"])).as_py():
                 return []
     return added
-
-
-def _planned(ledger: Ledger, launch: Record) -> list[str]:
-    """Return the trials that a launch planned."""
-    ids: list[str] = parts.read(ledger.files, launch["plan"])["trial_id"].to_pylist()
-    return ids

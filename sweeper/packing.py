@@ -7,7 +7,7 @@ the trials, their sizes and the settings alone, never of time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar, cast
@@ -131,23 +131,31 @@ def data_key(config: type[Config], trial: Trial) -> tuple[Any, ...]:
     return (trial.seed, *sorted(drawn, key=lambda item: item[0]))
 
 
-def codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return small integers that are equal where the values of `column` are; nulls are equal."""
+def codes(column: pa.ChunkedArray) -> NDArray[np.int64] | None:
+    """Return small integers that are equal where the values of `column` are; nulls are equal.
+
+    None where all values are.
+    """
+    if column.null_count == len(column):
+        return None
     encoded = column.combine_chunks()
     if pa.types.is_list(encoded.type):
         encoded = pa.array([repr(v) for v in encoded.to_pylist()])
-    indices = encoded.dictionary_encode(null_encoding="encode").indices
-    return cast("NDArray[np.int64]", indices.to_numpy(zero_copy_only=False).astype(np.int64))
+    encoded = encoded.dictionary_encode(null_encoding="encode")
+    if len(encoded.dictionary) == 1:
+        return None
+    return cast("NDArray[np.int64]", encoded.indices.to_numpy().astype(np.int64))
 
 
-def groups(columns: Sequence[NDArray[np.int64]], n: int) -> NDArray[np.int64]:
+def groups(columns: Iterable[NDArray[np.int64] | None], n: int) -> NDArray[np.int64]:
     """Return for each of `n` rows the number of its group of equal codes, by first appearance."""
-    if not columns:
-        return np.zeros(n, dtype=np.int64)
     combined = np.zeros(n, dtype=np.int64)
-    for column in columns:  # renumbered after each column, so that the product can't overflow
+    several = [column for column in columns if column is not None]
+    for column in several:  # renumbered after each column, so that the product can't overflow
         combined = combined * (int(column.max(initial=0)) + 1) + column
         combined = np.unique(combined, return_inverse=True)[1].astype(np.int64)
+    if not several:
+        return combined
     _, first, inverse = np.unique(combined, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[inverse]
 
@@ -156,22 +164,38 @@ def static_groups(config: type[Config], table: pa.Table) -> NDArray[np.int64]:
     """Return for each trial of `table` the number of its static group."""
     mark = marks(config)
     paths = [p for p in table.column_names if "." in p or p in config.model_fields]
-    static = [codes(table[p]) for p in paths if mark.get(p) is None]
-    return groups(static, table.num_rows)
+    return groups((codes(table[p]) for p in paths if mark.get(p) is None), table.num_rows)
 
 
-def pack_order(config: type[Config], table: pa.Table) -> NDArray[np.int64]:
+def pack_order(
+    config: type[Config], table: pa.Table, group: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
     """Return the trials of one static group sorted so that those with shared data touch.
 
     Sorted by seed and drawn fields, then by the other batched fields, then by id, so that the
-    order doesn't depend on how the grid was written down.
+    order doesn't depend on how the grid was written down. With `group`, a number a trial,
+    those of a group stand together, groups ascending.
     """
     mark = marks(config)
     batched = [p for p in table.column_names if (m := mark.get(p)) is not None and not m.draws]
     drawn = [p for p in table.column_names if (m := mark.get(p)) is not None and m.draws]
-    keys = [(p, "ascending") for p in ("seed", *sorted(drawn), *sorted(batched), "trial_id")]
-    indices = pa.compute.sort_indices(table, sort_keys=keys)
+    keys = {} if group is None else {"": pa.array(group)}
+    for path in ("seed", *sorted(drawn), *sorted(batched), "trial_id"):
+        if _several(column := table[path]):
+            keys[path] = column.combine_chunks()
+    if not keys:
+        return np.arange(table.num_rows)
+    order = [(path, "ascending") for path in keys]
+    indices = pa.compute.sort_indices(pa.record_batch(keys), sort_keys=order)
     return cast("NDArray[np.int64]", indices.to_numpy().astype(np.int64))
+
+
+def _several(column: pa.ChunkedArray) -> bool:
+    """Whether the values of `column` may differ: others decide no order."""
+    if column.null_count:
+        return bool(column.null_count < len(column))
+    extent = pa.compute.min_max(column).as_py()
+    return bool(extent["min"] != extent["max"])
 
 
 def auto_size(n: int, *, workers: int, per_trial: int, budget: int, most: int) -> int:

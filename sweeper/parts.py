@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute
@@ -58,18 +58,45 @@ def read(files: Files, part: Part | Record, **options: Any) -> pa.Table:
         StoreError: The file is missing or isn't what the ledger lists.
     """
     entry = part if isinstance(part, dict) else {"path": part.path, "sha256": part.sha256}
-    return pq.read_table(io.BytesIO(content(files, entry)), **options)
+    raw = content(files, entry)
+    return pq.read_table(io.BytesIO(raw), **options) if options else table(raw)
+
+
+def table(raw: bytes) -> pa.Table:
+    """Return the table in a Parquet file's bytes."""
+    return pq.ParquetFile(pa.BufferReader(raw)).read()  # four times as fast as pq.read_table
+
+
+def upto(rows: pa.Table, cutoff: int | None, steps: str = "step") -> pa.Table:
+    """Return the rows up to the step `cutoff`; None for all."""
+    return rows if cutoff is None else rows.filter(pa.compute.field(steps) <= cutoff)
 
 
 def content(files: Files, entry: Record) -> bytes:
     """Return the bytes of a listed file, its checksum proven."""
     raw = files.read(entry["path"])
-    location = files.location(entry["path"])
+    if message := _wrong(files, raw, entry["path"], None, entry["sha256"]):
+        raise StoreError(f"{message} {REMEDY}")
+    return cast("bytes", raw)
+
+
+def proven(files: Files, part: Part) -> tuple[bytes, str | None]:
+    """Return the bytes of a listed file and what is wrong with them, by size and checksum."""
+    raw = files.read(part.path)
+    return raw or b"", _wrong(files, raw, part.path, part.size, part.sha256)
+
+
+def _wrong(
+    files: Files, raw: bytes | None, path: str, size: int | None, checksum: str
+) -> str | None:
+    location = files.location(path)
     if raw is None:
-        raise StoreError(f"{location}: missing, though the ledger lists it. {REMEDY}")
-    if sha256(raw).hexdigest() != entry["sha256"]:
-        raise StoreError(f"{location}: damaged: its checksum isn't the ledger's. {REMEDY}")
-    return raw
+        return f"{location}: missing, though the ledger lists it."
+    if size is not None and len(raw) != size:
+        return f"{location}: {len(raw)} bytes, the ledger says {size}: torn."
+    if sha256(raw).hexdigest() != checksum:
+        return f"{location}: damaged: its checksum isn't the ledger's."
+    return None
 
 
 REMEDY = "`sweeper launch` trains its trials again; all others are untouched."
@@ -77,14 +104,9 @@ REMEDY = "`sweeper launch` trains its trials again; all others are untouched."
 
 def corrupt(files: Files, entry: Part | Record) -> str | None:
     """Return what is wrong with a listed file, its checksum proven; None if nothing is."""
-    if isinstance(entry, Part) and (message := damaged(files, entry)):
-        return message
-    part = entry if isinstance(entry, dict) else {"path": entry.path, "sha256": entry.sha256}
-    try:
-        content(files, part)
-    except StoreError as error:
-        return str(error).removesuffix(f" {REMEDY}")
-    return None
+    if isinstance(entry, Part):
+        return proven(files, entry)[1]
+    return _wrong(files, files.read(entry["path"]), entry["path"], None, entry["sha256"])
 
 
 def damaged(files: Files, part: Part) -> str | None:

@@ -219,10 +219,10 @@ def ended_trials(
     packs = ledger.state.packs
     chosen = packs.values() if pack_ids is None else [packs[i] for i in pack_ids]
     listed = list(ledger.state.ends(pack for pack in chosen if pack.id not in without))
-    tables = []
-    for _, _, part, cutoff in listed:
-        table = parts.read(ledger.files, part)
-        tables.append(table if cutoff is None else table.filter(pc.field("last_step") <= cutoff))
+    tables = [
+        parts.upto(parts.read(ledger.files, part), cutoff, "last_step")
+        for _, _, part, cutoff in listed
+    ]
     return ends_table(tables, [x[0] for x in listed], [x[1] for x in listed])
 
 
