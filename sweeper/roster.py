@@ -65,7 +65,7 @@ class Plan:
     def __init__(self, raw: bytes) -> None:
         file = pq.ParquetFile(pa.BufferReader(raw))
         self._schema = file.schema_arrow.remove_metadata()
-        self._single = _single(file) if file.metadata.num_row_groups else {}
+        self._single = single(file) if file.metadata.num_row_groups else {}
         several = [field for field in self._schema if field.name not in self._single]
         text = [f.name for f in several if f.name not in IDS and pa.types.is_string(f.type)]
         narrow = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=text)
@@ -84,8 +84,11 @@ class Plan:
         return pa.table(columns, schema=self._schema)
 
 
-def _single(file: pq.ParquetFile) -> dict[str, pa.Scalar]:
-    """Return each plain column that has the same value in all rows, by the file's statistics."""
+def single(file: pq.ParquetFile) -> dict[str, pa.Scalar]:
+    """Return each plain column that has the same value in all rows, by the file's statistics.
+
+    Not floats that are zero: to statistics, 0 and -0 are the same.
+    """
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     numbers = {groups[0].column(i).path_in_schema: i for i in range(file.metadata.num_columns)}
     found: dict[str, pa.Scalar] = {}
@@ -99,7 +102,8 @@ def _single(file: pq.ParquetFile) -> dict[str, pa.Scalar]:
             found[field.name] = pa.scalar(None, field.type)
         elif all(s.null_count == 0 and s.has_min_max and s.min == s.max for s in about):
             first = about[0].max
-            if all(s.max == first for s in about):
+            zero = pa.types.is_floating(field.type) and first == 0
+            if not zero and all(s.max == first for s in about):
                 found[field.name] = pa.scalar(first, field.type)
     return found
 
