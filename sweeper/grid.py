@@ -194,7 +194,8 @@ class Grid:
         for slab, cells in zip(self.slabs, self._kept[0], strict=True):
             keep = np.zeros(slab.size, dtype=bool)
             keep[cells] = True
-            streams = [self._ids(slab, keep, seed) for seed in (None, *self.seeds)]
+            texts = slab.texts(self.config, header(self.file.trainable), [None, *self.seeds])
+            streams = [map(raw_digest, compress(stream, keep)) for stream in texts]
             for start in range(0, len(cells), step):
                 chunk = cells[start : start + step]
                 n = len(chunk)
@@ -209,11 +210,6 @@ class Grid:
                     ],
                     schema=self.schema,
                 )
-
-    def _ids(self, slab: Slab, keep: NDArray[np.bool_], seed: int | None) -> Iterator[bytes]:
-        """Yield the ids of the kept cells, or of their trials with `seed`, as bytes."""
-        texts = slab.texts(self.config, header(self.file.trainable), seed)
-        return map(raw_digest, compress(texts, keep))
 
     def trials(self) -> Iterator[Trial]:
         """Yield every trial; the convenient form of `table`, one object a trial."""

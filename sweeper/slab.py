@@ -6,7 +6,7 @@ identity texts of all cells are one `itertools.product` of rendered lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -103,15 +103,18 @@ class Slab:
             return _nulls(len(cells), kind)
         return _constant(self.constants[path], len(cells), kind)
 
-    def texts(self, config: type[Config], head: str, seed: int | None = None) -> Iterator[str]:
-        """Yield the identity text of every cell, in order; with `seed`, those of its trials."""
+    def texts(
+        self, config: type[Config], head: str, seeds: Sequence[int | None]
+    ) -> list[Iterator[str]]:
+        """Return for each seed the identity texts of all trials with it, in order.
+
+        Without a seed: the texts of the cells.
+        """
         fixed = identity_lines(config, self.first)
         on_axis = {path for axis in self.axes for path in axis.paths}
         pieces: list[tuple[str, int, list[str]]] = [
             (path, -1, [text]) for path, text in fixed.items() if path not in on_axis
         ]
-        if seed is not None:
-            pieces.append((SEED, -1, [line(SEED, seed)]))
         usual = left_out(config, self.first)  # the names, on which it depends, are on no axis
         for position, axis in enumerate(self.axes):
             for path in axis.paths:
@@ -120,11 +123,23 @@ class Slab:
                     for value in axis.column(path)
                 ]
                 pieces.append((path, position, lines))
-        pieces.sort(key=lambda piece: piece[0])
+        return [
+            self._joined(head, pieces if s is None else [*pieces, (SEED, -1, [line(SEED, s)])])
+            for s in seeds
+        ]
+
+    def _joined(self, head: str, pieces: list[tuple[str, int, list[str]]]) -> Iterator[str]:
+        """Yield for every cell its lines of `pieces`: (path, position of the axis, lines)."""
+        merged = [(-1, [head])]
+        for _, at, lines in sorted(pieces, key=lambda piece: piece[0]):
+            if at < 0 and merged[-1][0] < 0:
+                merged[-1] = (-1, [merged[-1][1][0] + lines[0]])
+            else:
+                merged.append((at, lines))
         if all(len(axis.paths) == 1 for axis in self.axes):
             # the axes are in the order of their paths: the product is in the order of the text
-            return map("".join, product([head], *(lines for _, _, lines in pieces)))
+            return map("".join, product(*(lines for _, lines in merged)))
         return (
-            head + "".join(lines[0 if at < 0 else cell[at]] for _, at, lines in pieces)
+            "".join([lines[0 if at < 0 else cell[at]] for at, lines in merged])
             for cell in product(*(range(n) for n in self.shape))
         )
