@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sweeper.config import Values
 from sweeper.packing import Pack
-from trainables.blocks import Weights
+from trainables.blocks import EIGHT, Weights
 from trainables.config import GrokkingConfig
 
 EPS = 1e-8
@@ -116,16 +116,30 @@ class Clipped:
         self._inner.step(taken)
 
 
+SHORT = 1 << 10
+"""Numbers whose squares are summed in single precision before doubles are."""
+
+
 def total_norm(weights: Weights, of: Literal["value", "grad"] = "value") -> Tensor:
     """Return the Euclidean norm of all weights (gradients) of each trial, ``[*lead]``, float64."""
-    axes = len(weights.lead)
     squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
     for weight in weights.each:  # one by one: the order of a sum is in its bits
-        # a double of it would be the dearest part of a step
-        each = getattr(weight, of).flatten(axes).contiguous()
-        norm = torch.linalg.vector_norm(each, dim=axes, dtype=torch.float64)
-        squares = squares + norm.square()
+        squares = squares + _squares(getattr(weight, of).flatten(len(weights.lead)))
     return squares.sqrt()
+
+
+def _squares(each: Tensor) -> Tensor:
+    """Return the sum of squares over the last axis in float64: ``[*lead, n]`` to ``[*lead]``.
+
+    A double of long single-precision rows would be the dearest part of a step; short pieces of
+    them are exact to rounding by themselves.
+    """
+    pieces = math.gcd(each.shape[-1], EIGHT * EIGHT)
+    if each.dtype != torch.float64 and each.shape[-1] > SHORT and pieces > 1:
+        parts = torch.linalg.vector_norm(each.unflatten(-1, (pieces, -1)), dim=-1)
+        return parts.double().square().sum(dim=-1)
+    norm: Tensor = torch.linalg.vector_norm(each, dim=-1, dtype=torch.float64)
+    return norm.square()
 
 
 class AdamW:
@@ -142,25 +156,26 @@ class AdamW:
         self, weights: Weights, lr: Tensor, keep: Tensor | None, betas: tuple[float, float]
     ) -> None:
         self._weights = weights
+        self._values = [w.value for w in weights.each]
         self._lr = [w.per_trial(lr) for w in weights.each]
         self._keep = None if keep is None else [w.per_trial(keep) for w in weights.each]
         self._betas = betas
 
     def step(self, taken: int) -> None:
-        """Take one step; `taken` sets the bias corrections."""
-        b1, b2 = self._betas
-        c1, c2 = 1 - b1 ** (taken + 1), math.sqrt(1 - b2 ** (taken + 1))
+        """Take one step; `taken` sets the bias corrections.
+
+        Torch's one pass over memory takes a single rate: with rate and decay 1 it leaves the
+        negative direction of the step, which then counts as much as each trial's own rate says.
+        """
         w = self._weights
-        w.m.lerp_(w.grad, 1 - b1)
-        w.v.mul_(b2).addcmul_(w.grad, w.grad, value=1 - b2)
-        torch.sqrt(w.v, out=w.update)
-        w.update.add_(EPS * c2)  # c2 * (sqrt(v) / c2 + eps)
-        torch.div(w.m, w.update, out=w.update)
-        for index, (weight, rate) in enumerate(zip(w.each, self._lr, strict=True)):
-            if self._keep is not None:
-                weight.value.mul_(self._keep[index])
-            weight.update.mul_(rate * (c2 / c1))
-        w.value.sub_(w.update)
+        torch._fused_adamw_(
+            [w.update], [w.grad], [w.m], [w.v], [], [torch.tensor(float(taken + 1))],
+            lr=1.0, beta1=self._betas[0], beta2=self._betas[1], weight_decay=1.0, eps=EPS,
+            amsgrad=False, maximize=False,
+        )  # fmt: skip
+        if self._keep is not None:
+            torch._foreach_mul_(self._values, self._keep)
+        torch._foreach_addcmul_(self._values, [one.update for one in w.each], self._lr)
 
 
 def needs_moments(values: Values) -> bool:
