@@ -152,7 +152,7 @@ def _status(
     """
     last = _last(table["trial_id"], ends)
     ended = np.flatnonzero(last >= 0)
-    mine = ends.take(pa.array(last[ended]))
+    mine = ends.select(["status", "steps"]).take(pa.array(last[ended]))
     how = mine["status"]
     status = np.full(table.num_rows, NEW, dtype=np.int8)
     status[ended] = np.where(pc.equal(how, "failed").to_numpy(), FAILED, DONE)

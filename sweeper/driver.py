@@ -206,8 +206,14 @@ class Driver:
 
 
 @contextmanager
-def drive(grid: Grid, where: str, runner: Runner) -> Iterator[Driver]:
+def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -> Iterator[Driver]:
     """Hold the sweep of `grid` in the store `where` as its only driver.
+
+    Args:
+        grid: Names the sweep.
+        where: URI of the store.
+        runner: Runs the packs.
+        known: The sweep's ledger, where the caller has just read it.
 
     Raises:
         BusyError: Another driver is at work on this sweep.
@@ -217,7 +223,7 @@ def drive(grid: Grid, where: str, runner: Runner) -> Iterator[Driver]:
     with driving(files, new_id()) as lease:
         log = grid.file.log.points_per_decade
         born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
-        ledger = Ledger.create(files, born)
+        ledger = known if known and known.is_current() else Ledger.create(files, born)
         yield Driver(ledger, runner, lease)
 
 

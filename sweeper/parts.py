@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, cast
 
@@ -62,9 +63,10 @@ def read(files: Files, part: Part | Record, **options: Any) -> pa.Table:
     return pq.read_table(io.BytesIO(raw), **options) if options else table(raw)
 
 
-def table(raw: bytes) -> pa.Table:
-    """Return the table in a Parquet file's bytes."""
-    return pq.ParquetFile(pa.BufferReader(raw)).read()  # four times as fast as pq.read_table
+def table(raw: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table in a Parquet file's bytes, or some columns of it."""
+    file = pq.ParquetFile(pa.BufferReader(raw))  # pq.read_table takes four times as long
+    return file.read(columns=None if columns is None else list(columns))
 
 
 def upto(rows: pa.Table, cutoff: int | None, steps: str = "step") -> pa.Table:

@@ -14,13 +14,16 @@ from sweeper.files import Files
 from sweeper.ledger import Ledger, Part, State
 from sweeper.worker import ends_table
 
+ENDED = ("trial_id", "status", "last_step", "steps")
+"""What is asked of an end; tracebacks and times are left in the files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What a ledger's files hold.
 
     Attributes:
-        ends: The ends that count, see `sweeper.worker.ended_trials`.
+        ends: The ends that count: trial_id, status, last_step, steps, pack_id, attempt.
         void: Packs that are damaged, or went on from one that is; their trials are new again.
         damage: What is wrong with them.
     """
@@ -70,7 +73,7 @@ def _end(files: Files, part: Part, tables: dict[str, pa.Table]) -> str | None:
     """Read a file of ends into `tables`; return what is wrong with it."""
     raw, message = parts.proven(files, part)
     if message is None:
-        tables[part.path] = parts.table(raw)
+        tables[part.path] = parts.table(raw, ENDED)
     return message
 
 

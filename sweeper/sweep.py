@@ -42,12 +42,13 @@ def launch(
     """
     check_cells(grid)
     plan: Agenda | None = None
-    if peek(join(where, grid.name)) is None:  # what can go wrong goes wrong before a folder is made
+    known = peek(join(where, grid.name))
+    if known is None:  # what can go wrong goes wrong before a folder is made
         plan = agenda(grid, None, workers=runner.workers)
         announce(plan)
-    with drive(grid, where, runner) as driver:
-        known = plan if driver.ledger.number == 0 else None
-        return driver.train(grid, plan=known, announce=announce, started=started)
+    with drive(grid, where, runner, known) as driver:
+        still = plan if driver.ledger.number == 0 else None
+        return driver.train(grid, plan=still, announce=announce, started=started)
 
 
 def check_cells(grid: Grid) -> None:
