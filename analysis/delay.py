@@ -132,4 +132,5 @@ def _bound(times: NDArray[np.int64], event: NDArray[np.bool_]) -> NDArray[np.int
     """
     middle = (times.shape[1] - 1) // 2
     below = (times < times[:, middle : middle + 1]).sum(axis=1) - 1
-    return np.where(event[:, middle], below, middle)
+    found: NDArray[np.int64] = np.where(event[:, middle], below, middle)
+    return found

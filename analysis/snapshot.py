@@ -12,38 +12,40 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from sweeper import parts, sql
+from sweeper import parts
 from sweeper.errors import StoreError
 from sweeper.ledger import Ledger, PackState, Part, Record
 from sweeper.schema import METRICS, empty
 from sweeper.store import is_fresh, read_lease
-from sweeper.worker import ended_trials, pack_rows
+from sweeper.worker import ended_trials
 
-PLAN = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
+IDS = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
 """Columns of every plan; the flat config stands behind them."""
 
 PROVEN_BYTES = 256 << 20
 """Bytes of metrics whose checksums every reader proves: a quarter of a second."""
 
-LISTED = {
-    "trial_id": pa.string(), "pack_id": pa.string(), "number": pa.int64(),
-    "start_step": pa.int64(), "max_step": pa.int64(),
-}  # fmt: skip
+LISTED = {"trial_id": pa.string(), "number": pa.int64(), "start_step": pa.int64()}
 """One row a (trial, pack): the pack's place in the ledger, the step from which the trial goes
-on there (-1: from its beginning; null: unknown), the pack's largest logged step."""
+on there (-1: from its beginning; null: unknown)."""
+
+PACKS = {"number": pa.int64(), "pack_id": pa.string(), "max_step": pa.int64()}
+"""One row a pack: its place in the ledger, its largest logged step; -1 without."""
 
 ATTEMPTS = pa.schema(
     {
-        "pack_id": pa.string(), "attempt": pa.int64(), "latest": pa.bool_(),
-        "running": pa.bool_(), "pack_size": pa.int64(), "host": pa.string(),
+        "claim": pa.int64(), "number": pa.int64(), "pack_id": pa.string(), "attempt": pa.int64(),
+        "latest": pa.bool_(), "running": pa.bool_(), "pack_size": pa.int64(), "host": pa.string(),
         "device": pa.string(), "started_at": pa.timestamp("us"), "horizon": pa.int64(),
         "stops": pa.struct({"after_generalization": pa.bool_(), "diverged": pa.bool_()}),
         "git_commit": pa.string(), "dirty": pa.string(),
         "versions": pa.map_(pa.string(), pa.string()),
     }
 )  # fmt: skip
-"""One row a claim of a pack."""
+"""One row a claim of a pack, counted by `claim` in the order of the packs and then of their
+attempts; `number` is the pack's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,38 +99,12 @@ def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:
     entries = {record["plan"]["path"]: record["plan"] for record in reversed(shown)}
     tables = [parts.read(ledger.files, entry) for entry in entries.values()]
     if not tables:
-        return empty(PLAN)
+        return empty(IDS)
     table = pa.concat_tables(tables, promote_options="permissive")
     if len(tables) == 1:
         return table
     ids = table["trial_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     return table.take(pa.array(np.sort(np.unique(ids, return_index=True)[1])))
-
-
-def nested(plan: pa.Table) -> pa.Table:
-    """Return a plan with one struct column a part, null where a trial hasn't the part.
-
-    Fields whose names differ in case only are told apart, see `sweeper.sql.distinct`.
-    """
-    columns = {name: plan[name].combine_chunks() for name in plan.column_names}
-    return pa.table(_nested(columns))
-
-
-def _nested(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
-    heads: dict[str, dict[str, pa.Array]] = {}
-    for path, column in columns.items():
-        head, dot, rest = path.partition(".")
-        heads.setdefault(head, {})[rest if dot else ""] = column
-    found: dict[str, pa.Array] = {}
-    for head, inner in heads.items():
-        if "" in inner:
-            found[head] = inner[""]
-            continue
-        fields = _nested(inner)
-        absent = inner["name"].is_null() if "name" in inner else None
-        names = sql.distinct(list(fields))
-        found[head] = pa.StructArray.from_arrays(list(fields.values()), names=names, mask=absent)
-    return found
 
 
 def ends(ledger: Ledger) -> pa.Table:
@@ -139,20 +115,37 @@ def ends(ledger: Ledger) -> pa.Table:
 
 def listed(ledger: Ledger) -> pa.Table:
     """Return which trials are in which pack; see `LISTED`."""
-    packs = [p for p in ledger.state.packs.values() if not p.void]
-    if not packs:
+    found = _packs(ledger)
+    saved = {p.checkpoint["path"]: p.checkpoint["step"] for p in found if p.checkpoint}
+    names = pa.array([p.id for p in found], pa.string())
+    paths, steps = pa.array(saved, pa.string()), pa.array(saved.values(), pa.int64())
+    tables = []
+    for path in {p.path: None for p in found}:
+        rows = parts.read(ledger.files, {"path": path, "sha256": ledger.state.files[path]})
+        number = pc.index_in(rows["pack_id"], value_set=names).cast(pa.int64())
+        goes_on = steps.take(pc.index_in(rows["start"], value_set=paths))
+        start = pc.if_else(rows["start"].is_null(), pa.scalar(-1, pa.int64()), goes_on)
+        tables.append(pa.table([rows["trial_id"], number, start], schema=_schema(LISTED)))
+    if not tables:
         return empty(LISTED)
-    saved = {p.checkpoint["path"]: p.checkpoint["step"] for p in packs if p.checkpoint}
-    numbers = {p.id: i for i, p in enumerate(packs)}
-    largest = {p.id: max((part.max_step for _, part in p.parts), default=-1) for p in packs}
-    rows = pack_rows(ledger, list(numbers))
-    ids = rows["pack_id"].to_pylist()
-    starts = [-1 if s is None else saved.get(s) for s in rows["start"].to_pylist()]
-    return pa.table(
-        [rows["trial_id"], rows["pack_id"], [numbers[i] for i in ids], starts,
-         [largest[i] for i in ids]],
-        schema=pa.schema(list(LISTED.items())),
-    )  # fmt: skip
+    table = pa.concat_tables(tables)
+    return table.filter(table["number"].is_valid()) if table["number"].null_count else table
+
+
+def packs(ledger: Ledger) -> pa.Table:
+    """Return the packs that count; see `PACKS`."""
+    found = _packs(ledger)
+    largest = [max((part.max_step for _, part in p.parts), default=-1) for p in found]
+    return pa.table([range(len(found)), [p.id for p in found], largest], schema=_schema(PACKS))
+
+
+def _packs(ledger: Ledger) -> list[PackState]:
+    """Return the packs that count; the place of each is its number."""
+    return [p for p in ledger.state.packs.values() if not p.void]
+
+
+def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(list(columns.items()))
 
 
 def attempts(ledger: Ledger) -> pa.Table:
@@ -160,12 +153,11 @@ def attempts(ledger: Ledger) -> pa.Table:
     lease = read_lease(ledger.files)
     driver = lease["launch_id"] if lease is not None and is_fresh(lease) else None
     rows = [
-        row
-        for pack in ledger.state.packs.values()
-        if not pack.void
+        {"number": number, **row}
+        for number, pack in enumerate(_packs(ledger))
         for row in _claims(pack, ledger, driver)
     ]
-    return pa.Table.from_pylist(rows, schema=ATTEMPTS)
+    return pa.Table.from_pylist([{"claim": n, **row} for n, row in enumerate(rows)], ATTEMPTS)
 
 
 def _claims(pack: PackState, ledger: Ledger, driver: str | None) -> Iterator[Record]:

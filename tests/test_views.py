@@ -283,7 +283,7 @@ def test_the_header_of_a_view_tells_its_columns(tmp_path: Path, name: str) -> No
     one_trial(made)
     with open_views(made.ledger) as connection:
         schema = sql.query(connection, f"select * from {name}").schema
-    header = read_sql(name).split("\n\nwith")[0].split("-- columns  ")[1]
+    header = read_sql(name).split("\n\n")[0].split("-- columns  ")[1]
     words = re.findall(r"^(?:--          )?(\w+|\.\.\.) +(\w+)", header, flags=re.M)
     told = [w for w in words if w[0] != "..."]
     further = {"dtype"}

@@ -16,6 +16,8 @@
 --          t1         int, optimizer steps; null if it isn't known
 --          t2         int, optimizer steps; null if it isn't known
 --          last_step  int, optimizer steps; last logged one
+--          logged     int; logged steps
+--          digest     int; fingerprint of them, as in facts.logged
 
 with curves as (
     select trial_id, step, $train_value as train_value, $test_value as test_value
@@ -51,7 +53,9 @@ select
             $rising, test_value >= $test * test_best, test_value <= $test * test_best
         ))
     end as t2,
-    any_value(last_step) as last_step
+    any_value(last_step) as last_step,
+    count(*) as logged,
+    bit_xor(hash(step)) as digest
 from curves
 join bests using (trial_id)
 group by trial_id

@@ -3,8 +3,9 @@
 -- Medians are Kaplan-Meier's: a censored seed counts as long as it is known to last. Diverged
 -- seeds have no delay and don't enter t1 and t2.
 --
--- reads    trials(trial_id, cell_id, status, the config), delays(all but the lower ends)
--- params   $config  the config's columns, each as any value of the cell
+-- reads    facts.trials(trial_id, cell_id, status, the paths of the config that differ)
+--          facts.fixed(the other paths; one row), delays(all but the lower ends)
+-- params   $config  the config's columns, of one of the cell's trials
 --          $names   their names
 --          $phases  the phases, in the order in which ties are broken
 -- grain    one row per cell
@@ -33,18 +34,18 @@
 
 with seeds as materialized (
     select
-        t.cell_id, $names, t.status, d.t1, d.t2, d.delay, d.censored, d.phase,
+        t.rowid as place, t.cell_id, t.status, d.t1, d.t2, d.delay, d.censored, d.phase,
         t.status <> 'diverged' and d.last_step is not null as counts,
         2 * d.delay + d.censored::bigint as delay_code,
         2 * coalesce(d.t1, d.last_step) + (d.t1 is null)::bigint as t1_code,
         2 * coalesce(d.t2, d.last_step) + (d.t2 is null)::bigint as t2_code
-    from trials as t
+    from facts.trials as t
     join delays as d using (trial_id)
 ),
 taken as (
     select
         cell_id,
-        $config,
+        min(place) as place,
         count(*) as n_seeds,
         count(t1) as n_memorized,
         count(t2) as n_generalized,
@@ -65,6 +66,11 @@ votes as (
     qualify row_number() over (
         partition by cell_id order by n desc, list_position($phases, phase)
     ) = 1
+),
+configs as (
+    select t.rowid as place, $config
+    from facts.trials as t
+    cross join facts.fixed as f
 )
 select
     k.cell_id,
@@ -85,4 +91,5 @@ select
     v.phase,
     v.n / n_phases as agreement
 from taken as k
+join configs using (place)
 left join votes as v using (cell_id)

@@ -1,9 +1,13 @@
 -- When every trial memorized (t1) and generalized (t2), by one criterion.
 --
 -- How a step is found is the rule's business: `sweeper.criterion`. The true step lies in
--- (lower end, t].
+-- (lower end, t]. Logged steps are the same for all trials, so the lower ends stand in a small
+-- table. Only trials that logged others than those are looked at again: a trainable of the user's
+-- own may.
 --
 -- reads    trials(trial_id, status), metrics(trial_id, step)
+--          facts.logged(step, place, digest, before): the store's logged steps, how many there
+--          are up to each, the fingerprint of these, the one before
 -- params   $trials  the trials
 --          $firsts  the steps: the query of firsts.sql, best.sql or stable.sql
 --          $gap     smallest delay that is called grokking, in optimizer steps
@@ -22,13 +26,20 @@
 with firsts as (
 $firsts
 ),
+others as (
+    select f.trial_id, f.t1, f.t2
+    from firsts as f
+    left join facts.logged as g
+        on g.step = f.last_step and g.place = f.logged and g.digest = f.digest
+    where g.step is null and (f.t1 is not null or f.t2 is not null)
+),
 lowers as (
     select
         m.trial_id,
         max(m.step) filter (m.step < f.t1) as t1_lower,
         max(m.step) filter (m.step < f.t2) as t2_lower
     from metrics as m
-    join firsts as f on f.trial_id = m.trial_id and m.step < greatest(f.t1, f.t2)
+    join others as f on f.trial_id = m.trial_id
     group by m.trial_id
 )
 select
@@ -51,8 +62,10 @@ select
         when f.t2 is not null then 'generalized_only'
         else 'confusion'
     end as phase,
-    w.t1_lower,
-    w.t2_lower
+    if(w.trial_id is null, a.before, w.t1_lower) as t1_lower,
+    if(w.trial_id is null, b.before, w.t2_lower) as t2_lower
 from $trials as r
 left join firsts as f using (trial_id)
 left join lowers as w using (trial_id)
+left join facts.logged as a on a.step = f.t1
+left join facts.logged as b on b.step = f.t2

@@ -14,6 +14,8 @@
 --          t1         int, optimizer steps; null if never reached
 --          t2         int, optimizer steps; null if never reached
 --          last_step  int, optimizer steps; last logged one
+--          logged     int; logged steps
+--          digest     int; fingerprint of them, as in facts.logged
 
 select
     trial_id,
@@ -23,7 +25,9 @@ select
     min(step) filter (
         isfinite(test_value) and if($rising, test_value >= $test, test_value <= $test)
     ) as t2,
-    max(step) as last_step
+    max(step) as last_step,
+    count(*) as logged,
+    bit_xor(hash(step)) as digest
 from (
     select trial_id, step, $train_value as train_value, $test_value as test_value
     from metrics

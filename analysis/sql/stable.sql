@@ -17,6 +17,8 @@
 --          t1         int, optimizer steps; null if it isn't known
 --          t2         int, optimizer steps; null if it isn't known
 --          last_step  int, optimizer steps; last logged one
+--          logged     int; logged steps
+--          digest     int; fingerprint of them, as in facts.logged
 
 with curves as (
     select trial_id, step, $train_value as train_value, $test_value as test_value
@@ -36,7 +38,9 @@ ends as (
         )) / $final as test_final,
         list_min(max(step, $final) filter (train_value is not null)) as train_begins,
         list_min(max(step, $final) filter (test_value is not null)) as test_begins,
-        max(step) as last_step
+        max(step) as last_step,
+        count(*) as logged,
+        bit_xor(hash(step)) as digest
     from curves
     group by trial_id
 ),
@@ -66,7 +70,7 @@ test as (
         partition by trial_id order by step rows between current row and $stable - 1 following
     )
 )
-select trial_id, a.t1, b.t2, last_step
+select trial_id, a.t1, b.t2, last_step, logged, digest
 from ends
 left join (select trial_id, min(step) as t1 from train where stays group by trial_id) as a
     using (trial_id)
