@@ -6,10 +6,14 @@ that raises never reaches Tune (`sweeper.worker`).
 
 Every run of Tune starts workers of its own, which import torch first. The short rounds of a
 search or a refinement therefore go to Ray as plain tasks: its idle workers stay warm.
+
+A small launch is mostly start-up, so nothing waits that needn't: Tune is imported while Ray
+starts, and its actors take over the workers that Ray has started already.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -18,7 +22,9 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,9 +36,9 @@ os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the old one takes a second to end
 
 import ray
-from ray import tune
 from ray.exceptions import RayError
 
 from sweeper.driver import Runner, device
@@ -53,7 +59,15 @@ OBJECT_STORE = 80 << 20
 """Bytes of the local object store: nothing of ours goes through it."""
 
 
+ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
+"""Where Tune keeps the environment variables that it asks for."""
+
+GARBAGE = (50_000, 20, 20)
+"""Thresholds of a worker's garbage collection: by default it takes a quarter of importing torch."""
+
+
 def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
+    gc.set_threshold(*GARBAGE)
     here = str(Path.cwd())  # Ray puts it first, where a folder of the user's could hide ours
     sys.path[:] = [*(path for path in sys.path if path != here), here]
     run_pack(PackTask(**config["task"]))
@@ -133,11 +147,16 @@ class Cluster:
             ClusterError: Ray couldn't be reached.
             StoreError: A worker couldn't write the store.
         """
-        self._connect()
+        with ThreadPoolExecutor(1) as beside:
+            loading = beside.submit(_load_tune)
+            self._connect()  # here: Ray's processes end with the thread that started them
+            loaded = loading.result()
         scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
         try:
-            for start in range(0, len(tasks), WAVE):
-                self._wave(tasks[start : start + WAVE], scratch, cpu, gpu, max_concurrent)
+            with loaded.inherited(self._ours and self.address == "local"):
+                for start in range(0, len(tasks), WAVE):
+                    wave = tasks[start : start + WAVE]
+                    self._wave(loaded.tune, wave, scratch, cpu, gpu, max_concurrent)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
@@ -165,8 +184,9 @@ class Cluster:
 
     @staticmethod
     def _wave(
-        tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float, max_concurrent: int | None
-    ) -> None:
+        tune: Any, tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float,
+        max_concurrent: int | None,
+    ) -> None:  # fmt: skip
         tuner = tune.Tuner(
             tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
             param_space={"task": tune.grid_search([task.as_dict() for task in tasks])},
@@ -192,6 +212,44 @@ class Cluster:
     ) -> None:
         if self._ours:
             ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Ray Tune, imported.
+
+    Attributes:
+        tune: The module.
+        class_cache: The module that says which environment Tune's actors ask for.
+    """
+
+    tune: Any
+    class_cache: Any
+
+    @contextmanager
+    def inherited(self, ours: bool) -> Iterator[None]:
+        """Within: Tune's actors ask for no environment of their own, if Ray is `ours`.
+
+        Workers of a Ray that we have started inherit our variables. An actor that asks for some
+        gets a new process, while those that Ray has started in advance stay idle.
+        """
+        asked = [vars(self.class_cache)[name] for name in ASKED if name in vars(self.class_cache)]
+        before = [variables.copy() for variables in asked]
+        for variables in asked if ours else ():
+            variables.clear()
+        try:
+            yield
+        finally:
+            for variables, kept in zip(asked, before, strict=True):
+                variables.update(kept)
+
+
+def _load_tune() -> _Loaded:
+    """Import Ray Tune: it takes most of a second, in which Ray can start."""
+    from ray import tune
+    from ray.tune.execution import class_cache
+
+    return _Loaded(tune, class_cache)
 
 
 def _raise_store_errors(failures: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ LAZY = {
     "sweeper/cli/shell.py": r".*",
     "sweeper/cli/training.py": r".*",
     "sweeper/cli/verifying.py": r".*",
+    "sweeper/launch_ray.py": r"_load_tune",
     "trainables/grokking.py": r"__getattr__",
 }
 """File to the functions whose bodies may import: what keeps `sweeper --help` fast."""

@@ -7,8 +7,8 @@ References:
 from __future__ import annotations
 
 import numpy as np
+import scipy  # loads its parts when they are first used: most packs don't need this one
 import torch
-from scipy.optimize import linprog
 from torch import Tensor
 
 
@@ -29,7 +29,7 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
     if scale == 0:
         return torch.zeros(n, dtype=torch.float64)
     matrix = X.numpy()
-    found = linprog(
+    found = scipy.optimize.linprog(
         np.ones(2 * n), A_eq=np.hstack([matrix, -matrix]), b_eq=y.numpy() / scale,
         bounds=(0, None), method="highs-ds",
     )  # fmt: skip
