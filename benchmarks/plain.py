@@ -1,11 +1,16 @@
-"""How the same trials are trained without sweeper: one trial at a time, in a plain loop.
+"""How trials of sparse recovery are trained without sweeper.
 
-Sparse recovery, a linear model, an l1 penalty, gradient descent: as `trainables.sparse_recovery`
-does it, and with the metrics that it logs, at the same steps.
+A linear model, an l1 penalty, gradient descent: as `trainables.sparse_recovery` does it, and with
+the metrics that it logs, at the same steps. In a plain loop, one trial at a time; or as torch's
+page on model ensembling teaches it [T], many at once.
+
+References:
+    [T] https://docs.pytorch.org/tutorials/intermediate/ensembling.html
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,4 +122,49 @@ def torch_trial(
         loss = 0.5 * residual.square().sum() + strength * a.abs().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    return rows
+
+
+def ensemble(
+    data: Data, strengths: Sequence[float], steps: int, logged: frozenset[int]
+) -> list[list[tuple[float, ...]]]:
+    """Return the rows of trials that share their data, trained as one ensemble.
+
+    Args:
+        data: The instance.
+        strengths: Of the l1 penalty of each trial.
+        steps: Optimizer steps.
+        logged: Steps at which to measure.
+    """
+    import torch
+    from torch.func import functional_call, grad, stack_module_state, vmap
+
+    class Linear(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = torch.nn.Parameter(torch.full((X.shape[1],), INIT, dtype=torch.float64))
+
+        def forward(self, X: torch.Tensor) -> torch.Tensor:
+            return X @ self.a
+
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+    models = [Linear() for _ in strengths]
+    one = copy.deepcopy(models[0]).to("meta")
+    params, buffers = stack_module_state(models)
+
+    def loss(params: Any, buffers: Any, strength: Any, X: Any, y: Any) -> Any:
+        residual = functional_call(one, (params, buffers), (X,)) - y
+        return 0.5 * residual.square().sum() + strength * params["a"].abs().sum()
+
+    gradients = vmap(grad(loss), in_dims=(0, 0, 0, None, None))
+    strength = torch.tensor(strengths, dtype=torch.float64)
+    rows: list[list[tuple[float, ...]]] = [[] for _ in strengths]
+    with torch.no_grad():
+        for step in range(steps + 1):
+            if step in logged:
+                each = params["a"].numpy()
+                for row, a, residual in zip(rows, each, each @ data.X.T - data.y, strict=True):
+                    row.append(measure(data, a, residual))
+            change = gradients(params, buffers, strength, X, y)
+            params = {name: value - LR * change[name] for name, value in params.items()}
     return rows
