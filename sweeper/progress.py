@@ -35,6 +35,9 @@ from sweeper.ledger import Ledger
 POLL_S = 0.5
 """Seconds between two looks at the ledger."""
 
+LOOKING = 0.05
+"""Largest share of a core that looking takes: with very many packs the looks become fewer."""
+
 PLAIN_S = 10.0
 """Seconds between two plain lines where nobody watches a terminal."""
 
@@ -49,7 +52,8 @@ class Monitor:
     """Follows a launch in a thread of its own; use it as a context manager.
 
     Args:
-        show: Called with where the launch stands, every `POLL_S` seconds and once at the end.
+        show: Called with where the launch stands, every `POLL_S` seconds (less often where
+            looking takes long) and once at the end.
         max_failures: Ask the launch to stop once this many trials failed; None for never.
         stop: Called to ask for that.
     """
@@ -82,8 +86,10 @@ class Monitor:
     def _run(self, launched: Launched, ending: threading.Event) -> None:
         ledger = Ledger.open(launched.ledger.files)
         asked = False
+        wait = POLL_S
         while True:
-            over = ending.wait(POLL_S)
+            over = ending.wait(wait)
+            begun = time.monotonic()
             try:
                 progress = launched.progress(ledger)
             except SweeperError:
@@ -96,6 +102,7 @@ class Monitor:
                     self.stop()
             if over:
                 return
+            wait = min(PLAIN_S, max(POLL_S, (time.monotonic() - begun) / LOOKING))
 
     def __enter__(self) -> Monitor:
         return self
