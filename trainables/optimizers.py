@@ -136,7 +136,8 @@ def _squares(each: Tensor) -> Tensor:
     """
     pieces = math.gcd(each.shape[-1], EIGHT * EIGHT)
     if each.dtype != torch.float64 and each.shape[-1] > SHORT and pieces > 1:
-        parts = torch.linalg.vector_norm(each.unflatten(-1, (pieces, -1)), dim=-1)
+        each = each.view(*each.shape[:-1], pieces, -1)
+        parts: Tensor = torch.linalg.vector_norm(each, dim=-1)
         return parts.double().square().sum(dim=-1)
     norm: Tensor = torch.linalg.vector_norm(each, dim=-1, dtype=torch.float64)
     return norm.square()

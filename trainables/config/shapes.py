@@ -162,8 +162,12 @@ def data_numbers(values: Values) -> int:
 CACHE = 1 << 20
 """Numbers that the trials of one block may keep: about what a core's caches hold."""
 
-MOST = 256
-"""Trials of a block at most."""
+FEW, MOST = 8, 256
+"""Trials of a block at least, and at most.
+
+A step of fewer than eight is slower even where one network fills the caches: Python, autograd and
+torch take as long for one as for eight.
+"""
 
 
 PASSES: dict[str, Callable[[Values], int]] = {
@@ -174,8 +178,8 @@ PASSES: dict[str, Callable[[Values], int]] = {
 
 
 def side_by_side(values: Values) -> int:
-    """Return how many trials train in the same tensors: many small networks, or few large."""
+    """Return how many trials train in the same tensors, at most: many small ones, or few large."""
     known = PASSES.get(values["model.name"])
     numbers = step_numbers(values) // (1 if known is None else known(values))
     size = CACHE // (numbers + 2 * parameters(values))
-    return min(MOST, size // 8 * 8) if size >= 8 else max(1, size)
+    return min(MOST, max(FEW, size // FEW * FEW))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,22 +11,8 @@ from torch import Tensor
 
 from trainables.blocks import padded
 from trainables.config.shapes import dense, ends
+from trainables.networks.affine import SLOPES, affine
 from trainables.streams import stream
-
-LEAK = 0.2
-"""Slope of the leaky ReLU below 0 ([L23]'s code)."""
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu, "tanh": torch.tanh,
-    "leaky_relu": lambda x: torch.nn.functional.leaky_relu(x, LEAK),
-}  # fmt: skip
-
-SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": lambda y: (y > 0).to(y),
-    "tanh": lambda y: 1 - y * y,
-    "leaky_relu": lambda y: torch.where(y > 0, torch.ones_like(y), LEAK),
-}
-"""Activation to its derivative as a function of its value."""
 
 
 class Dense:
@@ -39,7 +25,7 @@ class Dense:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
         self.shapes = dense(values)
-        self._activation = ACTIVATIONS[values["model.activation"]]
+        self._activation: str = values["model.activation"]
         self._slope = SLOPES[values["model.activation"]]
         self._init: str = values["model.init"]
         self._inputs, self._outputs = ends(values)
@@ -91,13 +77,8 @@ class Dense:
         found: list[Tensor] = []
         left = list(weights)
         while left:
-            if found:
-                x = self._activation(x)
-                found[-1] = x
             W = left.pop(0)
-            if left and left[0].dim() == 2:
-                x = torch.baddbmm(left.pop(0)[:, None, :], x, W.mT)
-            else:
-                x = torch.bmm(x, W.mT)
+            bias = left.pop(0) if left and left[0].dim() == 2 else None
+            x = affine(x, W, bias, self._activation if left else "none")
             found.append(x)
         return found

@@ -16,8 +16,9 @@ from trainables.blocks import ALIGN
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of logits ``[B, N, o]`` with classes ``[B, N]``, in nats."""
-    true = outputs.gather(2, targets[:, :, None])[:, :, 0]
-    return torch.logsumexp(outputs, 2) - true
+    shares = torch.log_softmax(outputs.flatten(0, 1), 1)
+    each = torch.nn.functional.nll_loss(shares, targets.flatten(), reduction="none")
+    return each.view(targets.shape)
 
 
 def squares(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from trainables.blocks import padded
 from trainables.config.texts import lstm
+from trainables.networks.affine import affine
 from trainables.streams import stream
 
 
@@ -132,4 +133,4 @@ class Lstm:
             of_input, of_hidden, *biases = layers[i : i + 4]
             weight = torch.cat([of_hidden, of_input], dim=2)
             x = _layer(x, weight, (biases[0] + biases[1])[:, :, None])
-        return torch.baddbmm(bias[:, None, :], x[-1].mT, last.mT)[:, :, :1]
+        return affine(x[-1].mT, last, bias)[:, :, :1]

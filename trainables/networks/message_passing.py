@@ -22,6 +22,7 @@ from torch import Tensor
 
 from trainables.blocks import padded
 from trainables.config.molecules import BOND, NODE, message_passing
+from trainables.networks.affine import affine
 from trainables.streams import stream
 
 ROUND = 6
@@ -65,8 +66,8 @@ class MessagePassing:
             x = self._round(x, bonded, weights[ROUND * i : ROUND * (i + 1)], a, c)
         total = torch.bmm(there.reshape(B * N, 1, A), x.reshape(B * N, A, -1)).view(B, N, -1)
         inner, inner_bias, last, last_bias = weights[2 * ROUND :]
-        total = torch.relu(torch.baddbmm(inner_bias[:, None, :], total, inner.mT))
-        return torch.baddbmm(last_bias[:, None, :], total, last.mT)[:, :, :1]
+        hidden = affine(total, inner, inner_bias, "relu")
+        return affine(hidden, last, last_bias)[:, :, :1]
 
     @staticmethod
     def _round(
@@ -76,9 +77,9 @@ class MessagePassing:
         inner, inner_bias, outer, outer_bias, own, bias = weights
         B, rows, width = x.shape
         hidden = torch.relu(inner[:, :, :BOND].mT + inner_bias[:, None, :])  # of one-hot types
-        theta = torch.baddbmm(outer_bias[:, None, :], hidden, outer.mT)[:, :, : a * c]
+        theta = affine(hidden, outer, outer_bias)[:, :, : a * c]
         theta = theta.view(B, BOND, a, c).transpose(1, 2).reshape(B, a, BOND * c)
         theta = torch.nn.functional.pad(theta, (0, 0, 0, width - a))
         sent = torch.bmm(x, theta).view(len(bonded), -1, c)  # [B N, A types, c]
         received = torch.bmm(bonded, sent).view(B, rows, c)
-        return torch.relu(torch.baddbmm(received + bias[:, None, :], x, own.mT))
+        return (affine(x, own, bias) + received).relu_()

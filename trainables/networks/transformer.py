@@ -27,6 +27,7 @@ from trainables.blocks import padded
 from trainables.config import symbols
 from trainables.config.fields import MODULAR
 from trainables.config.shapes import transformer
+from trainables.networks.affine import affine
 from trainables.pairs import mean_step
 from trainables.streams import stream
 
@@ -173,7 +174,7 @@ class Transformer:
         for layer in layers:
             tokens = self._layer(layer, tokens, range(len(tokens)), lookup)
         (end,) = self._layer(last_layer, tokens, [len(tokens) - 1], lookup)
-        return torch.bmm(end.of, U.mT)[:, : inputs[0].shape[1], : self._p]
+        return affine(end.of, U)[:, : inputs[0].shape[1], : self._p]
 
     def measure(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return `med`, the mean embedding distance of neighbours, where operands are numbers."""
@@ -199,8 +200,7 @@ class Transformer:
             attended = self._attended(q, K[: i + 1], V[: i + 1], on, lookup)
             y = torch.baddbmm(lookup.spread(tokens[i], on), attended, out)
             y = self._normed(y, layer.norms[:2])
-            hidden = torch.baddbmm(b_in[:, None], y, W_in.mT).relu_()
-            y = torch.baddbmm(y + b_out[:, None], hidden, W_out.mT)
+            y = y + affine(affine(y, W_in, b_in, "relu"), W_out, b_out)
             found.append(Rows(self._normed(y, layer.norms[2:]), on))
         return found
 
@@ -241,4 +241,4 @@ class Transformer:
 
 def _projected(x: Rows, W: Tensor) -> Rows:
     """Return the heads' projections of x by W, ``[B, H, k, d]``: ``[B, R, H * k]``."""
-    return Rows(torch.bmm(x.of, W.flatten(1, 2).mT), x.on)
+    return Rows(affine(x.of, W.flatten(1, 2)), x.on)
