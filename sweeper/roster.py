@@ -115,24 +115,19 @@ class Listing:
         packs = table["pack_id"].combine_chunks().dictionary_encode()
         codes = packs.indices.to_numpy()
         order = np.argsort(codes, kind="stable")
-        ends = np.cumsum(np.bincount(codes, minlength=len(packs.dictionary)))
-        self._order = None if (order[:-1] < order[1:]).all() else order
-        self._bounds = {
-            name: (int(b - n), int(n))
-            for name, b, n in zip(
-                packs.dictionary.to_pylist(), ends, np.bincount(codes), strict=True
-            )
-        }
-        self._table = table.drop_columns(["pack_id"])
+        counts = np.bincount(codes, minlength=len(packs.dictionary))
+        self._bounds = np.concatenate([[0], np.cumsum(counts)])
+        self._index = Index(pa.chunked_array([packs.dictionary]))
+        rows = table.drop_columns(["pack_id"])
+        together = bool((order[:-1] < order[1:]).all())  # as a launch writes them
+        self._table = rows if together else rows.take(pa.array(order))
 
     def rows(self, pack_id: str) -> pa.Table:
         """Return the rows of one pack, by position."""
-        start, n = self._bounds.get(pack_id, (0, 0))
-        if self._order is None:
-            found = self._table.slice(start, n)
-        else:
-            found = self._table.take(pa.array(self._order[start : start + n]))
-        ids = pa.repeat(pa.scalar(pack_id, pa.string()), n)
+        code = self._index.find([pack_id])
+        start, stop = self._bounds[[code[0], code[0] + 1]] if len(code) else (0, 0)
+        found = self._table.slice(int(start), int(stop - start))
+        ids = pa.repeat(pa.scalar(pack_id, pa.string()), found.num_rows)
         return found.add_column(0, "pack_id", ids).sort_by("position")
 
 
@@ -155,6 +150,6 @@ def _plan(uri: str, path: str, sha256: str) -> Plan:
     return Plan(parts.content(Files.at(uri), {"path": path, "sha256": sha256}))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=32)  # a pack that is split again and again has many small ones
 def _listing(uri: str, path: str, sha256: str) -> Listing:
     return Listing(parts.read(Files.at(uri), {"path": path, "sha256": sha256}))
