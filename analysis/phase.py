@@ -9,22 +9,19 @@ References:
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from analysis.export import flat, writing
 from analysis.summary import sql_of
 from sweeper import sql
 from sweeper.errors import UsageError, did_you_mean
@@ -197,49 +194,6 @@ class PhaseDiagram:
                 pq.write_table(table, file)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
-    """Yield the file at `path` to write a result into.
-
-    Raises:
-        UsageError: It can't be written.
-    """
-    try:
-        with path.open("wb") as file:
-            yield file
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise UsageError(
-            f"{path}: can't be written: {reason}. Name a file in a folder that you may write to."
-        ) from None
-
-
-def flat(table: pa.Table) -> pa.Table:
-    """Return `table` as CSV can hold it: structs as dotted columns, lists and maps as JSON."""
-    while any(pa.types.is_struct(f.type) for f in table.schema):
-        table = table.flatten()
-    for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type) or pa.types.is_interval(field.type):
-            values = [plain(value, field.type) for value in table.column(index).to_pylist()]
-            texts = [None if v is None else json.dumps(v, default=str) for v in values]
-            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
-    return table
-
-
-def plain(value: Any, kind: pa.DataType) -> Any:
-    """Return a value of the type `kind` as JSON knows it: maps as objects, NaN and inf as null."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    if pa.types.is_map(kind):
-        return {str(key): plain(item, kind.item_type) for key, item in value}
-    if pa.types.is_struct(kind):
-        return {field.name: plain(value[field.name], field.type) for field in kind}
-    if isinstance(value, list):
-        inner = kind.value_type if hasattr(kind, "value_type") else pa.null()
-        return [plain(item, inner) for item in value]
-    return value
-
-
 _TYPES = {
     "low": pa.float64(), "high": pa.float64(), "censored": pa.bool_(), "phase": pa.string(),
     "n_seeds": pa.int64(), "censored_share": pa.float64(),
@@ -278,7 +232,7 @@ def phase_diagram(
     if len(set(given.values())) < len(given):
         raise UsageError(f"x, y and facet must differ: {', '.join(given.values())}.")
     table = _select(connection, paths, value, where)
-    axes = {p: Axis.of(p, table[p].to_pylist()) for p in paths}
+    axes = {p: Axis.of(p, _distinct(table[p])) for p in paths}
     varying = [p for p, axis in axes.items() if len(axis.values) > 1]
     for role, name in given.items():
         if name not in varying:
@@ -287,20 +241,35 @@ def phase_diagram(
                 f"{role}: {name} = {only} in all {table.num_rows} cells. {_choices(varying)}"
             )
     _check_one_a_place(table, list(given.values()), [axes[p] for p in varying])
-    columns = {f: table[given[f]] for f in ("x", "y")}
-    columns["facet"] = table[facet] if facet else pa.nulls(table.num_rows)
-    for name in ("value", "low", "high", *_TYPES):
-        columns[name] = table[f"diagram.{name}"]
-    rows = [_hashed(row) for row in pa.table(columns).to_pylist()]
+    facets = table[facet].to_pylist() if facet else [None] * table.num_rows
+    rows = zip(
+        *([_hashable(v) for v in table[given[name]].to_pylist()] for name in ("x", "y")),
+        map(_hashable, facets),
+        *(table[f"diagram.{name}"].to_pylist() for name in ("value", *_TYPES)),
+        strict=True,
+    )
     return PhaseDiagram(
         axes[x], axes[y], axes[facet] if facet else None, value,
         _kind(value, table.schema.field("diagram.value").type),
-        tuple(DiagramCell(**row) for row in rows),
+        tuple(DiagramCell(*row) for row in rows),
     )  # fmt: skip
 
 
-def _hashed(row: dict[str, Any]) -> dict[str, Any]:
-    return row | {name: _hashable(row[name]) for name in ("x", "y", "facet")}
+def _distinct(column: pa.ChunkedArray) -> list[Any]:
+    """Return the distinct values of a column; of lists, more than those maybe."""
+    if column.null_count == len(column):
+        return [None] * min(1, len(column))
+    found: list[Any] = (column if pa.types.is_nested(column.type) else column.unique()).to_pylist()
+    return found
+
+
+def _codes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return for each row a number that tells its value from others, from 0; null is one, too."""
+    if pa.types.is_nested(column.type):
+        column = pa.chunked_array([pa.array(map(str, column.to_pylist()), pa.string())])
+    coded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    found: NDArray[np.int64] = coded.indices.to_numpy().astype(np.int64)
+    return found
 
 
 def config_paths(connection: sql.Connection) -> dict[str, str]:
@@ -368,25 +337,27 @@ def _check_one_a_place(table: pa.Table, taken: list[str], varying: Sequence[Axis
     Raises:
         UsageError: Some do; names the axes that tell them apart.
     """
-    places: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
-    keys = zip(*([_hashable(v) for v in table[name].to_pylist()] for name in taken), strict=True)
-    for row, key in enumerate(keys):
-        places[key].append(row)
-    crowded = [rows for rows in places.values() if len(rows) > 1]
-    if not crowded:
+    place = np.zeros(table.num_rows, dtype=np.int64)
+    for name in taken:
+        codes = _codes(table[name])
+        place = np.unique(place * (codes.max() + 1) + codes, return_inverse=True)[1]
+    counts = np.bincount(place)
+    if counts.max() == 1:
         return
+    crowded = counts[place] > 1
     left = []
     for axis in (a for a in varying if a.name not in taken):
-        column = [_hashable(v) for v in table[axis.name].to_pylist()]
-        if any(len({column[row] for row in rows}) > 1 for rows in crowded):
+        codes = _codes(table[axis.name])
+        pairs = np.unique(np.stack([place, codes], axis=1)[crowded], axis=0)
+        if len(pairs) > len(np.unique(pairs[:, 0])):
             left.append(axis)
     left.sort(key=lambda axis: -len(axis.values))
     listed = "; ".join(f"{axis.name}: {_listed(axis)}" for axis in left)
     example = f"{left[0].name} = {_quoted(left[0])}" if left else ""
     raise UsageError(
-        f"{len(crowded[0])} cells fall on one place, because more than {', '.join(taken)} varies: "
-        f"{listed}. Add --facet {left[0].name if left else 'AXIS'}, or choose one value, e.g. "
-        f'--where "{example}".'
+        f"{counts[place[crowded]][0]} cells fall on one place, because more than "
+        f"{', '.join(taken)} varies: {listed}. Add --facet {left[0].name if left else 'AXIS'}, "
+        f'or choose one value, e.g. --where "{example}".'
     )
 
 

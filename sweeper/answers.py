@@ -20,7 +20,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from analysis.phase import flat, plain, writing
+from analysis.export import flat, plain, writing
 from analysis.views import open_views
 from sweeper import sql as door
 from sweeper import store

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from analysis.export import writing
 from analysis.laws import Verdict
-from analysis.phase import writing
 from analysis.provenance import counted
 from sweeper.errors import UsageError
 from sweeper.progress import duration

@@ -16,11 +16,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import PatchCollection
-from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.collections import PatchCollection, PolyCollection, QuadMesh
+from matplotlib.colors import LogNorm
 from matplotlib.figure import SubFigure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import (
     FixedFormatter,
     FixedLocator,
@@ -33,20 +32,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from analysis.phase import Axis, DiagramCell, PhaseDiagram
+from analysis.plot.paint import MARK, Paint
 from analysis.plot.sheet import STYLE, Sheet, check_suffix
 from analysis.plot.ticks import name_decades
 from analysis.provenance import Provenance
-from sweeper.criterion import Phase
-
-PHASES = {
-    Phase.COMPREHENSION: "#4c9f70",
-    Phase.GROKKING: "#f2b447",
-    Phase.MEMORIZATION: "#4a6fa5",
-    Phase.CONFUSION: "#d9cdb8",
-    Phase.GENERALIZED_ONLY: "#e29ac0",
-    Phase.DIVERGED: "#b5383f",
-}
-"""Colour of every phase."""
 
 LABELS = {
     "delay": "delay t2 - t1 (optimizer steps)",
@@ -55,16 +44,17 @@ LABELS = {
 }
 
 MISSING = "#ececec"
-MARK = "#a0a0a0"
-
-PALE = 0.4
-"""Share of white in the colour of a place that takes after the nearest cell."""
-
 TIE = 1e-4
 """What breaks ties between equally near cells: less than any mesh is fine."""
 
 Place = tuple[int, int]
 """Indices into the values of both axes."""
+
+Rows = Sequence[Sequence[tuple[Any, bool]]]
+"""For each place of a panel, from the lower left: its colour, and whether it is hatched."""
+
+FEW_CELLS = 30
+"""Cells along an axis up to which each of them has a border."""
 
 COLUMNS = 4
 """Facets side by side at most."""
@@ -94,7 +84,7 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
         sheet = Sheet(columns * width + 1.9, rows * height + 1.0, provenance, diagram.value)
         figure = sheet.body
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        paint = _Paint(diagram)
+        paint = Paint(diagram)
         for ax, facet in zip(grid.flat, diagram.facets, strict=False):
             _draw_panel(ax, diagram, facet, paint)
             _dress(ax, "x", diagram.x, width)
@@ -118,116 +108,12 @@ def _panel_size(diagram: PhaseDiagram, columns: int) -> tuple[float, float]:
     return max(wide, 0.75 * room), max(min(high, 0.85 * room), 0.6 * room)
 
 
-class _Paint:
-    """The colours of one diagram, and which signs its legend has to explain."""
-
-    def __init__(self, diagram: PhaseDiagram) -> None:
-        self.diagram = diagram
-        self.cmap: Colormap = mpl.colormaps["viridis"]
-        self.norm: Normalize | None = None
-        self.seen: dict[str, str] = {}
-        self.censored = False
-        self.missing = False
-        self.tint: Any = None
-        shown = [c.value for c in diagram.cells if c.value is not None and self._flat(c) is None]
-        if not shown:
-            pass  # nothing to scale: a colour bar would make up its ends
-        elif diagram.kind == "steps":
-            self.norm = _log_norm([max(1, v) for v in shown])
-        elif diagram.kind == "number":
-            self.norm = _number_norm([float(v) for v in shown])
-        elif diagram.kind == "category":
-            names = sorted({str(v) for v in shown})
-            tab = mpl.colormaps["tab20"]
-            self.names = {name: mpl.colors.to_hex(tab(k % 20)) for k, name in enumerate(names)}
-
-    def _flat(self, cell: DiagramCell) -> Phase | None:
-        """Return the phase that is shown instead of a value, if any."""
-        if self.diagram.kind == "phase" or cell.phase is None:
-            return None
-        phase = Phase(cell.phase)
-        if self.diagram.value == "delay":
-            apart = (Phase.CONFUSION, Phase.GENERALIZED_ONLY, Phase.DIVERGED)
-            return phase if phase in apart else None
-        if self.diagram.kind == "steps":
-            return phase if phase is Phase.DIVERGED else None
-        return None
-
-    def colour(self, cell: DiagramCell | None) -> Any:
-        """Return the colour of `cell`; None where it is missing."""
-        if cell is not None and (flat := self._flat(cell)) is not None:
-            return self._note(flat.replace("_", " "), PHASES[flat])
-        if cell is None or cell.value is None:
-            self.missing = True
-            return None
-        if self.diagram.kind == "phase":
-            phase = Phase(cell.value)
-            return self._note(phase.replace("_", " "), PHASES[phase])
-        if self.norm is None:
-            return self._note(str(cell.value), self.names[str(cell.value)])
-        self.censored = self.censored or cell.censored
-        least = 1 if self.diagram.kind == "steps" else -np.inf
-        return self.cmap(self.norm(max(least, float(cell.value))))
-
-    def pale(self, cell: DiagramCell | None) -> Any:
-        """Return the colour of a place that takes after `cell`; None where that is missing."""
-        colour = self.colour(cell)
-        if colour is None:
-            return None
-        self.tint = tuple(PALE + (1 - PALE) * np.array(mpl.colors.to_rgb(colour)))
-        return self.tint
-
-    def hatched(self, cell: DiagramCell) -> bool:
-        """Return whether the colour of `cell` is that of a lower bound."""
-        return cell.censored and self._flat(cell) is None
-
-    def _note(self, name: str, colour: str) -> str:
-        self.seen[name] = colour
-        return colour
-
-    def handles(self) -> list[Any]:
-        """Return the legend's entries: what was drawn besides the colour scale."""
-        order = [phase.replace("_", " ") for phase in Phase]
-        names = sorted(self.seen, key=lambda n: (order.index(n) if n in order else -1, n))
-        found: list[Any] = [Patch(facecolor=self.seen[n], label=n) for n in names]
-        if self.censored:
-            found.append(
-                Patch(facecolor=self.cmap(0.85), edgecolor="#4a4a4a", hatch="////", linewidth=0,
-                      label="censored (a lower bound)")
-            )  # fmt: skip
-        if self.tint is not None:
-            label = "paler: the nearest cell that was trained"
-            found.append(Patch(facecolor=self.tint, label=label))
-        if self.missing:
-            found.append(
-                Line2D([], [], linestyle="", marker="x", color=MARK, markersize=6,
-                       markeredgewidth=1.1, label="no result")
-            )  # fmt: skip
-        return found
-
-
-def _log_norm(values: Sequence[float]) -> Normalize:
-    low, high = min(values), max(values)
-    if high < 2 * low:
-        middle = (low * high) ** 0.5
-        low, high = middle / 2, middle * 2
-    return LogNorm(low, high)
-
-
-def _number_norm(values: Sequence[float]) -> Normalize:
-    low, high = min(values), max(values)
-    if low > 0 and high >= 100 * low:
-        return LogNorm(low, high)
-    return Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
-
-
-def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> None:
+def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: Paint) -> None:
     panel = diagram.panel(facet)
     near = nearest(diagram, facet) if diagram.refined else {}
     x_edges, x_middles = _edges(diagram.x)
     y_edges, y_middles = _edges(diagram.y)
-    patches, colours, holes = [], [], []
-    hatched: dict[str, list[Rectangle]] = {}
+    rows, holes = [], []
     for iy in range(len(diagram.y.values)):
         looks = []
         for ix in range(len(diagram.x.values)):
@@ -238,8 +124,30 @@ def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> N
                 holes.append((x_middles[ix], y_middles[iy]))
             bound = colour is not None and cell is not None and paint.hatched(cell)
             looks.append((MISSING if colour is None else colour, bound))
-        # Side by side, what looks the same is one patch; the cells of a grid have borders.
-        for _, run in groupby(range(len(looks)), looks.__getitem__ if near else None):
+        rows.append(looks)
+    large = max(len(diagram.x.values), len(diagram.y.values)) > FEW_CELLS
+    if large and not near:
+        _draw_mesh(ax, rows, x_edges, y_edges)
+    else:
+        _draw_patches(ax, rows, x_edges, y_edges, merged=bool(near))
+    if holes:
+        size = 36 if len(rows) * len(rows[0]) <= 150 else 10
+        xs, ys = zip(*holes, strict=True)
+        ax.scatter(xs, ys, marker="x", s=size, linewidths=1.1, color=MARK)
+    if diagram.facet:
+        ax.set_title(f"{diagram.facet.name} = {diagram.facet.label(facet)}", fontsize=9)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def _draw_patches(
+    ax: Axes, rows: Rows, x_edges: NDArray[Any], y_edges: NDArray[Any], *, merged: bool
+) -> None:
+    """Draw every cell with a border; `merged`: what looks the same side by side as one, without."""
+    patches, colours = [], []
+    hatched: dict[str, list[Rectangle]] = {}
+    for iy, looks in enumerate(rows):
+        for _, run in groupby(range(len(looks)), looks.__getitem__ if merged else None):
             first, *_, last = [*run] * 2
             colour, bound = looks[first]
             low, high = x_edges[first], x_edges[last + 1]
@@ -248,7 +156,7 @@ def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> N
             colours.append(colour)
             if bound:
                 hatched.setdefault(_contrast(colour), []).append(patch)
-    line = 0.8 if max(len(diagram.x.values), len(diagram.y.values)) <= 30 and not near else 0
+    line = 0 if merged else 0.8
     edge = "white" if line else "face"
     ax.add_collection(
         PatchCollection(patches, facecolors=colours, edgecolors=edge, linewidths=line or 0.1)
@@ -257,14 +165,29 @@ def _draw_panel(ax: Axes, diagram: PhaseDiagram, facet: Any, paint: _Paint) -> N
         ax.add_collection(
             PatchCollection(group, facecolors="none", edgecolors=ink, hatch="////", linewidths=0)
         )
-    if holes:
-        size = 36 if len(patches) <= 150 else 10
-        xs, ys = zip(*holes, strict=True)
-        ax.scatter(xs, ys, marker="x", s=size, linewidths=1.1, color=MARK)
-    if diagram.facet:
-        ax.set_title(f"{diagram.facet.name} = {diagram.facet.label(facet)}", fontsize=9)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+
+
+def _draw_mesh(ax: Axes, rows: Rows, x_edges: NDArray[Any], y_edges: NDArray[Any]) -> None:
+    """Draw very many cells, as one mesh; bounds side by side share their hatching."""
+    rgba = {colour: mpl.colors.to_rgba(colour) for row in rows for colour, _ in row}
+    colours = np.array([[rgba[colour] for colour, _ in row] for row in rows])
+    bound = np.array([[hatched for _, hatched in row] for row in rows])
+    corners = np.stack(np.meshgrid(x_edges, y_edges), axis=-1)
+    ax.add_collection(QuadMesh(corners, facecolors=colours.reshape(-1, 4)))
+    ink_of = {colour: _contrast(colour) for colour in rgba}
+    ink = np.array([[ink_of[colour] for colour, _ in row] for row in rows])
+    for name in np.unique(ink[bound]):
+        shown = np.pad(bound & (ink == name), ((0, 0), (1, 1)))
+        change = np.diff(shown.astype(np.int8), axis=1)
+        (iy, first), (_, last) = np.nonzero(change == 1), np.nonzero(change == -1)
+        left, right, low, high = x_edges[first], x_edges[last], y_edges[iy], y_edges[iy + 1]
+        corners = np.stack([left, low, right, low, right, high, left, high], axis=-1)
+        runs: Any = corners.reshape(-1, 4, 2)
+        ax.add_collection(
+            PolyCollection(
+                runs, facecolors="none", edgecolors=str(name), hatch="////", linewidths=0
+            )
+        )
 
 
 def nearest(diagram: PhaseDiagram, facet: Any) -> dict[Place, DiagramCell | None]:
@@ -379,7 +302,7 @@ def _plain_exponent(label: str) -> str:
     return f"{head}e{int(exponent)}"
 
 
-def _colour_bar(figure: SubFigure, axes: list[Axes], diagram: PhaseDiagram, paint: _Paint) -> None:
+def _colour_bar(figure: SubFigure, axes: list[Axes], diagram: PhaseDiagram, paint: Paint) -> None:
     bar = figure.colorbar(
         ScalarMappable(paint.norm, paint.cmap), ax=axes, shrink=0.9, pad=0.02, aspect=28
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure, SubFigure
 
-from analysis.phase import writing
+from analysis.export import writing
 from analysis.provenance import Provenance
 from sweeper.errors import UsageError
 

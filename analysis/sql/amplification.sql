@@ -28,7 +28,7 @@
 --          t1                      int, optimizer steps
 --          t2                      int, optimizer steps
 --          counted                 int, optimizer steps; median of the counted delays, at least
---                                  1; null where delay is
+--                                  1; null where delay is, or where it isn't reached itself
 --          log_delay               float; log10 of counted
 --          reference_delay         int, optimizer steps; delay of the reference
 --          reference_bound         int, optimizer steps; what exceeds it where it is censored
@@ -40,7 +40,7 @@
 --          final_train             float; median over seeds of the criterion's train metric at the
 --                                  last logged step; seeds whose metric isn't finite don't count
 --          final_test              float; test metric, likewise
---          violation               float; 0 if delay is known, else in (0, 1]: share of seeds
+--          violation               float; 0 if counted is known, else in (0, 1]: share of seeds
 --                                  without a known delay minus share with; 1 without any trial
 --          amplification_violation float; the larger of the cell's and its reference's
 
@@ -78,7 +78,8 @@ sides as (
         k.n_failed,
         if(c.delay is null, null, k.counted) as counted,
         if(c.delay_bound is null, null, greatest(c.delay_bound, 1)) as least,
-        if(c.delay is null, 1 - 2 * k.n_known / c.n_seeds, 0)::double as violation,
+        if(c.delay is null or k.counted is null, 1 - 2 * k.n_known / c.n_seeds, 0)::double
+            as violation,
         f.final_train,
         f.final_test
     from cells as c

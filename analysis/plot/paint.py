@@ -1,0 +1,143 @@
+"""The colours of a phase diagram, and what its legend has to explain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import Colormap, LogNorm, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis.phase import DiagramCell, PhaseDiagram
+from sweeper.criterion import Phase
+
+PHASES = {
+    Phase.COMPREHENSION: "#4c9f70",
+    Phase.GROKKING: "#f2b447",
+    Phase.MEMORIZATION: "#4a6fa5",
+    Phase.CONFUSION: "#d9cdb8",
+    Phase.GENERALIZED_ONLY: "#e29ac0",
+    Phase.DIVERGED: "#b5383f",
+}
+"""Colour of every phase."""
+
+MARK = "#a0a0a0"
+"""Colour of the signs of what is missing."""
+
+PALE = 0.4
+"""Share of white in the colour of a place that takes after the nearest cell."""
+
+
+class Paint:
+    """The colours of one diagram, and which signs its legend has to explain."""
+
+    def __init__(self, diagram: PhaseDiagram) -> None:
+        self.diagram = diagram
+        self.cmap: Colormap = mpl.colormaps["viridis"]
+        self.norm: Normalize | None = None
+        self.seen: dict[str, str] = {}
+        self.censored = False
+        self.missing = False
+        self.tint: Any = None
+        shown = [c.value for c in diagram.cells if c.value is not None and self._flat(c) is None]
+        if not shown:
+            pass  # nothing to scale: a colour bar would make up its ends
+        elif diagram.kind == "steps":
+            self._scale(_log_norm([max(1, v) for v in shown]), shown)
+        elif diagram.kind == "number":
+            self._scale(_number_norm([float(v) for v in shown]), shown)
+        elif diagram.kind == "category":
+            names = sorted({str(v) for v in shown})
+            tab = mpl.colormaps["tab20"]
+            self.names = {name: mpl.colors.to_hex(tab(k % 20)) for k, name in enumerate(names)}
+
+    def _scale(self, norm: Normalize, shown: Sequence[Any]) -> None:
+        """Take the colours of the values `shown` from `norm`."""
+        self.norm = norm
+        least = 1 if self.diagram.kind == "steps" else -np.inf
+        distinct = dict.fromkeys(shown)
+        values = np.maximum(least, np.array([float(v) for v in distinct]))
+        self._scaled = dict(
+            zip(distinct, map(tuple, self.cmap(norm(values)).tolist()), strict=True)
+        )
+
+    def _flat(self, cell: DiagramCell) -> Phase | None:
+        """Return the phase that is shown instead of a value, if any."""
+        if self.diagram.kind == "phase" or cell.phase is None:
+            return None
+        phase = Phase(cell.phase)
+        if self.diagram.value == "delay":
+            apart = (Phase.CONFUSION, Phase.GENERALIZED_ONLY, Phase.DIVERGED)
+            return phase if phase in apart else None
+        if self.diagram.kind == "steps":
+            return phase if phase is Phase.DIVERGED else None
+        return None
+
+    def colour(self, cell: DiagramCell | None) -> Any:
+        """Return the colour of `cell`; None where it is missing."""
+        if cell is not None and (flat := self._flat(cell)) is not None:
+            return self._note(flat.replace("_", " "), PHASES[flat])
+        if cell is None or cell.value is None:
+            self.missing = True
+            return None
+        if self.diagram.kind == "phase":
+            phase = Phase(cell.value)
+            return self._note(phase.replace("_", " "), PHASES[phase])
+        if self.norm is None:
+            return self._note(str(cell.value), self.names[str(cell.value)])
+        self.censored = self.censored or cell.censored
+        return self._scaled[cell.value]
+
+    def pale(self, cell: DiagramCell | None) -> Any:
+        """Return the colour of a place that takes after `cell`; None where that is missing."""
+        colour = self.colour(cell)
+        if colour is None:
+            return None
+        self.tint = tuple(PALE + (1 - PALE) * np.array(mpl.colors.to_rgb(colour)))
+        return self.tint
+
+    def hatched(self, cell: DiagramCell) -> bool:
+        """Return whether the colour of `cell` is that of a lower bound."""
+        return cell.censored and self._flat(cell) is None
+
+    def _note(self, name: str, colour: str) -> str:
+        self.seen[name] = colour
+        return colour
+
+    def handles(self) -> list[Any]:
+        """Return the legend's entries: what was drawn besides the colour scale."""
+        order = [phase.replace("_", " ") for phase in Phase]
+        names = sorted(self.seen, key=lambda n: (order.index(n) if n in order else -1, n))
+        found: list[Any] = [Patch(facecolor=self.seen[n], label=n) for n in names]
+        if self.censored:
+            found.append(
+                Patch(facecolor=self.cmap(0.85), edgecolor="#4a4a4a", hatch="////", linewidth=0,
+                      label="censored (a lower bound)")
+            )  # fmt: skip
+        if self.tint is not None:
+            label = "paler: the nearest cell that was trained"
+            found.append(Patch(facecolor=self.tint, label=label))
+        if self.missing:
+            found.append(
+                Line2D([], [], linestyle="", marker="x", color=MARK, markersize=6,
+                       markeredgewidth=1.1, label="no result")
+            )  # fmt: skip
+        return found
+
+
+def _log_norm(values: Sequence[float]) -> Normalize:
+    low, high = min(values), max(values)
+    if high < 2 * low:
+        middle = (low * high) ** 0.5
+        low, high = middle / 2, middle * 2
+    return LogNorm(low, high)
+
+
+def _number_norm(values: Sequence[float]) -> Normalize:
+    low, high = min(values), max(values)
+    if low > 0 and high >= 100 * low:
+        return LogNorm(low, high)
+    return Normalize(low, high) if high > low else Normalize(low - 0.5, high + 0.5)
