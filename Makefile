@@ -60,9 +60,13 @@ verify: setup  ## measure the papers' laws, write docs/reproduction.md; at most 
 verify-quick: setup  ## measure those laws that take seconds, on cut grids; at most 5 minutes
 	$(BIN)/sweeper verify --quick
 
-bench: setup  ## run the benchmarks side by side with their peers
-	$(BIN)/python -m benchmarks.overhead
+bench: setup  ## run the benchmarks side by side with their peers: some 30 minutes
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.peers
 	$(BIN)/python -m benchmarks.packing
+	$(BIN)/python -m benchmarks.orchestration
+	$(BIN)/python -m benchmarks.analysis
+	$(BIN)/python -m benchmarks.growth
 
 format: setup  ## format the code and mend what ruff can
 	$(BIN)/ruff format .

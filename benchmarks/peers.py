@@ -11,10 +11,11 @@ train two smaller numbers of its trials: the slope between them is what one more
 what is left their start-up, and the line through both says how long they need for the whole
 grid. Sides are interleaved; figures are medians over rounds.
 
-All sides log the same metrics at the same steps and have to agree on them, or the run stops: no
-equal work. In float64 the losses at the end, to 1e-6. In float32 rounding grows while a network
-memorizes: losses up to step 100 to 1e-3, and for every trial the same t1, the first logged step
-with train accuracy 0.99.
+All sides log the same metrics at the same steps and have to agree, or the run stops: no equal
+work. In float64 the losses at the end, to 1e-6. In float32 rounding grows exponentially while a
+network memorizes: the losses up to step 20 to 1e-3, and for every trial t1, the first logged step
+with train accuracy 0.99, give or take one logged step. `tests/test_peers.py` holds the networks
+to each other in float64, where they agree to 1e-6 for as long as it looks.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ from trainables.pairs import split_of, table
 WHOLE = ("sweeper", "vmap")
 """Sides that are fast enough for the whole grid."""
 
+EARLY = 20
+"""Steps over which networks agree in float32."""
+
 POINTS = 50
 """Logged steps a decade."""
 
@@ -58,6 +62,7 @@ fixed:
   optimizer: {{name: gd, lr: 0.1}}
   regularizer.name: l1
   steps: {steps}
+  dtype: {dtype}
 grid:
   product:
     regularizer.strength: {knobs}
@@ -71,6 +76,7 @@ fixed:
   task: {{name: modular_arithmetic, p: 23, operation: add}}
   optimizer: {{name: adamw, lr: 1.0e-2}}
   steps: {steps}
+  dtype: {dtype}
 grid:
   product:
     optimizer.weight_decay: {knobs}
@@ -91,6 +97,7 @@ class Kind:
         seeds: Number of seeds; the trials of one seed share their data.
         steps: Optimizer steps.
         metrics: What is logged.
+        dtype: Of its numbers.
         sizes: Side to the numbers of trials that it trains; by default `few`.
         few: Numbers of trials of a slow side.
     """
@@ -103,6 +110,7 @@ class Kind:
     steps: int
     metrics: tuple[str, ...]
     few: tuple[int, ...]
+    dtype: str
     sizes: dict[str, tuple[int, ...]]
 
     @property
@@ -127,7 +135,9 @@ class Kind:
     def file(self, trials: int | None = None) -> str:
         """Return the grid file of the first `trials` trials, whole knobs."""
         count = -(-(trials or self.trials) // self.seeds)
-        return self.text.format(steps=self.steps, knobs=list(self.knobs[:count]), seeds=self.seeds)
+        return self.text.format(
+            steps=self.steps, dtype=self.dtype, knobs=list(self.knobs[:count]), seeds=self.seeds
+        )
 
 
 def kinds(steps: int | None, times: int = 1) -> dict[str, Kind]:
@@ -140,11 +150,11 @@ def kinds(steps: int | None, times: int = 1) -> dict[str, Kind]:
     strengths = tuple(float(f"{s:.6e}") for s in np.geomspace(1e-5, 1e-2, 100))
     decays = tuple(float(f"{d:.3g}") for d in np.geomspace(0.03, 3, 8))
     sparse = Kind("sparse", SPARSE, "regularizer.strength", strengths, 10, steps or 20_000,
-                  plain.METRICS, (8, 24),
+                  plain.METRICS, (8, 24), "float64",
                   {"numpy": (20, 80), "torch": (2, 6), "optuna": (2, 6), "vmap": (1000,),
                    "sweeper": (10, 1000)})  # fmt: skip
     mlp = Kind("mlp", MLP, "optimizer.weight_decay", decays, 8, steps or 3000,
-               plain_mlp.METRICS, (8, 16),
+               plain_mlp.METRICS, (8, 16), "float32",
                {"numpy": (), "torch": (2, 6), "optuna": (2, 6), "vmap": (64,),
                 "sweeper": (8, 64)})  # fmt: skip
     return {kind.name: _longer(kind, times) for kind in (sparse, mlp)}
@@ -179,7 +189,7 @@ def save(kind: Kind, path: Path, scratch: Path) -> None:
                 arrays[f"{trial.seed}:{side}"] = np.stack([a[chosen], b[chosen]], axis=1)
             sizes = (v["task.p"], v["model.d"], v["model.width"], v["model.depth"])
             for i, weight in enumerate(base_weights(trial.seed, *sizes)):
-                arrays[f"{trial.seed}:w{i}"] = weight.numpy()
+                arrays[f"{trial.seed}:w{i}"] = weight.numpy().astype(kind.dtype)
     np.savez(path, **arrays)
 
 
@@ -235,9 +245,9 @@ def check(kind: Kind, side: str, rows: Array, reference: Array) -> float:
         same = np.abs(rows[:, -1, 2] - expected[:, -1, 2]).max()
         worst, most = float(same), 0.02
     else:
-        early = np.array(kind.logged) <= 100
+        early = np.array(kind.logged) <= EARLY
         worst, most = _difference(rows[:, early, :2], expected[:, early, :2]), 1e-3
-        if not np.array_equal(_t1(rows), _t1(expected)):
+        if np.abs(_t1(rows) - _t1(expected)).max() > 1:
             raise SystemExit(f"{kind.name}: {side}: another t1: no equal work")
     if not worst <= most:
         raise SystemExit(f"{kind.name}: {side} differs by {worst:.1e}: no equal work")
@@ -249,9 +259,10 @@ def _difference(a: Array, b: Array) -> float:
 
 
 def _t1(rows: Array) -> NDArray[np.int64]:
-    """Return the index of the first logged step with train accuracy 0.99; -1 for none."""
+    """Return the index of the first logged step with train accuracy 0.99; behind all for none."""
     holds = rows[:, :, 2] >= 0.99
-    return np.where(holds.any(axis=1), holds.argmax(axis=1), -1)
+    first: NDArray[np.int64] = np.where(holds.any(axis=1), holds.argmax(axis=1), holds.shape[1])
+    return first
 
 
 def compare(kind: Kind, sides: Sequence[str], rounds: int, scratch: Path) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Data:
     """
 
     def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.weights = [torch.from_numpy(arrays[f"w{i}"]).float() for i in range(len(WEIGHTS))]
+        self.weights = [torch.from_numpy(arrays[f"w{i}"]) for i in range(len(WEIGHTS))]
         self.p = len(self.weights[0])
         self.train, self.test = (torch.from_numpy(arrays[side]) for side in ("train", "test"))
         self.train_labels, self.test_labels = (
@@ -57,6 +57,7 @@ class Net(nn.Module):
         h = len(data.weights[2])
         self.a, self.b = nn.Embedding(p, d), nn.Embedding(p, d)
         self.hidden, self.out = nn.Linear(d, h, bias=False), nn.Linear(h, p, bias=False)
+        self.to(data.weights[0].dtype)
         self.load_state_dict(dict(zip(WEIGHTS, data.weights, strict=True)))
 
     def forward(self, pairs: Tensor) -> Tensor:
@@ -149,7 +150,8 @@ def ensemble(
 
     gradients = vmap(grad(loss), in_dims=(0, 0, None, None))
     initial = norm_of(data.weights)
-    keep = 1 - LR * torch.tensor(decays, dtype=torch.float64).float()[:, None, None]
+    keep = (1 - LR * torch.tensor(decays, dtype=torch.float64))[:, None, None]
+    keep = keep.to(data.weights[0].dtype)
     with torch.no_grad():
         params = {name: value.detach() for name, value in params.items()}
         m = {name: torch.zeros_like(value) for name, value in params.items()}
