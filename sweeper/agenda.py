@@ -7,7 +7,7 @@ their final checkpoints; all others make new packs.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,22 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sweeper import parts, trainable
+from sweeper import trainable
 from sweeper.config import Config, build
-from sweeper.criterion import Criterion
 from sweeper.errors import UsageError
 from sweeper.grid import Grid
 from sweeper.ledger import Ledger
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
-from sweeper.survey import survey
+from sweeper.survey import reached, survey
 from sweeper.trainable import Trainable
 from sweeper.worker import open_packs, pack_rows, trials_of
 
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that all packs together may plan with."""
-
-BATCH = 1 << 20
-"""Rows of metrics that are looked at together: finding their trials has a price of its own."""
 
 NEW, LONGER, DONE, FAILED = range(4)
 """What became of a trial; a LONGER one goes on from its end."""
@@ -197,47 +193,12 @@ def _reached(
     ):
         return cast("NDArray[np.bool_]", pc.equal(how, "generalized").to_numpy())
     lead = next(iter(grid.config.parts), None)
-    tasks = table[f"{lead}.name"].to_pylist() if lead else [""] * table.num_rows
-    return reached(ledger, table["trial_id"], [grid.criteria[task] for task in tasks])
-
-
-def reached(
-    ledger: Ledger, ids: pa.ChunkedArray, criteria: Sequence[Criterion]
-) -> NDArray[np.bool_]:
-    """Return of which trials the stored metrics reach both thresholds of their criterion.
-
-    None under a rule that takes whole curves: nothing stops by it.
-    """
-    wanted = ids.combine_chunks().dictionary_encode()
-    rows_of = wanted.indices.to_numpy()
-    kinds = list(dict.fromkeys(criteria))
-    mine = np.empty(len(wanted.dictionary), dtype=np.int64)
-    mine[rows_of] = [kinds.index(criterion) for criterion in criteria]
-    sides = {side: np.zeros(len(mine), dtype=bool) for side in ("train", "test")}
-    for rows in _metrics(ledger, {f"{side}_{c.metric}" for c in kinds for side in sides}):
-        at = pc.index_in(rows["trial_id"], wanted.dictionary).fill_null(-1).to_numpy()
-        for kind, criterion in enumerate(kinds):
-            ours = (at >= 0) & (mine[at] == kind)
-            for side, holds in (("train", criterion.train_holds), ("test", criterion.test_holds)):
-                if (name := f"{side}_{criterion.metric}") in rows.column_names:
-                    values = rows[name].to_numpy(zero_copy_only=False)
-                    sides[side][at[ours & holds(values)]] = True
-    return cast("NDArray[np.bool_]", (sides["train"] & sides["test"])[rows_of])
-
-
-def _metrics(ledger: Ledger, names: Collection[str]) -> Iterator[pa.Table]:
-    """Yield the metrics that count, trial_id and the columns `names`, many files at once."""
-    tables: list[pa.Table] = []
-    n = 0
-    for part, cutoff in ledger.state.parts():
-        rows = parts.upto(parts.read(ledger.files, part), cutoff)
-        tables.append(rows.select([c for c in rows.column_names if c in {"trial_id", *names}]))
-        n += rows.num_rows
-        if n >= BATCH:
-            yield pa.concat_tables(tables, promote_options="default")
-            tables, n = [], 0
-    if tables:
-        yield pa.concat_tables(tables, promote_options="default")
+    known = grid.criteria
+    if lead is None:
+        return reached(ledger, table["trial_id"], [known[""]], np.zeros(len(how), dtype=np.int64))
+    tasks = table[f"{lead}.name"].combine_chunks().dictionary_encode()
+    criteria = [known[task] for task in tasks.dictionary.to_pylist()]
+    return reached(ledger, table["trial_id"], criteria, tasks.indices.to_numpy())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,27 @@
-"""What a store holds that can be built on: how trials ended, and what is damaged.
+"""What a store holds that can be built on: how trials ended, what they reached, what is damaged.
 
 Each file is read once, and its checksum proven on the way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from sweeper import parts
+from sweeper.criterion import Criterion
 from sweeper.files import Files
 from sweeper.ledger import Ledger, Part, State
 from sweeper.worker import ends_table
+
+BATCH = 1 << 20
+"""Rows of metrics that are looked at together: finding their trials has a price of its own."""
 
 ENDED = ("trial_id", "status", "last_step", "steps")
 """What is asked of an end; tracebacks and times are left in the files."""
@@ -86,3 +95,47 @@ def _spread(state: State, void: set[str]) -> None:
         for part in state.compacted:
             if not void.isdisjoint(state.compacted_by[part.path]):
                 void |= state.compacted_by[part.path]
+
+
+def reached(
+    ledger: Ledger, ids: pa.ChunkedArray, criteria: Sequence[Criterion], of: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return of which trials the stored metrics reach both thresholds of their criterion.
+
+    None under a rule that takes whole curves: nothing stops by it.
+
+    Args:
+        ledger: The sweep's ledger.
+        ids: The trials.
+        criteria: What may be asked for.
+        of: For each trial, which of `criteria` is.
+    """
+    wanted = ids.combine_chunks().dictionary_encode()
+    row = wanted.indices.to_numpy()
+    mine = np.empty(len(wanted.dictionary), dtype=np.int64)
+    mine[row] = of
+    sides = {side: np.zeros(len(mine), dtype=bool) for side in ("train", "test")}
+    for rows in _metrics(ledger, {f"{side}_{c.metric}" for c in criteria for side in sides}):
+        at = pc.index_in(rows["trial_id"], wanted.dictionary).fill_null(-1).to_numpy()
+        for number, criterion in enumerate(criteria):
+            ours = (at >= 0) & (mine[at] == number)
+            for side, holds in (("train", criterion.train_holds), ("test", criterion.test_holds)):
+                if (name := f"{side}_{criterion.metric}") in rows.column_names:
+                    values = rows[name].to_numpy(zero_copy_only=False)
+                    sides[side][at[ours & holds(values)]] = True
+    return cast("NDArray[np.bool_]", (sides["train"] & sides["test"])[row])
+
+
+def _metrics(ledger: Ledger, names: Collection[str]) -> Iterator[pa.Table]:
+    """Yield the metrics that count, trial_id and the columns `names`, many files at once."""
+    tables: list[pa.Table] = []
+    n = 0
+    for part, cutoff in ledger.state.parts():
+        rows = parts.upto(parts.read(ledger.files, part), cutoff)
+        tables.append(rows.select([c for c in rows.column_names if c in {"trial_id", *names}]))
+        n += rows.num_rows
+        if n >= BATCH:
+            yield pa.concat_tables(tables, promote_options="default")
+            tables, n = [], 0
+    if tables:
+        yield pa.concat_tables(tables, promote_options="default")

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper import agenda as module
-from sweeper.agenda import Counts, agenda, counts, reached
+from sweeper import survey
+from sweeper.agenda import Counts, agenda, counts
 from sweeper.criterion import Criterion
 from sweeper.errors import UsageError
 from sweeper.grid import Grid
@@ -182,7 +183,7 @@ def test_a_trial_has_reached_its_thresholds_where_some_row_of_it_does(
     """The rows of six trials, in several files; of four of them the thresholds are asked for."""
     criteria = [Criterion(metric="error", train=x, test=x) for x in asked]
     with tempfile.TemporaryDirectory() as where, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "BATCH", batch)
+        patch.setattr(survey, "BATCH", batch)
         book = Made.at(where, "toy")
         for number, rows in enumerate(files):
             table = [
@@ -192,7 +193,7 @@ def test_a_trial_has_reached_its_thresholds_where_some_row_of_it_does(
             pack = book.pack([f"t{i}" for i in range(6)])
             book.rows(pack, book.claim(pack, f"l{number}"), table)
         ids = pa.chunked_array([[f"t{i}" for i in range(4)]])
-        found = reached(book.ledger, ids, criteria).tolist()
+        found = survey.reached(book.ledger, ids, criteria, np.arange(4)).tolist()
     below = [
         [any(r[0] == i and (x := r[side]) is not None and x <= asked[i] for f in files for r in f)
          for side in (1, 2)]
