@@ -2,13 +2,16 @@
 
 `alone` is a pack of one: the same code, so that the ratio is what packing is worth. Flops are
 torch's own count of the matrix products of a step, backward pass and padding included; work
-outside of products isn't counted. Rounds are interleaved, figures are medians of ratios within
-a round.
+outside of products isn't counted; `--items` says what that is (`benchmarks.items`). Rounds are
+interleaved, figures are medians of ratios within a round.
 A new family is an entry of `FAMILIES`: a grid with one axis that trials of a pack differ in.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -18,6 +21,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import items
 from benchmarks.rates import matrix_step, rate
 from sweeper.loading import load_grid
 from sweeper.packing import Pack, Run, pack_order
@@ -166,3 +170,38 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
               f"{r['times_alone']:8.2f} {100 * r['gemm_fraction']:6.0f} %")  # fmt: skip
     slower = sorted({r["family"] for r in rows if r["pack"] > 1 and r["times_alone"] < 1})
     print(f"slower packed than alone: {', '.join(slower) or 'none'}")
+
+
+def itemised(size: int, folder: Path, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Return what a step of each family in packs of `size` is made of."""
+    rows = []
+    for family in only or FAMILIES:
+        pack = pack_of(family, size, folder)
+        rows.append({"family": family, **items.measured(pack, flops_of(pack))})
+        print(f"  {family}", flush=True)
+    return rows
+
+
+def main() -> None:
+    """Parse and run."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--items", action="store_true", help="itemise a step of each family")
+    parser.add_argument("--size", type=int, default=32, help="of the packs that are itemised")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--family", nargs="*", default=[], choices=FAMILIES)
+    parser.add_argument("-o", "--output", help="write the figures here, as JSON")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        if args.items:
+            rows = itemised(args.size, Path(scratch), args.family)
+            items.show(rows)
+        else:
+            rows = measured(args.rounds, Path(scratch), args.family)
+            show(rows)
+    if args.output:
+        Path(args.output).write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

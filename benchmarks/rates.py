@@ -14,15 +14,17 @@ SLICE = 0.15
 Step = Callable[[], Any]
 
 
-def rate(step: Step, seconds: float = SLICE) -> float:
-    """Return the steps a second of `step`, measured for some `seconds`."""
+def rate(
+    step: Step, seconds: float = SLICE, clock: Callable[[], float] = time.perf_counter
+) -> float:  # fmt: skip
+    """Return the steps a second of `step`, measured for some `seconds` of a `clock`."""
     step()
-    count, done, begun = 1, 0, time.perf_counter()
+    count, done, begun = 1, 0, clock()
     while True:
         for _ in range(count):
             step()
         done += count
-        elapsed = time.perf_counter() - begun
+        elapsed = clock() - begun
         if elapsed >= seconds:
             return done / elapsed
         count = max(1, min(2 * count, int((seconds - elapsed) * done / elapsed)))

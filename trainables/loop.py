@@ -24,7 +24,7 @@ from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
 from sweeper.schema import logged_steps
 from sweeper.sink import Sink
-from trainables import low_rank, modular_arithmetic, networks, sparse_recovery
+from trainables import heap, low_rank, modular_arithmetic, networks, sparse_recovery
 from trainables.blocks import Block
 from trainables.config import GrokkingConfig
 
@@ -46,6 +46,7 @@ PAYLOAD_VERSION = 2
 def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
     """Train every trial of `pack` to its end; see `sweeper.trainable.Trainable.train`."""
     torch.set_num_threads(pack.run.threads)
+    heap.keep()
     try:
         with torch.no_grad():
             _Loop(pack, sink, checkpoints).run()
@@ -65,6 +66,7 @@ def device(asked: str) -> str:
 def probe(pack: Pack[GrokkingConfig]) -> float:
     """Return the measured seconds of one optimizer step of `pack`, by a run of some 0.2 s."""
     torch.set_num_threads(pack.run.threads)
+    heap.keep()
     with torch.no_grad():
         blocks = _blocks(pack, range(len(pack.trials)))
         for block in blocks:  # what is loaded or allocated once is no part of a step
