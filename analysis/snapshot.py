@@ -109,7 +109,7 @@ def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:
 
 def ends(ledger: Ledger) -> pa.Table:
     """Return how trials ended, with the order of the ledger as `number`."""
-    table = ended_trials(ledger)
+    table = ended_trials(ledger).combine_chunks()
     return table.append_column("number", pa.array(range(table.num_rows), pa.int64()))
 
 

@@ -9,7 +9,16 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from sweeper.cli.shell import Everything, JsonOption, Name, StoreOption, Where, out, readable_errors
+from sweeper.cli.shell import (
+    Everything,
+    JsonOption,
+    Name,
+    StoreOption,
+    Where,
+    out,
+    readable_errors,
+    spare_pandas,
+)
 
 
 def list_sweeps(store: StoreOption = "sweeps", as_json: JsonOption = False) -> None:
@@ -17,6 +26,7 @@ def list_sweeps(store: StoreOption = "sweeps", as_json: JsonOption = False) -> N
     from sweeper import answers, progress
     from sweeper import store as stores
 
+    spare_pandas()
     with readable_errors():
         rows = [answers.status(store, one) for one in stores.sweeps(store)]
     if as_json:
@@ -42,6 +52,7 @@ def status(
     from sweeper import answers, progress
     from sweeper import store as stores
 
+    spare_pandas()
     with readable_errors():
         names = [name] if name else stores.sweeps(store)
         if not names:
@@ -79,6 +90,7 @@ def sql(
     """Ask the views trials, metrics, delays and cells, also while the sweep runs. Read-only."""
     from sweeper import answers
 
+    spare_pandas()
     with readable_errors():
         if query is None:
             answers.prompt(store, name, everything=everything)
@@ -99,6 +111,7 @@ def phase(
     """Draw the phase diagram; censored and missing cells are drawn as such."""
     from sweeper import figures
 
+    spare_pandas()
     with readable_errors():
         path = figures.phase(
             store, name, x=x, y=y, value=value, facet=facet, condition=where, output=output
@@ -116,6 +129,7 @@ def curves(
     """Draw the learning curves of some trials."""
     from sweeper import figures
 
+    spare_pandas()
     with readable_errors():
         path = figures.curves(store, name, condition=where, output=output)
     out.print(str(path), markup=False)
@@ -134,6 +148,7 @@ def fit(
     """Fit a power law to t1, t2 or delay; censored trials count as bounds."""
     from sweeper import figures, progress
 
+    spare_pandas()
     with readable_errors():
         found = figures.fit(store, name, law, condition=where, by=by, level=level, output=output)
     if as_json:

@@ -68,6 +68,30 @@ def readable_errors() -> Iterator[None]:
         raise typer.Exit(error.exit_code) from None
 
 
+class _NoPandas:
+    """A finder of modules that says there is no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:  # noqa: ARG004
+        """Return None for all other modules: look elsewhere."""
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def spare_pandas() -> None:
+    """Let pyarrow think that there is no pandas, in a process that only reads a store.
+
+    It looks for it at the first array, and importing pandas takes longer than most queries.
+    """
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([])  # it looks once
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
 def _complain(message: str) -> None:
     err.print("[bold red]error:[/] ", end="")
     err.print(message, markup=False)
