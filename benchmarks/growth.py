@@ -37,6 +37,7 @@ from sweeper.loading import load_grid
 from sweeper.packing import Pack, Run, pack_order
 from sweeper.worker import run_inline, trials_of
 from trainables import loop
+from trainables.blocks import Block
 
 FIGURE = Path(__file__).with_name("growth.png")
 
@@ -142,13 +143,11 @@ def held(family: Family, trials: int) -> tuple[int, int]:
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
+        _two_steps(pack, 1)  # what is loaded once is no growth
         before = psutil.Process().memory_info().rss
-        with torch.no_grad():
-            blocks = loop._blocks(pack, range(trials))
-            for taken in range(2):
-                for block in blocks:
-                    block.step(taken)
+        blocks = _two_steps(pack, trials)
         most = psutil.Process().memory_info().rss
+        del blocks
         os.write(writer, str(most - before).encode())
         os._exit(0)
     os.close(writer)
@@ -156,6 +155,16 @@ def held(family: Family, trials: int) -> tuple[int, int]:
         measured = int(told.read())
     os.waitpid(child, 0)
     return measured, estimate
+
+
+def _two_steps(pack: Pack[Any], trials: int) -> list[Block]:
+    """Return the blocks of the first trials of `pack`, two steps on."""
+    with torch.no_grad():
+        blocks = loop._blocks(pack, range(trials))
+        for taken in range(2):
+            for block in blocks:
+                block.step(taken)
+    return blocks
 
 
 def exponents(points: Points) -> tuple[float, float]:

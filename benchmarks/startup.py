@@ -59,7 +59,7 @@ def noted(module, attribute):
         result = inner(*args, **options)
         moments[attribute] = time.time()
         return result
-    setattr(module, attribute, outer)
+    setattr(module, attribute, staticmethod(outer) if isinstance(module, type) else outer)
 for module, attribute in (
     (driver, "begin"), (launch_ray.ray, "init"), (launch_ray.Cluster, "_wave"),
     (launch_ray.ray, "shutdown"),

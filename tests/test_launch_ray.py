@@ -14,6 +14,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from sweeper.errors import SweeperError
+from sweeper.launch_ray import _load_tune
 from sweeper.worker import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
 
@@ -43,6 +44,46 @@ def test_a_launch_on_a_local_ray_gives_the_rows_of_one_in_this_process(
     run(grid, reference, workers=2)
     assert rows(store).equals(rows(reference))
     assert_whole(store, grid)
+
+
+AGAIN = """
+import sys
+import ray
+from pathlib import Path
+from sweeper import sweep
+from sweeper.launch_ray import on_ray
+from sweeper.loading import load_grid
+
+grid = load_grid(Path(sys.argv[1]), [])
+with on_ray(grid) as runner:
+    outcome = sweep.launch(grid, sys.argv[2], runner)
+    assert outcome.exit_code == 0
+    assert not ray.is_initialized()
+    assert "ray.tune" not in sys.modules
+"""
+
+
+def test_where_nothing_is_to_do_ray_is_not_started(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path), store)
+    words = [sys.executable, "-c", AGAIN, str(tmp_path / "toy.yaml"), store]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_actors_ask_for_an_environment_where_workers_do_not_inherit_ours(ours: bool) -> None:
+    loaded = _load_tune()
+
+    def asked() -> dict[str, str]:
+        made = loaded.class_cache._ActorClassCache().get(type("Any", (), {}))
+        variables: dict[str, str] = made._default_options["runtime_env"].get("env_vars", {})
+        return variables
+
+    before = asked()
+    assert before["RAY_CHDIR_TO_TRIAL_DIR"] == "0"
+    with loaded.inherited(ours):
+        assert asked() == ({} if ours else before)
+    assert asked() == before
 
 
 @pytest.fixture
