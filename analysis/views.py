@@ -8,6 +8,7 @@ the Parquet files in place. The questions themselves stand in ``analysis/sql``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -69,7 +70,17 @@ def open_views(
     Raises:
         StoreError: Files that the ledger lists are missing or torn; names all of them.
     """
-    snapshot.check(ledger)
+    with ThreadPoolExecutor(1) as beside:
+        proof = beside.submit(snapshot.check, ledger)
+        try:
+            return _open(ledger, everything, criteria or {}, plan)
+        finally:
+            proof.result()  # names all that is damaged, not what the views stumbled on
+
+
+def _open(
+    ledger: Ledger, everything: bool, criteria: Mapping[str, Criterion], plan: pa.Table | None
+) -> sql.Connection:
     shown = snapshot.launches(ledger, everything=everything)
     recorded = {t: Criterion(**c) for t, c in snapshot.criteria(shown).items()}
     connection = sql.connect()
@@ -78,7 +89,7 @@ def open_views(
     facts.create(wanted)
     config = _config(wanted)
     connection.execute(f"create view trials as {fill('trials', config=_listed(config))}")
-    _create_delays(connection, {**recorded, **(criteria or {})})
+    _create_delays(connection, {**recorded, **criteria})
     _create_cells(connection, config)
     sql.lock(connection, facts.readable)
     return connection
