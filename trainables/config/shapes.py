@@ -159,14 +159,14 @@ def data_numbers(values: Values) -> int:
     return sum(examples(values)) * numbers
 
 
-CACHE = 1 << 20
-"""Numbers that the trials of one block may keep: about what a core's caches hold."""
+CACHE = 1 << 21
+"""Numbers that the trials of one block may keep: beyond, larger blocks are no faster."""
 
-FEW, MOST = 8, 256
+FEW, MOST = 16, 256
 """Trials of a block at least, and at most.
 
-A step of fewer than eight is slower even where one network fills the caches: Python, autograd and
-torch take as long for one as for eight.
+Fewer are slower even where one network fills the caches: Python, autograd and torch take as long
+for one as for all.
 """
 
 

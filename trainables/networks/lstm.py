@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -47,18 +48,25 @@ class Layer(torch.autograd.Function):
         seen = x.new_empty(T + 1, B, h + d, N)
         seen[0, :, :h] = 0
         seen[:T, :, h:] = x
-        gates, tanhs = x.new_empty(T, B, 4 * h, N), x.new_empty(T, B, h, N)
-        cells = x.new_zeros(T + 1, B, h, N)
+        gates, shares = x.new_empty(T, B, 4 * h, N), x.new_empty(T, B, h, N)
+        cells = x.new_zeros(T + 1, B, h, N)  # twice the cells
         twice = torch.ones_like(bias)
         twice[:, 3 * h :] = 2
         weight2, bias2 = weight * twice, bias * twice
-        for t in range(T):
-            gate = torch.baddbmm(bias2, weight2, seen[t], out=gates[t]).sigmoid_()
-            o, i, f, g = torch.split(gate, h, dim=1)
-            g.mul_(2).sub_(1)  # tanh x = 2 sigmoid(2 x) - 1: several times as fast as torch.tanh
-            torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g)
-            torch.mul(cells[t + 1], 2, out=tanhs[t]).sigmoid_().mul_(2).sub_(1)
-            torch.mul(o, tanhs[t], out=seen[t + 1, :, :h])
+        parts = zip(*(of.unbind() for of in torch.split(gates, h, dim=2)), strict=True)
+        moments = zip(
+            parts, gates.unbind(), shares.unbind(), seen.unbind(), seen[1:, :, :h].unbind(),
+            pairwise(cells.unbind()), strict=False,
+        )  # fmt: skip
+        for (o, i, f, g), gate, share, given, hidden, (before, after) in moments:
+            torch.baddbmm(bias2, weight2, given, out=gate).sigmoid_()
+            # tanh x = 2 sigmoid(2 x) - 1: several times as fast as torch.tanh
+            torch.mul(f, before, out=after).addcmul_(i, g, value=4).sub_(i, alpha=2)
+            torch.sigmoid(after, out=share)
+            torch.mul(o, share, out=hidden).mul_(2).sub_(o)
+        cells.div_(2)
+        tanhs = shares.mul_(2).sub_(1)
+        gates[:, :, 3 * h :].mul_(2).sub_(1)
         ctx.save_for_backward(gates, cells, tanhs, seen, weight)
         return seen[1:, :, :h]
 
@@ -79,17 +87,23 @@ class Layer(torch.autograd.Function):
         grads, of_seen = torch.empty_like(gates), torch.empty_like(seen[:T])
         of_weight = torch.zeros_like(weight)
         above, cell, turned = grad[T - 1], torch.zeros_like(tanhs[0]), weight.mT
-        for t in range(T - 1, -1, -1):
-            now = grads[t]
-            cell.addcmul_(above, to_cell[t])
-            torch.mul(above, of_output[t], out=now[:, :h])
-            torch.mul(cell[:, None], of_rest[t], out=now[:, h:].view(B, 3, h, N))
-            cell.mul_(f[t])
-            torch.bmm(turned, now, out=of_seen[t])
-            of_weight.baddbmm_(now, seen[t].mT)
-            if t:
-                above = grad[t - 1] + of_seen[t, :, :h]
-        return of_seen[:, :, h:], of_weight, grads.sum(dim=(0, 3))[:, :, None]
+        moments = zip(
+            grads.unbind(), grads[:, :, :h].unbind(),
+            grads[:, :, h:].view(T, B, 3, h, N).unbind(), to_cell.unbind(), of_output.unbind(),
+            of_rest.unbind(), f.unbind(), of_seen.unbind(), of_seen[:, :, :h].unbind(),
+            seen[:T].mT.unbind(), (grad[0], *grad[:-1].unbind()), strict=True,
+        )  # fmt: skip
+        for now, output, rest, to, out, inner, forget, lower, hidden, given, more in reversed(
+            list(moments)
+        ):
+            cell.addcmul_(above, to)
+            torch.mul(above, out, out=output)
+            torch.mul(cell[:, None], inner, out=rest)
+            cell.mul_(forget)
+            torch.bmm(turned, now, out=lower)
+            of_weight.baddbmm_(now, given)
+            above = more + hidden
+        return of_seen[:, :, h:], of_weight, grads.sum(dim=0).sum(dim=2)[:, :, None]
 
 
 _layer: Callable[..., Tensor] = Layer.apply
@@ -127,7 +141,8 @@ class Lstm:
         B = len(words)
         embedding, *layers, last, bias = weights
         offsets = torch.arange(B, device=words.device)[:, None, None] * embedding.shape[1]
-        x = torch.nn.functional.embedding(words + offsets, embedding.flatten(0, 1))
+        rows = (words + offsets).flatten()
+        x = embedding.flatten(0, 1).index_select(0, rows).view(*words.shape, -1)
         x = x.permute(1, 0, 3, 2)  # [T, B, d, N]
         for i in range(0, 4 * self._depth, 4):
             of_input, of_hidden, *biases = layers[i : i + 4]
