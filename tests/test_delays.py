@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,7 @@ from analysis.provenance import Provenance, criterion_words
 from analysis.views import open_views
 from sweeper import sql
 from sweeper.criterion import Criterion, delay, phase
+from sweeper.schema import logged_steps
 from sweeper.sql import QueryError
 from tests.stores import Made, Planned, config, curve, end
 from tests.test_views import one_trial, rows
@@ -100,6 +102,59 @@ def _delay(
         trial_id, t1, t2, known and known[0], bool(known and known[1]), last,
         phase(t1, t2, diverged=diverged, gap=criterion.gap).value if over else None, *lowers,
     )  # fmt: skip
+
+
+@given(data=st.data())
+@settings(max_examples=5, deadline=None)
+def test_lower_ends_are_the_logged_steps_before_whatever_steps_a_trial_logs(
+    data: st.DataObject,
+) -> None:
+    usual = logged_steps(50, 40)
+    steps = st.lists(st.integers(0, 41), min_size=1, max_size=12, unique=True).map(sorted)
+    own = data.draw(st.lists(st.integers(1, len(usual)).map(lambda n: usual[:n]) | steps,
+                             min_size=4, max_size=12))  # fmt: skip
+    with TemporaryDirectory() as folder:
+        made = Made.at(folder)
+        ids = [f"t{k:02}" for k in range(len(own))]
+        launch = made.launch([Planned(i) for i in ids])
+        pack = made.pack(ids)
+        found, expected = [], []
+        for i, logged in zip(ids, own, strict=True):
+            t1, t2 = (data.draw(st.sampled_from(logged)) for _ in range(2))
+            found += curve(i, logged, train_acc=[float(s >= t1) for s in logged],
+                           test_acc=[float(s >= t2) for s in logged])  # fmt: skip
+            before = [max((s for s in logged if s < t), default=None) for t in (t1, t2)]
+            expected.append((i, t1, t2, *before))
+        made.rows(pack, made.claim(pack, launch), found)
+        with open_views(made.ledger) as connection:
+            query = "select trial_id, t1, t2, t1_lower, t2_lower from delays order by trial_id"
+            assert rows(connection, query) == expected
+
+
+def test_lower_ends_of_usual_steps_need_no_second_look_at_the_metrics(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    ids, steps = [f"t{k:03}" for k in range(60)], logged_steps(50, 10_000)
+    launch = made.launch([Planned(i) for i in ids])
+    pack = made.pack(ids)
+    reached = [float(s >= 100) for s in steps]
+    found = [row for i in ids for row in curve(i, steps, train_acc=reached, test_acc=reached)]
+    attempt = made.claim(pack, launch)
+    made.rows(pack, attempt, found)
+    with open_views(made.ledger) as connection:
+        assert rows(connection, "select distinct t1_lower from delays") == [(95,)]
+        once = _scanned(connection, "select * from delays")
+        assert len(found) <= once < len(found) + 5000
+    made.rows(pack, attempt, curve("t000", [10_001], train_acc=[1.0]))
+    with open_views(made.ledger) as connection:
+        assert _scanned(connection, "select * from delays") > len(found) + len(steps)
+
+
+def _scanned(connection: sql.Connection, query: str) -> int:
+    """Return how many rows of Parquet files a query reads."""
+    ((_, text),) = rows(connection, f"explain (analyze, format json) {query}")
+    scans = [n for n in sql.nodes(json.loads(text)) if "Filename(s)" in n.get("extra_info", {})]
+    assert scans
+    return sum(scan["intermediate_rows"] for scan in scans)
 
 
 def test_every_task_is_read_by_its_own_criterion(tmp_path: Path) -> None:
