@@ -29,14 +29,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.rates import rate
-from sweeper import sweep, trainable
-from sweeper.config import build
+from sweeper import sweep
 from sweeper.driver import Runner
 from sweeper.grid import Grid
 from sweeper.loading import load_grid
 from sweeper.packing import Pack, Run, pack_order
 from sweeper.worker import run_inline, trials_of
-from trainables import loop
+from trainables import grokking, loop
 from trainables.blocks import Block
 
 FIGURE = Path(__file__).with_name("growth.png")
@@ -73,7 +72,7 @@ FAMILIES = (
         "task: {name: sparse_recovery, n: 100, s: 5, N: 30}, regularizer.name: l1",
         "regularizer.strength",
         (10, 100, 1000, 10_000), 200, (100, 1000, 10_000, 100_000), 32,
-        (2, 8, 32, 128, 512, 2048),
+        (2, 8, 32, 128, 512, 2048, 8192),
     ),
     Family(
         "modular addition, MLP",
@@ -135,24 +134,25 @@ def stepped(family: Family, trials: int) -> float:
 
 
 def held(family: Family, trials: int) -> tuple[int, int]:
-    """Return the bytes that a pack adds to a process of its own, and its estimate."""
-    pack = pack_of(family, trials, trials)
-    first = pack.trials[0]
-    module = trainable.load("trainables.grokking")
-    estimate = trials * module.memory_bytes(build(pack.config_type, first.values))
+    """Return the bytes that a pack adds to a process of its own, and its estimate.
+
+    To be called before anything else has left freed memory in this process.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
+        pack = pack_of(family, trials, trials)
+        estimate = trials * grokking.memory_bytes(pack.config)
         _two_steps(pack, 1)  # what is loaded once is no growth
         before = psutil.Process().memory_info().rss
         blocks = _two_steps(pack, trials)
         most = psutil.Process().memory_info().rss
         del blocks
-        os.write(writer, str(most - before).encode())
+        os.write(writer, json.dumps([most - before, estimate]).encode())
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as told:
-        measured = int(told.read())
+        measured, estimate = json.load(told)
     os.waitpid(child, 0)
     return measured, estimate
 
@@ -174,8 +174,13 @@ def exponents(points: Points) -> tuple[float, float]:
     return float(np.polyfit(x, y, 1)[0]), float(np.polyfit(x[last], y[last], 1)[0])
 
 
-def measure(family: Family) -> dict[str, Points]:
-    """Measure one family; print as it goes."""
+def measure(family: Family, memory: dict[int, tuple[int, int]]) -> dict[str, Points]:
+    """Measure one family; print as it goes.
+
+    Args:
+        family: The family.
+        memory: What `held` says of each of its packs.
+    """
     found: dict[str, Points] = {}
 
     def each(what: str, sizes: Sequence[int], cost: Callable[[int], float]) -> None:
@@ -189,9 +194,8 @@ def measure(family: Family) -> dict[str, Points]:
     each("trials", family.trials, lambda n: launched(family, n, family.trial_steps))
     each("steps", family.steps, lambda n: launched(family, family.step_trials, n))
     each("pack", family.packs, lambda n: stepped(family, n))
-    memory = {n: held(family, n) for n in family.packs}
-    each("memory", family.packs, lambda n: memory[n][0])
-    each("estimate", family.packs, lambda n: memory[n][1])
+    each("memory", tuple(memory), lambda n: memory[n][0])
+    each("estimate", tuple(memory), lambda n: memory[n][1])
     return found
 
 
@@ -204,7 +208,7 @@ LABELS = {
 
 
 def draw(found: dict[str, dict[str, Points]], path: Path) -> None:
-    """Draw all panels: measured points, and the power law of the last decade."""
+    """Draw all panels: measured points, and the power law of the last decade over two."""
     figure = Figure(figsize=(10, 7.5), layout="constrained")
     for axes, (what, (x, y)) in zip(figure.subplots(2, 2).flat, LABELS.items(), strict=True):
         for colour, (name, series) in zip(("C0", "C1"), found.items(), strict=False):
@@ -222,7 +226,9 @@ def _line(axes: Axes, points: Points, colour: str, name: str) -> None:
     x, y = np.array(points).T
     slope = exponents(points)[1]
     axes.plot(x, y, "o", color=colour, label=f"{name}: exponent {slope:.2f}")
-    axes.plot(x, y[-1] * (x / x[-1]) ** slope, "-", color=colour, alpha=0.5, linewidth=1)
+    near = x >= x[-1] / 100
+    law = y[-1] * (x[near] / x[-1]) ** slope
+    axes.plot(x[near], law, "-", color=colour, alpha=0.5, linewidth=1)
 
 
 def main() -> None:
@@ -232,7 +238,8 @@ def main() -> None:
     parser.add_argument("-o", "--output", help="write the figures here, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    found = {family.name: measure(family) for family in FAMILIES}
+    memory = [{n: held(family, n) for n in family.packs[1:]} for family in FAMILIES]
+    found = {f.name: measure(f, m) for f, m in zip(FAMILIES, memory, strict=True)}
     draw(found, args.figure)
     print(args.figure)
     if args.output:

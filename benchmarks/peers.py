@@ -150,8 +150,8 @@ def kinds(steps: int | None, times: int = 1) -> dict[str, Kind]:
     strengths = tuple(float(f"{s:.6e}") for s in np.geomspace(1e-5, 1e-2, 100))
     decays = tuple(float(f"{d:.3g}") for d in np.geomspace(0.03, 3, 8))
     sparse = Kind("sparse", SPARSE, "regularizer.strength", strengths, 10, steps or 20_000,
-                  plain.METRICS, (8, 24), "float64",
-                  {"numpy": (20, 80), "torch": (2, 6), "optuna": (2, 6), "vmap": (1000,),
+                  plain.METRICS, (8, 16), "float64",
+                  {"numpy": (20, 80), "torch": (2, 4), "optuna": (2, 4), "vmap": (1000,),
                    "sweeper": (10, 1000)})  # fmt: skip
     mlp = Kind("mlp", MLP, "optimizer.weight_decay", decays, 8, steps or 3000,
                plain_mlp.METRICS, (8, 16), "float32",
