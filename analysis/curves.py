@@ -95,7 +95,7 @@ def _chosen(connection: sql.Connection, where: str | None) -> pa.Table:
         f"join (select * exclude (last_step) from delays) as d using (trial_id){condition} "
         f"order by {order}, seed"
     )
-    sql.check_read_only(text)
+    sql.check_read_only(text, connection)
     table = sql.query(connection, text)
     if table.num_rows == 0:
         raise UsageError(f"no trial matches {where!r}. Loosen it." if where else "no trials yet.")

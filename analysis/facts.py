@@ -6,7 +6,7 @@ has is a row of numbers. The metrics themselves stay in their files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
@@ -42,8 +42,13 @@ class Facts:
         self.connection = connection
         self.readable: list[str] = []
 
-    def create(self, plan: Plan) -> None:
-        """Create the tables of schema `facts` and the view `metrics`."""
+    def create(self, plan: Plan, ends: Callable[[], pa.Table]) -> None:
+        """Create the tables of schema `facts` and the view `metrics`.
+
+        Args:
+            plan: The trials.
+            ends: Returns how trials ended, see `snapshot.ends`; asked late, as it takes longest.
+        """
         ledger, connection = self.ledger, self.connection
         connection.execute("create schema facts")
         keep(connection, "facts.plan", plan.rows)
@@ -52,7 +57,7 @@ class Facts:
         keep(connection, "facts.attempts", snapshot.attempts(ledger))
         keep(connection, "facts.listed", snapshot.listed(ledger))
         shared = self._supersede()
-        keep(connection, "facts.ends", snapshot.ends(ledger))
+        keep(connection, "facts.ends", ends())
         if shared:
             connection.execute(f"delete from facts.ends as m where {_superseded('m', 'last_step')}")
         self._log()

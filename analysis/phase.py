@@ -308,7 +308,7 @@ def _select(
     ]  # fmt: skip
     condition = f" where ({where})" if where else ""
     text = f"select {', '.join(columns)} from cells{condition}"
-    sql.check_read_only(text)
+    sql.check_read_only(text, connection)
     table = sql.query(connection, text)
     if table.num_rows == 0:
         remedy = f"no cell matches {where!r}. Loosen it." if where else "the sweep has no cells."

@@ -117,6 +117,8 @@ def _same(column: pa.ChunkedArray) -> bool:
         inner = pc.list_flatten(column)
         if sizes["min"] != sizes["max"] or inner.null_count:
             return False
+        if not len(inner):
+            return True
         values = inner.to_numpy().reshape(len(column), -1).view(np.int64)
         return bool((values == values[:1]).all())
     if pa.types.is_floating(column.type):

@@ -149,7 +149,7 @@ def _select(connection: sql.Connection, law: Law, where: str | None, by: str | N
         "join (select * exclude (last_step) from delays) as d using (trial_id)"
         f"{f' where ({where})' if where else ''} order by trial_id"
     )
-    sql.check_read_only(text)
+    sql.check_read_only(text, connection)
     table = sql.query(connection, text)
     if table.num_rows == 0:
         raise UsageError(f"no trial matches {where!r}. Loosen it." if where else "no trials yet.")

@@ -8,7 +8,7 @@ the Parquet files in place. The questions themselves stand in ``analysis/sql``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
@@ -70,23 +70,28 @@ def open_views(
     Raises:
         StoreError: Files that the ledger lists are missing or torn; names all of them.
     """
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(2) as beside:
+        ends = beside.submit(snapshot.ends, ledger)
         proof = beside.submit(snapshot.check, ledger)
         try:
-            return _open(ledger, everything, criteria or {}, plan)
+            return _open(ledger, everything, criteria or {}, plan, ends)
         finally:
             proof.result()  # names all that is damaged, not what the views stumbled on
 
 
 def _open(
-    ledger: Ledger, everything: bool, criteria: Mapping[str, Criterion], plan: pa.Table | None
+    ledger: Ledger,
+    everything: bool,
+    criteria: Mapping[str, Criterion],
+    plan: pa.Table | None,
+    ends: Future[pa.Table],
 ) -> sql.Connection:
     shown = snapshot.launches(ledger, everything=everything)
     recorded = {t: Criterion(**c) for t, c in snapshot.criteria(shown).items()}
     connection = sql.connect()
     wanted = Plan.read(ledger, shown) if plan is None else Plan.of(plan)
     facts = Facts(ledger, connection)
-    facts.create(wanted)
+    facts.create(wanted, ends.result)
     config = _config(wanted)
     connection.execute(f"create view trials as {fill('trials', config=_listed(config))}")
     _create_delays(connection, {**recorded, **criteria})

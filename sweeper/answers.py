@@ -182,7 +182,7 @@ def sql(
     """
     form = _form(output, form)
     with open_views(store.open_sweep(where, name), everything=everything) as views:
-        door.check_read_only(query)
+        door.check_read_only(query, views)
         result = door.query(views, query)
     write(result, output, form)
 
@@ -290,7 +290,7 @@ def _answer(ledger: Ledger, query: str, *, everything: bool) -> None:
     try:
         ledger.refresh()
         with open_views(ledger, everything=everything) as views:
-            door.check_read_only(query)
+            door.check_read_only(query, views)
             sys.stdout.write(render(door.query(views, query)))
     except SweeperError as error:
         sys.stdout.write(f"error: {error}\n")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import sweeper
+from tests.stores import Made, Planned
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("sweeper", "trainables", "analysis")
@@ -80,6 +81,20 @@ except SystemExit as end:
     assert not end.code, end.code
 """
     assert not HEAVY & loaded(code)
+
+
+def test_asking_a_sweep_loads_no_more_than_it_takes(tmp_path: Path) -> None:
+    Made.at(tmp_path).launch([Planned("a")])
+    code = f"""
+import sys
+sys.argv = ["sweeper", "sql", "demo", "select * from cells", "--store", {str(tmp_path)!r}]
+try:
+    from sweeper.cli import main
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+"""
+    assert not {*HEAVY, "matplotlib", "optuna", "pandas", "scipy"} & loaded(code)
 
 
 def test_the_engine_and_the_analysis_load_neither_torch_nor_ray() -> None:

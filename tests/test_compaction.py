@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sweeper import compaction, parts
 from sweeper.compaction import compact, sweep_out
+from sweeper.files import Files
 from sweeper.store import join
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 
@@ -19,6 +26,41 @@ def test_compacting_leaves_the_same_rows_in_one_file(tmp_path: Path, store: str)
     assert_whole(store, grid)
     assert run(grid, store).counts.done == 12
     assert compact(ledger(store), min_parts=1) == 0
+
+
+def test_what_is_measured_is_encoded_byte_by_byte_and_what_repeats_by_a_dictionary(
+    tmp_path: Path,
+) -> None:
+    files = Files.at(str(tmp_path), create=True)
+    n = 5000
+    table = pa.table({
+        "trial_id": [f"t{k // 100}" for k in range(n)], "step": [k % 100 for k in range(n)],
+        "train_loss": np.random.default_rng(0).random(n), "train_acc": np.arange(n) % 7 / 7,
+        "nuclear": pa.nulls(n, pa.float64()),
+    })  # fmt: skip
+    entry = parts.write_metrics(files, "a.parquet", table)
+    chunks = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
+    split = {chunks.column(i).path_in_schema for i in range(5)
+             if "BYTE_STREAM_SPLIT" in chunks.column(i).encodings}  # fmt: skip
+    assert split == {"train_loss"}
+    assert parts.read(files, entry).equals(table)
+
+
+def test_a_compacted_file_is_bounded_and_sorted(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(toy_grid(tmp_path, "resources.pack=1"), store)
+    before = rows(store)
+    most = 3 * max(part.rows for part, _ in ledger(store).state.parts())
+    monkeypatch.setattr(compaction, "MAX_ROWS", most)
+    assert compact(ledger(store), min_parts=1) == 12
+    book = ledger(store)
+    assert len(book.state.compacted) >= 4
+    assert all(part.rows <= most for part in book.state.compacted)
+    for part in book.state.compacted:
+        table = parts.read(book.files, part)
+        assert table.equals(table.sort_by([("trial_id", "ascending"), ("step", "ascending")]))
+    assert rows(store).equals(before)
 
 
 def test_replaced_files_stay_for_a_grace_period(tmp_path: Path, store: str) -> None:
