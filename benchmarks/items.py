@@ -45,7 +45,7 @@ NAMES = {
         "scatter_add", "scatter_add_", "embedding", "embedding_dense_backward", "index_put",
     ),
     "loss": (
-        "_softmax", "_log_softmax", "_log_softmax_backward_data", "nll_loss_forward",
+        "softmax", "_softmax", "_log_softmax", "_log_softmax_backward_data", "nll_loss_forward",
         "nll_loss_backward", "softplus", "softplus_backward",
     ),
     "norms": ("native_layer_norm", "native_layer_norm_backward"),

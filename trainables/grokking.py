@@ -64,7 +64,7 @@ def memory_bytes(config: AnyConfig) -> int:
     seen = min(n, getattr(config.optimizer, "batch", None) or n)
     rows = 4 * d if model.embedding == "hadamard" else 6 * d
     scratch = seen * (rows + 2 * depth * h + 2 * p)  # of a block of eight; as if a pack had two
-    return size * (copies * weights + seen * p + scratch // 2) + 32 * n
+    return size * (copies * weights + scratch // 2) + 32 * n
 
 
 def _matrix_bytes(config: Config, copies: int) -> int:

@@ -182,8 +182,8 @@ class ModularArithmetic:
         self._scatter = self._lookup
         if self._combination.in_place:  # rows of a hold the gradients of b
             self._scatter = self._lookup.view(2, -1).flip(0).reshape(-1)
-        self._target = torch.zeros(B, self._p, N, **self._move)
-        self._target.scatter_(1, self._labels.gather(1, pairs)[:, None], 1.0 / N)
+        self._true = self._labels.gather(1, pairs)[:, None]  # [B, 1, N]
+        self._minus = torch.tensor(-1.0 / N, **self._move).expand_as(self._true)
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
@@ -212,7 +212,7 @@ class ModularArithmetic:
         X, dX, S = self._scratch.X, self._scratch.dX, self._scratch.S
         W, G = [w.value for w in self.weights.each], [w.grad for w in self.weights.each]
         torch.softmax(self._scratch.logits, 1, out=S)
-        S.mul_(1.0 / S.shape[2]).sub_(self._target)  # d loss / d logits
+        S.mul_(1.0 / S.shape[2]).scatter_add_(1, self._true, self._minus)  # d loss / d logits
         torch.bmm(S, X[-1], out=G[-1])
         torch.bmm(S.mT, W[-1], out=dX[-1])
         for i in range(self._depth, 0, -1):

@@ -124,7 +124,8 @@ def total_norm(weights: Weights, of: Literal["value", "grad"] = "value") -> Tens
     """Return the Euclidean norm of all weights (gradients) of each trial, ``[*lead]``, float64."""
     squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
     for weight in weights.each:  # one by one: the order of a sum is in its bits
-        squares = squares + _squares(getattr(weight, of).flatten(len(weights.lead)))
+        each = getattr(weight, of).flatten(len(weights.lead))
+        squares = squares + _squares(each.contiguous())
     return squares.sqrt()
 
 
