@@ -218,7 +218,8 @@ def draw(found: dict[str, dict[str, Points]], path: Path) -> None:
                 axes.plot(n, estimate, ":", color=colour, label=f"{name}: memory_bytes")
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(fontsize="small", frameon=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small",
+                    frameon=False)  # fmt: skip
     figure.savefig(path, dpi=110)
 
 
