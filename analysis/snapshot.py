@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper import parts
+from sweeper.ends import ended_trials
 from sweeper.errors import StoreError
 from sweeper.ledger import Ledger, PackState, Part, Record
 from sweeper.schema import METRICS, empty
 from sweeper.store import is_fresh, read_lease
-from sweeper.worker import ended_trials
 
 IDS = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
 """Columns of every plan; the flat config stands behind them."""

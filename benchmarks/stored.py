@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper import parts, store
+from sweeper.ends import ended_trials
 from sweeper.ledger import Ledger
-from sweeper.worker import ended_trials
 
 
 def rows(book: Ledger) -> pa.Table:

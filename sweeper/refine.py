@@ -24,6 +24,7 @@ from sweeper import loading, sql, store
 from sweeper.agenda import Agenda, agenda
 from sweeper.config import Scalar, chosen_leaves
 from sweeper.driver import Driver, Launched, Runner, drive
+from sweeper.ends import ended_trials
 from sweeper.errors import UsageError, did_you_mean
 from sweeper.grid import Grid, columns
 from sweeper.ledger import Ledger
@@ -31,7 +32,7 @@ from sweeper.mesh import FINE, Mark, Point, Scale, ends, propose
 from sweeper.resolved import broken
 from sweeper.schema import ENDED
 from sweeper.trial import Trial
-from sweeper.worker import ended_trials, pack_rows, trials_of
+from sweeper.worker import pack_rows, trials_of
 
 STEEP = log10(2)
 """Neighbours whose delays differ by more than this factor, as a logarithm, disagree."""

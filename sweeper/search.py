@@ -25,6 +25,7 @@ from sweeper import trainable
 from sweeper.agenda import Agenda
 from sweeper.config import build
 from sweeper.driver import Driver, Launched, Runner, drive
+from sweeper.ends import ended_trials
 from sweeper.errors import StorageError
 from sweeper.files import Files
 from sweeper.finalist import Finalist, Found, Progressed
@@ -38,7 +39,6 @@ from sweeper.storage import reach
 from sweeper.store import join
 from sweeper.study import Study, Told, Verdict, open_study
 from sweeper.sweep import peek
-from sweeper.worker import ended_trials
 
 ROUNDS = 10
 """Rounds that a search has at least, unless its file says how many suggestions one has."""

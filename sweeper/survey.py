@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from sweeper import parts
 from sweeper.criterion import Criterion
+from sweeper.ends import ends_table
 from sweeper.files import Files
 from sweeper.ledger import Ledger, Part, State
-from sweeper.worker import ends_table
 
 BATCH = 1 << 20
 """Rows of metrics that are looked at together: finding their trials has a price of its own."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +20,7 @@ from sweeper import own, parts, roster, trainable
 from sweeper.checkpoint import Checkpoints
 from sweeper.config import Config, chosen_leaves, defaults
 from sweeper.criterion import Criterion
+from sweeper.ends import ended_trials
 from sweeper.errors import (
     DrainedError,
     StoreError,
@@ -29,7 +29,6 @@ from sweeper.errors import (
 from sweeper.files import Files
 from sweeper.ledger import Ledger, Record, State
 from sweeper.packing import Pack, Run, pack_id
-from sweeper.schema import ENDS, empty
 from sweeper.sink import Claim, Sink, stop_requested
 from sweeper.trial import Trial
 
@@ -202,40 +201,6 @@ def pack_rows(ledger: Ledger, pack_ids: Sequence[str]) -> pa.Table:
     if not tables:
         return listing("", [], [])
     return pa.concat_tables(tables).sort_by([("pack_id", "ascending"), ("position", "ascending")])
-
-
-def ended_trials(
-    ledger: Ledger, pack_ids: Sequence[str] | None = None, *, without: Collection[str] = ()
-) -> pa.Table:
-    """Return the ends that count: the columns of `ENDS`, and pack_id and attempt.
-
-    A trial that was carried on has one row for each time that it ended.
-
-    Args:
-        ledger: The sweep's ledger.
-        pack_ids: The packs to look at; None for all.
-        without: Packs to leave out.
-    """
-    packs = ledger.state.packs
-    chosen = packs.values() if pack_ids is None else [packs[i] for i in pack_ids]
-    listed = list(ledger.state.ends(pack for pack in chosen if pack.id not in without))
-    tables = [
-        parts.upto(parts.read(ledger.files, part), cutoff, "last_step")
-        for _, _, part, cutoff in listed
-    ]
-    return ends_table(tables, [x[0] for x in listed], [x[1] for x in listed])
-
-
-def ends_table(
-    tables: Sequence[pa.Table], packs: Sequence[str], attempts: Sequence[int]
-) -> pa.Table:
-    """Return files of ends as one table, with the pack and the attempt that each is of."""
-    if not tables:
-        return empty({**ENDS, "pack_id": pa.string(), "attempt": pa.int64()})
-    owner = pa.array(np.repeat(np.arange(len(tables)), [t.num_rows for t in tables]))
-    table = pa.concat_tables(tables)
-    table = table.append_column("pack_id", pa.array(packs, pa.string()).take(owner))
-    return table.append_column("attempt", pa.array(attempts, pa.int64()).take(owner))
 
 
 def run_of(launch: Record, points_per_decade: int, device: str, threads: int) -> Run:

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from sweeper import parts, store, sweep
 from sweeper.driver import Outcome, Runner
+from sweeper.ends import ended_trials
 from sweeper.grid import Grid
 from sweeper.ledger import Ledger
 from sweeper.loading import load_grid
 from sweeper.schema import logged_steps
-from sweeper.worker import ended_trials, run_inline
+from sweeper.worker import run_inline
 
 TOY = """
 name: toy

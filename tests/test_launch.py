@@ -10,7 +10,8 @@ import pytest
 
 from sweeper import sweep
 from sweeper.agenda import agenda
-from sweeper.worker import PackTask, ended_trials, run_inline, run_pack
+from sweeper.ends import ended_trials
+from sweeper.worker import PackTask, run_inline, run_pack
 from tests import toy
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from sweeper.ends import ended_trials
 from sweeper.errors import SweeperError
 from sweeper.launch_ray import _load_tune
-from sweeper.worker import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
 
 OBJECT_STORE = 80 << 20

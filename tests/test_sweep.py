@@ -18,10 +18,11 @@ from sweeper import sql, sweep
 from sweeper.agenda import Agenda, Counts, agenda
 from sweeper.compaction import compact
 from sweeper.driver import Runner
+from sweeper.ends import ended_trials
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
 from sweeper.store import driving, is_fresh, join
-from sweeper.worker import PackTask, ended_trials, run_inline
+from sweeper.worker import PackTask, run_inline
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
 LONG = ("stop.after_generalization=false", "task.shift=0")
