@@ -46,7 +46,8 @@ def memory_bytes(config: AnyConfig) -> int:
     copies = 5 if moments else 2  # value, gradient, moments
     task, model = config.task, config.model
     if isinstance(task, SparseRecovery) and isinstance(model, Product | Diagonal):
-        matrices = 3 if config.optimizer.name == "projected" else 2  # X, X^T, pseudo-inverse
+        # X as it is drawn, X, X^T, pseudo-inverse
+        matrices = 4 if config.optimizer.name == "projected" else 3
         if isinstance(model, Diagonal):
             tensors = model.depth * copies
         else:
