@@ -16,7 +16,7 @@ def products(
     X: Tensor, y: Tensor, trials: Tensor, dtype: torch.dtype, back: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return r and g of `trials`, ``[D, M, n]``, without padding."""
-    D, M, n = trials.shape
+    _, M, n = trials.shape
     shared = Shared(X, slots(M, dtype), dtype=dtype, device="cpu")
     a, g = shared.vectors(shared.n), shared.vectors(shared.n)
     a[:, :M, :n] = trials.to(dtype)
