@@ -214,3 +214,24 @@ def test_a_hole_of_the_grid_is_drawn_as_such(tmp_path: Path) -> None:
     text = (tmp_path / "a.svg").read_text()
     assert ">no result<" in text
     assert PALER not in text
+
+
+def test_a_large_diagram_is_one_mesh_with_its_bounds_hatched_and_holes_marked(
+    tmp_path: Path,
+) -> None:
+    cells = tuple(
+        DiagramCell(x, y, None, 100 * x, None, None, x > 20, "grokking", 1, 0.0)
+        for x in range(1, 41) for y in (1, 2) if (x, y) != (3, 1)
+    )  # fmt: skip
+    axes = Axis.of("a", range(1, 41)), Axis.of("b", (1, 2))
+    provenance = Provenance("s", "c", None, False, 1, 1, 1)
+    for censored in (True, False):
+        shown = tuple(c for c in cells if censored or not c.censored)
+        axis = Axis.of("a", [c.x for c in shown]) if censored else axes[0]
+        draw_phase(PhaseDiagram(axis, axes[1], None, "t2", "steps", shown), tmp_path / "a.svg",
+                   provenance)  # fmt: skip
+        text = (tmp_path / "a.svg").read_text()
+        assert "QuadMesh" in text
+        assert (">censored (a lower bound)<" in text) == censored
+        assert ("<pattern" in text) == censored
+        assert ">no result<" in text
