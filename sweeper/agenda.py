@@ -23,7 +23,7 @@ from sweeper.errors import UsageError
 from sweeper.grid import Grid
 from sweeper.ledger import Ledger
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
-from sweeper.survey import reached, survey
+from sweeper.survey import damaged_checkpoints, reached, survey
 from sweeper.trainable import Trainable
 from sweeper.worker import open_packs, pack_rows, trials_of
 
@@ -95,7 +95,30 @@ def agenda(
         _new_packs(grid, plan, np.arange(table.num_rows), None)
         return plan
     _check_log(grid, ledger)
-    found = survey(ledger)
+    unusable: dict[str, str] = {}
+    while True:
+        plan, fresh, ends, longer = _compare(grid, ledger, table, workers, unusable)
+        needed = {*plan.restored, *ends["pack_id"].unique().to_pylist()}
+        begun = [ledger.state.packs[i] for i in plan.restored]
+        needed |= {parent for p in begun if p.checkpoint is None for parent in p.parents}
+        found = damaged_checkpoints(ledger, sorted(needed - unusable.keys()))
+        if not found:  # else what would go on from there is new again
+            break
+        unusable |= found
+    _new_packs(grid, plan, fresh, _starts(ledger, ends, longer) if longer.any() else None)
+    return plan
+
+
+def _compare(
+    grid: Grid, ledger: Ledger, table: pa.Table, workers: int, unusable: dict[str, str]
+) -> tuple[Agenda, NDArray[np.int64], pa.Table, NDArray[np.bool_]]:
+    """Return the agenda without its new packs, and what these are made of.
+
+    Returns:
+        The agenda; the rows of `table` that make new packs; the ends that some of them go on
+        from; which of them do.
+    """
+    found = survey(ledger, unusable=unusable)
     status, last = _status(grid, ledger, table, found.ends)
     plan = Agenda(_counts(status), table, workers, void=sorted(found.void),
                   damage=list(found.damage))  # fmt: skip
@@ -110,9 +133,7 @@ def agenda(
         wanted &= ~pc.is_in(ids, listed["trial_id"]).to_numpy()
     fresh = np.flatnonzero(wanted)
     longer = status[fresh] == LONGER
-    ends = found.ends.take(pa.array(last[fresh[longer]]))
-    _new_packs(grid, plan, fresh, _starts(ledger, ends, longer) if longer.any() else None)
-    return plan
+    return plan, fresh, found.ends.take(pa.array(last[fresh[longer]])), longer
 
 
 def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:

@@ -5,7 +5,7 @@ Each file is read once, and its checksum proven on the way.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -42,12 +42,15 @@ class Survey:
     damage: tuple[str, ...]
 
 
-def survey(ledger: Ledger, *, proven: bool = True) -> Survey:
+def survey(
+    ledger: Ledger, *, proven: bool = True, unusable: Mapping[str, str] | None = None
+) -> Survey:
     """Return what the files that the ledger lists hold.
 
     Args:
         ledger: The sweep's ledger.
         proven: Prove the checksums of the metrics, too; else their sizes.
+        unusable: Packs that are damaged besides, and what is wrong with each.
     """
     state, files = ledger.state, ledger.files
     look = parts.corrupt if proven else parts.damaged
@@ -56,7 +59,8 @@ def survey(ledger: Ledger, *, proven: bool = True) -> Survey:
     messages = {path: parts.corrupt(files, {"path": path, "sha256": sha})
                 for path, sha in state.files.items() if path in listings}  # fmt: skip
     damage = [message for message in messages.values() if message]
-    void: set[str] = set()
+    void = set(unusable or ())
+    damage += (unusable or {}).values()
     tables: dict[str, pa.Table] = {}
     for pack in alive:
         found = [m for _, part in pack.parts if (m := look(files, part))]
@@ -76,6 +80,16 @@ def survey(ledger: Ledger, *, proven: bool = True) -> Survey:
         frozenset(i for i in void if not state.packs[i].void),
         tuple(damage),
     )
+
+
+def damaged_checkpoints(ledger: Ledger, packs: Iterable[str]) -> dict[str, str]:
+    """Return those of the packs whose checkpoint can't be read, and what is wrong with it."""
+    found = {}
+    for pack_id in packs:
+        saved = ledger.state.packs[pack_id].checkpoint
+        if saved is not None and (message := parts.corrupt(ledger.files, saved)):
+            found[pack_id] = message
+    return found
 
 
 def _end(files: Files, part: Part, tables: dict[str, pa.Table]) -> str | None:

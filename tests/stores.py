@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,12 @@ class Made:
             table = pa.Table.from_pylist(full, schema=pa.schema(list(ENDS.items())))
             record["ends"] = self._write("ends", table, "last_step")
         if checkpoint is not None:
-            record["checkpoint"] = {"path": checkpoint[0], "step": checkpoint[1]}
+            path, step = checkpoint
+            self.ledger.files.write(path, b"state")
+            record["checkpoint"] = {
+                "path": path, "size": 5, "step": step, "attempt": attempt,
+                "sha256": sha256(b"state").hexdigest(),
+            }  # fmt: skip
         if done:
             record["done"] = True
         self.ledger.append(record)
