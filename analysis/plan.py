@@ -39,10 +39,10 @@ class Plan:
     @classmethod
     def read(cls, ledger: Ledger, shown: Sequence[Record]) -> Plan:
         """Return the trials that the launches `shown` planned, each as the last plan has it."""
-        entries = {record["plan"]["path"]: record["plan"] for record in shown}
+        entries = snapshot.plans(shown)
         if len(entries) != 1:
             return cls.of(snapshot.plan(ledger, shown))
-        (entry,) = entries.values()
+        (entry,) = entries
         file = pq.ParquetFile(pa.BufferReader(parts.content(ledger.files, entry)))
         names = file.schema_arrow.names
         proven = single(file) if file.metadata.num_rows else {}

@@ -6,7 +6,7 @@ that another one took over from end where the other one began.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -91,13 +91,27 @@ def launches(ledger: Ledger, *, everything: bool) -> list[Record]:
     return [*(known[i] for i in last.get("beside", ())), last]
 
 
+def plans(shown: Iterable[Record]) -> list[Record]:
+    """Return the entries of the plans of some launches, the latest first.
+
+    Of plans of the same trials (``<hash of their ids>-<launch>.parquet``) only the latest: a launch
+    writes the plan again where that of an earlier one is damaged.
+    """
+    latest: dict[str, Record] = {}
+    for record in shown:
+        entry = record["plan"]
+        trials = entry["path"].partition("-")[0]
+        latest.pop(trials, None)
+        latest[trials] = entry
+    return list(reversed(latest.values()))
+
+
 def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:
     """Return the trials that the launches `shown` planned, with their flat config.
 
     Each once, as the last plan has it.
     """
-    entries = {record["plan"]["path"]: record["plan"] for record in reversed(shown)}
-    tables = [parts.read(ledger.files, entry) for entry in entries.values()]
+    tables = [parts.read(ledger.files, entry) for entry in plans(shown)]
     if not tables:
         return empty(IDS)
     table = pa.concat_tables(tables, promote_options="permissive")

@@ -109,7 +109,8 @@ def content(files: Files, entry: Record) -> bytes:
     """Return the bytes of a listed file, its checksum proven."""
     raw = files.read(entry["path"])
     if message := _wrong(files, raw, entry["path"], None, entry["sha256"]):
-        raise StoreError(f"{message} {REMEDY}")
+        remedy = REWRITTEN if entry["path"].startswith("plans/") else REMEDY
+        raise StoreError(f"{message} {remedy}")
     return cast("bytes", raw)
 
 
@@ -133,6 +134,7 @@ def _wrong(
 
 
 REMEDY = "`sweeper launch` trains its trials again; all others are untouched."
+REWRITTEN = "`sweeper launch` of the grid that it belongs to writes it again."
 
 
 def corrupt(files: Files, entry: Part | Record) -> str | None:

@@ -12,7 +12,9 @@ from analysis import snapshot
 from analysis.plan import Plan
 from analysis.views import open_views
 from sweeper import sql
+from sweeper.errors import StoreError
 from tests.stores import Made, Planned, config
+from tests.sweeps import ledger, run, toy_grid
 
 BETAS = "optimizer.betas"
 
@@ -89,3 +91,19 @@ def test_a_plan_without_trials_has_every_column() -> None:
     assert (plan.names, plan.rows.column_names[3:], plan.fixed.num_columns) == (
         ("task.p",), ["task.p"], 0,
     )  # fmt: skip
+
+
+def test_a_damaged_plan_is_written_again_by_a_launch_of_its_grid(
+    tmp_path: Path, store: str
+) -> None:
+    first = toy_grid(tmp_path, "task.shift=0")
+    run(first, store)
+    (plan,) = (Path(store) / "toy" / "plans").iterdir()
+    run(toy_grid(tmp_path, "task.shift=1"), store)
+    plan.write_bytes(b"torn")
+    count = "select count(*) as n from trials"
+    with pytest.raises(StoreError, match="launch` of the grid that it belongs to writes it again"):
+        open_views(ledger(store), everything=True)
+    run(first, store)
+    with open_views(ledger(store), everything=True) as connection:
+        assert sql.query(connection, count).to_pylist() == [{"n": 12}]
