@@ -121,6 +121,23 @@ def test_what_would_go_on_from_a_damaged_checkpoint_is_trained_again(
     assert agenda(longer, ledger(store), workers=2).n_packs == 0
 
 
+def test_an_open_pack_that_would_begin_at_a_damaged_checkpoint_is_made_anew(
+    tmp_path: Path, store: str
+) -> None:
+    run(toy_grid(tmp_path, "steps=90", *LONG), store, workers=1)
+    longer = toy_grid(tmp_path, "steps=250", *LONG)
+    reference = str(tmp_path / "reference")
+    run(longer, reference)
+    run(longer, store, workers=1, launcher=lambda tasks: None)  # listed, and never begun
+    book = ledger(store)
+    (first,) = (p for p in book.state.packs.values() if p.checkpoint)
+    assert first.checkpoint is not None
+    Path(book.files.location(first.checkpoint["path"])).unlink()
+    assert set(agenda(longer, book, workers=1).void) == set(book.state.packs)
+    run(longer, store)
+    assert rows(store).equals(rows(reference))
+
+
 def test_an_open_pack_whose_checkpoint_is_damaged_begins_anew(tmp_path: Path, store: str) -> None:
     grid = toy_grid(tmp_path, "task.shift=0", "checkpoint.every_s=0.000001")
     reference = str(tmp_path / "reference")
