@@ -21,7 +21,6 @@ from sweeper.driver import Runner
 from sweeper.ends import ended_trials
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.files import Files
-from sweeper.sink import Claim
 from sweeper.store import driving, is_fresh, join
 from sweeper.worker import PackTask, run_inline
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
@@ -96,67 +95,6 @@ def test_trials_whose_final_checkpoint_was_not_kept_cannot_go_on(
     ):
         run(toy_grid(tmp_path, "steps=250", *LONG), store)
     assert ledger(store).number == before
-
-
-@pytest.mark.parametrize("how", ["missing", "torn"])
-def test_what_would_go_on_from_a_damaged_checkpoint_is_trained_again(
-    tmp_path: Path, store: str, how: str
-) -> None:
-    run(toy_grid(tmp_path, "steps=90", *LONG), store, workers=1)
-    longer = toy_grid(tmp_path, "steps=250", *LONG)
-    reference = str(tmp_path / "reference")
-    run(longer, reference)
-    book = ledger(store)
-    damaged, *_ = (p for p in book.state.packs.values() if p.checkpoint)
-    assert damaged.checkpoint is not None
-    path = Path(book.files.location(damaged.checkpoint["path"]))
-    path.unlink() if how == "missing" else path.write_bytes(b"torn")
-    same = toy_grid(tmp_path, "steps=90", *LONG)
-    assert agenda(same, book, workers=2).damage == [], "nobody needs it"
-    plan = agenda(longer, book, workers=2)
-    assert plan.void == [damaged.id]
-    assert path.name in plan.damage[0]
-    run(longer, store)
-    assert rows(store).equals(rows(reference))
-    assert agenda(longer, ledger(store), workers=2).n_packs == 0
-
-
-def test_an_open_pack_that_would_begin_at_a_damaged_checkpoint_is_made_anew(
-    tmp_path: Path, store: str
-) -> None:
-    run(toy_grid(tmp_path, "steps=90", *LONG), store, workers=1)
-    longer = toy_grid(tmp_path, "steps=250", *LONG)
-    reference = str(tmp_path / "reference")
-    run(longer, reference)
-    run(longer, store, workers=1, launcher=lambda tasks: None)  # listed, and never begun
-    book = ledger(store)
-    (first,) = (p for p in book.state.packs.values() if p.checkpoint)
-    assert first.checkpoint is not None
-    Path(book.files.location(first.checkpoint["path"])).unlink()
-    assert set(agenda(longer, book, workers=1).void) == set(book.state.packs)
-    run(longer, store)
-    assert rows(store).equals(rows(reference))
-
-
-def test_an_open_pack_whose_checkpoint_is_damaged_begins_anew(tmp_path: Path, store: str) -> None:
-    grid = toy_grid(tmp_path, "task.shift=0", "checkpoint.every_s=0.000001")
-    reference = str(tmp_path / "reference")
-    run(grid, reference, workers=1)
-
-    def die(tasks: Sequence[PackTask]) -> None:
-        sweep.request_stop(ledger(store).files, tasks[0].launch_id)
-
-    run(grid, store, workers=1, launcher=die)
-    book = ledger(store)
-    (pack,) = book.state.packs.values()
-    claim = Claim.take(book, pack.id, next(iter(book.state.launches)), {})
-    book.files.write("checkpoints/torn.pt", b"torn")
-    entry = {"path": "checkpoints/torn.pt", "size": 9, "sha256": "0" * 64, "step": 7, "attempt": 1}
-    claim.commit({"kind": "rows", "checkpoint": entry})
-    assert agenda(grid, ledger(store), workers=1).void == [pack.id]
-    run(grid, store, workers=1)
-    assert rows(store).equals(rows(reference))
-    assert_whole(store, grid)
 
 
 def test_another_density_of_logged_steps_is_refused(tmp_path: Path, store: str) -> None:
