@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import api
-from sweeper.driver import Driver, drive
-from sweeper.grid import Grid
-from sweeper.judge import Judge
-from sweeper.searching import Finalists
-from sweeper.space import Params, Point, Space
-from sweeper.worker import trials_of
+from sweeper.engine.driver import Driver, drive
+from sweeper.engine.worker import trials_of
+from sweeper.grid.grid import Grid
+from sweeper.grid.search_section import Finalists
+from sweeper.search.objectives import Judge
+from sweeper.space.space import Params, Point, Space
 
 COMPARED = range(1000, 1020)
 """Seeds on which the winners are compared: no grid and no search uses them."""

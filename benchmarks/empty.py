@@ -10,11 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.checkpoint import Checkpoints
-from sweeper.config import BATCHED, Section
-from sweeper.config import Config as AnyConfig
+from sweeper.config.fields import BATCHED, Section
+from sweeper.config.fields import Config as AnyConfig
 from sweeper.packing import Pack
-from sweeper.sink import Sink
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.sink import Sink
 
 
 class Empty(Section):

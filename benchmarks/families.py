@@ -23,9 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import items
 from benchmarks.rates import matrix_step, rate
-from sweeper.loading import load_grid
+from sweeper.compile.loading import load_grid
 from sweeper.packing import Pack, Run, pack_order
-from trainables import loop
+from sweeper.trainables import loop
 
 RELU = (
     "{task: {name: teacher_student, teacher: gaussian, inputs: 50, hidden: 200, depth: 1,"

@@ -29,14 +29,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.rates import rate
-from sweeper import sweep
-from sweeper.driver import Runner
-from sweeper.grid import Grid
-from sweeper.loading import load_grid
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Runner
+from sweeper.engine.worker import run_inline, trials_of
+from sweeper.grid.grid import Grid
 from sweeper.packing import Pack, Run, pack_order
-from sweeper.worker import run_inline, trials_of
-from trainables import grokking, loop
-from trainables.blocks import Block
+from sweeper.trainables import grokking, loop
+from sweeper.trainables.batch.weights import Block
 
 FIGURE = Path(__file__).with_name("growth.png")
 

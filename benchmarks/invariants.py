@@ -15,8 +15,8 @@ import pyarrow as pa
 from benchmarks import stored
 from sweeper import api
 from sweeper.errors import StoreError
-from sweeper.ledger import Ledger
-from sweeper.schema import logged_steps
+from sweeper.store.ledger import Ledger
+from sweeper.store.schema import logged_steps
 
 NAME = "chaos"
 """The sweep's name."""

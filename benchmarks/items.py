@@ -24,8 +24,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.rates import matrix_step, rate
 from sweeper.packing import Pack
-from sweeper.schema import logged_steps
-from trainables import heap, loop
+from sweeper.store.schema import logged_steps
+from sweeper.trainables import loop
+from sweeper.trainables.batch import malloc as heap
 
 SOURCES = {
     "trainables/optimizers.py": "optimizer",

@@ -30,15 +30,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sweeper import parts, roster, sweep, worker
-from sweeper.checkpoint import Checkpoints
-from sweeper.compaction import compact, sweep_out
-from sweeper.driver import Runner, inline
-from sweeper.ledger import Ledger
-from sweeper.loading import load_grid
-from sweeper.sink import Claim, Sink
-from sweeper.store import open_sweep
-from sweeper.worker import PackTask, run_inline
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine import worker
+from sweeper.engine.driver import Runner, inline
+from sweeper.engine.worker import PackTask, run_inline
+from sweeper.store import plan_index as roster
+from sweeper.store import tables as parts
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.compaction import compact, sweep_out
+from sweeper.store.lease import open_sweep
+from sweeper.store.ledger import Ledger
+from sweeper.store.sink import Claim, Sink
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 10

@@ -1,9 +1,9 @@
 """Trial-steps a second on one core by pack size, beside the machine's own matrix rate.
 
-Runs the blocks that a launch trains, through `trainables.loop.BLOCKS`, on one thread. Rounds
-are interleaved: each measures the matrix rate, both plain loops and every pack size for a
-moment, so that a neighbour on a shared machine slows all of them; figures are medians of
-ratios within a round. Flops count matrix products only.
+Runs the blocks that a launch trains, through `sweeper.trainables.loop.BLOCKS`, on one thread.
+Rounds are interleaved: each measures the matrix rate, both plain loops and every pack size for a
+moment, so that a neighbour on a shared machine slows all of them; figures are medians of ratios
+within a round. Flops count matrix products only.
 
     solo       one trial, autograd and a torch.optim optimizer
     numpy      one trial, the gradient written out (linear models of depth 1)
@@ -33,12 +33,13 @@ from torch import Tensor
 
 from benchmarks import families, plain
 from benchmarks.rates import SLICE, Step, matrix_step, rate
-from sweeper.config import Values
-from sweeper.grid import Grid
-from sweeper.loading import load_grid
+from sweeper.compile.loading import load_grid
+from sweeper.config.fields import Values
+from sweeper.grid.grid import Grid
 from sweeper.packing import Pack, Run
-from trainables import modular_arithmetic, pairs, sparse_recovery
-from trainables.config import GrokkingConfig
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.data import pairs
+from sweeper.trainables.families import modular_arithmetic, sparse_recovery
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

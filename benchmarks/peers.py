@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 
 from benchmarks import plain, plain_mlp, processes, stored
 from benchmarks.peers_side import SIDES, Cell
-from sweeper.loading import load_grid
-from sweeper.schema import logged_steps
-from trainables.modular_arithmetic import base_weights
-from trainables.pairs import split_of, table
+from sweeper.compile.loading import load_grid
+from sweeper.store.schema import logged_steps
+from sweeper.trainables.data.pairs import split_of, table
+from sweeper.trainables.families.modular_arithmetic import base_weights
 
 WHOLE = ("sweeper", "vmap")
 """Sides that are fast enough for the whole grid."""

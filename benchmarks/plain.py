@@ -1,8 +1,8 @@
 """How trials of sparse recovery are trained without sweeper.
 
-A linear model, an l1 penalty, gradient descent: as `trainables.sparse_recovery` does it, and with
-the metrics that it logs, at the same steps. In a plain loop, one trial at a time; or as torch's
-page on model ensembling teaches it [T], many at once.
+A linear model, an l1 penalty, gradient descent: as `sweeper.trainables.families.sparse_recovery`
+does it, and with the metrics that it logs, at the same steps. In a plain loop, one trial at a time;
+or as torch's page on model ensembling teaches it [T], many at once.
 
 References:
     [T] https://docs.pytorch.org/tutorials/intermediate/ensembling.html
@@ -37,7 +37,7 @@ class Data:
 
 def draw(seed: int) -> Data:
     """Return the instance that sweeper draws for `seed`."""
-    from trainables.sparse_data import instance
+    from sweeper.trainables.data.sparse_data import instance
 
     one = instance(
         seed=seed, n=N_VECTOR, s=N_NONZERO, N=N_MEASURED, signal="gaussian", snr=None, tau=0.0,

@@ -1,8 +1,9 @@
 """How MLPs on modular addition are trained without sweeper.
 
 Two embeddings, multiplied elementwise, one hidden ReLU layer, AdamW: as
-`trainables.modular_arithmetic` does it, and with the metrics that it logs, at the same steps. In
-a plain loop, one trial at a time; or as torch's page on model ensembling teaches it [T].
+`sweeper.trainables.families.modular_arithmetic` does it, and with the metrics that it logs, at the
+same steps. In a plain loop, one trial at a time; or as torch's page on model ensembling teaches it
+[T].
 
 References:
     [T] https://docs.pytorch.org/tutorials/intermediate/ensembling.html
@@ -27,7 +28,7 @@ METRICS = (
 )  # fmt: skip
 
 WEIGHTS = ("a.weight", "b.weight", "hidden.weight", "out.weight")
-"""The parameters, in the order of `trainables.modular_arithmetic.base_weights`."""
+"""The parameters, in the order of `sweeper.trainables.families.modular_arithmetic.base_weights`."""
 
 Row = NDArray[np.float64]
 

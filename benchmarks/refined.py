@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from analysis.phase import phase_diagram
-from analysis.views import open_views
 from benchmarks.refinement import AFFORDED, BASE, boundary, lines, near
-from sweeper import api, refine, store
-from sweeper.grid import Grid
-from sweeper.mesh import Scale, paint
-from sweeper.spacing import LinSpace, LogSpace
+from sweeper import api
+from sweeper.analysis.diagrams.phase import phase_diagram
+from sweeper.analysis.views.views import open_views
+from sweeper.grid.grid import Grid
+from sweeper.grid.spacing import LinSpace, LogSpace
+from sweeper.refine import refine
+from sweeper.refine.mesh import Scale, paint
+from sweeper.store import lease as store
 
 
 def dense(grid: Grid, where: str, x: str, y: str, inline: bool) -> tuple[list[Any], list[Any], Any]:

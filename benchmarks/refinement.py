@@ -1,4 +1,4 @@
-"""Boundaries between phases from few cells: `sweeper.mesh` beside other ways to choose them.
+"""Boundaries between phases from few cells: `sweeper.refine.mesh` beside other ways to choose them.
 
 An oracle, a dense grid whose labels are all known, stands in for training. Each method looks at
 cells one batch after another; after each share of the dense grid it says what it believes of every
@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from sweeper.mesh import FINE, Mark, Point, Scale, paint, propose
+from sweeper.refine.mesh import FINE, Mark, Point, Scale, paint, propose
 
 mpl.use("agg")
 from matplotlib import pyplot as plt

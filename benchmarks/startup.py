@@ -22,8 +22,8 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import processes, stored
-from sweeper.ends import ended_trials
-from sweeper.ledger import Ledger
+from sweeper.store.ledger import Ledger
+from sweeper.store.outcomes import ended_trials
 
 GRID = processes.ROOT / "grids" / "smoke.yaml"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper import parts, store
-from sweeper.ends import ended_trials
-from sweeper.ledger import Ledger
+from sweeper.store import lease as store
+from sweeper.store import tables as parts
+from sweeper.store.ledger import Ledger
+from sweeper.store.outcomes import ended_trials
 
 
 def rows(book: Ledger) -> pa.Table:

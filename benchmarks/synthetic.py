@@ -19,16 +19,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sweeper import compaction, parts
-from sweeper.agenda import agenda
-from sweeper.driver import begin
-from sweeper.files import Files
-from sweeper.ledger import Ledger, PackState, Record
-from sweeper.loading import load_grid
-from sweeper.schema import METRICS, logged_steps
-from sweeper.sink import Claim, Sink
-from sweeper.store import join, open_sweep
-from sweeper.worker import pack_rows
+from sweeper.compile.loading import load_grid
+from sweeper.engine.driver import begin
+from sweeper.engine.planner import agenda
+from sweeper.engine.worker import pack_rows
+from sweeper.store import compaction
+from sweeper.store import tables as parts
+from sweeper.store.files import Files
+from sweeper.store.lease import join, open_sweep
+from sweeper.store.ledger import Ledger, PackState, Record
+from sweeper.store.schema import METRICS, logged_steps
+from sweeper.store.sink import Claim, Sink
 
 SEEDS = 10
 TRAIN, TEST = 0.05, 0.03

@@ -5,10 +5,14 @@ From Python: `sweeper.load_grid`, `sweeper.launch`, `sweeper.query`; see `sweepe
 
 from typing import Any
 
+from sweeper import aliases
+
 __version__ = "0.1.0"
 
 
 _API = ("launch", "load_grid", "query")
+
+aliases.install()
 
 
 def __getattr__(name: str) -> Any:

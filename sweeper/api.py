@@ -12,20 +12,23 @@ from contextlib import AbstractContextManager, nullcontext
 
 import pyarrow as pa
 
-from analysis.views import open_views
-from sweeper import driver, sql, store, sweep
-from sweeper import extend as extending
-from sweeper import refine as refining
-from sweeper import search as searching
-from sweeper import verify as verifying
-from sweeper.agenda import Agenda
-from sweeper.driver import Launched, Outcome, Runner
-from sweeper.finalist import Found
-from sweeper.grid import Grid
-from sweeper.launch_ray import on_ray
-from sweeper.loading import load_grid
-from sweeper.refine import Refined
-from sweeper.verify import Verified
+from sweeper import sql
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine import driver
+from sweeper.engine.driver import Launched, Outcome, Runner
+from sweeper.engine.planner import Agenda
+from sweeper.engine.ray import on_ray
+from sweeper.grid.grid import Grid
+from sweeper.refine import extend as extending
+from sweeper.refine import refine as refining
+from sweeper.refine.refine import Refined
+from sweeper.search import search as searching
+from sweeper.search.finalist import Found
+from sweeper.store import lease as store
+from sweeper.verify import verify as verifying
+from sweeper.verify.verify import Verified
 
 __all__ = ["extend", "launch", "load_grid", "query", "refine", "search", "verify"]
 
@@ -71,7 +74,7 @@ def search(
     storage: str | None = None,
     fresh: bool = False,
 ) -> Found:
-    """Search as the section `search` of the file of `grid` says, see `sweeper.search.search`."""
+    """Search as the section `search` of the grid file says, see `sweeper.search.search`."""
     with runner(
         grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
     ) as here:
@@ -92,7 +95,7 @@ def refine(
     inline: bool = False,
     max_concurrent: int | None = None,
 ) -> Refined:
-    """Add cells where neighbours of a phase diagram disagree, see `sweeper.refine`.
+    """Add cells where neighbours of a phase diagram disagree, see `sweeper.refine.refine`.
 
     Args:
         where: URI of the store.
@@ -126,7 +129,7 @@ def extend(
     inline: bool = False,
     max_concurrent: int | None = None,
 ) -> Outcome:
-    """Carry the censored trials of a sweep on up to `steps`, see `sweeper.extend`."""
+    """Carry the censored trials of a sweep on up to `steps`, see `sweeper.refine.extend`."""
     wanted = extending.extension(where, name, steps, condition=condition)
     with runner(wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
         return extending.extend(wanted, where, here)

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
-from sweeper.config import Config, Scalar, Values, build, marks
+from sweeper.config.fields import Config, Scalar, Values, build, marks
+from sweeper.config.trial import Trial
 from sweeper.criterion import Criterion
-from sweeper.schema import logged_steps
-from sweeper.trial import Trial
+from sweeper.store.schema import logged_steps
 
 C = TypeVar("C", bound=Config)
 

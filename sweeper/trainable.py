@@ -5,15 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any, Protocol, cast
 
-from sweeper.checkpoint import Checkpoints
-from sweeper.config import Config as AnyConfig
+from sweeper.config.fields import Config as AnyConfig
+from sweeper.config.messages import told
 from sweeper.errors import UsageError
 from sweeper.packing import Pack
-from sweeper.sink import Sink
-from sweeper.words import told
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.sink import Sink
 
 OFFERS = ("Config", "memory_bytes", "useful_size", "device", "probe", "train")
 """What a trainable has to offer."""
+
+
+DEFAULT = "trainables.grokking"
+"""Names the trainable of this package, whatever else is called `trainables` where it runs."""
 
 
 class Trainable(Protocol):
@@ -56,7 +60,7 @@ def load(name: str) -> Trainable:
         UsageError: It can't be imported, or isn't a trainable.
     """
     try:
-        module = import_module(name)
+        module = import_module(f"sweeper.{name}" if name == DEFAULT else name)
     except ImportError as error:
         raise UsageError(
             f"trainable {name!r} can't be imported: {error}. Install it, or add its folder to "

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from sweeper.ledger import Ledger
-from sweeper.loading import load_grid
+from sweeper.compile.loading import load_grid
+from sweeper.store.ledger import Ledger
 from tests.searches import search
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sweeper.trainables import networks
+from sweeper.trainables.networks.block import Network
 from tests.packs import pack, trial
-from trainables import networks
-from trainables.networks.block import Network
 
 SMALL: dict[str, Any] = {
     "task.name": "teacher_student", "task.N": 13, "task.N_test": 9, "task.inputs": 3,

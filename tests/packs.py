@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from sweeper.checkpoint import Checkpoints, Saved
+from sweeper.config.resolve import broken, resolve
+from sweeper.config.trial import Trial
 from sweeper.criterion import Criterion
 from sweeper.packing import Pack, Run, pack_id
-from sweeper.resolved import broken, resolve
-from sweeper.sink import Sink
-from sweeper.trial import Trial
-from trainables.config import GrokkingConfig
-from trainables.loop import train
+from sweeper.store.checkpoint import Checkpoints, Saved
+from sweeper.store.sink import Sink
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.loop import train
 
 STRICT = Criterion(metric="error", train=1e-9, test=1e-9)
 """Out of reach: trials run to the horizon."""

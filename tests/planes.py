@@ -11,11 +11,11 @@ from math import log10
 from random import Random
 from typing import Annotated, Any, ClassVar, Literal
 
-from sweeper.checkpoint import Checkpoints
-from sweeper.config import BATCHED, Constraint, Section
-from sweeper.config import Config as AnyConfig
+from sweeper.config.fields import BATCHED, Constraint, Section
+from sweeper.config.fields import Config as AnyConfig
 from sweeper.packing import Pack
-from sweeper.sink import Sink
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.sink import Sink
 
 
 class Plane(Section):

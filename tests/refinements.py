@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis.views import open_views
-from sweeper import refine as refining
-from sweeper import sql, sweep
-from sweeper.driver import Runner
-from sweeper.grid import Grid
-from sweeper.loading import load_grid
-from sweeper.refine import Refined
-from sweeper.worker import PackTask, run_inline, run_pack
+from sweeper import sql
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Runner
+from sweeper.engine.worker import PackTask, run_inline, run_pack
+from sweeper.grid.grid import Grid
+from sweeper.refine import refine as refining
+from sweeper.refine.refine import Refined
 from tests.planes import height
 from tests.sweeps import ledger, run
 

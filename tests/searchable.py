@@ -16,12 +16,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.checkpoint import Checkpoints
-from sweeper.config import BATCHED, Section, Values
-from sweeper.config import Config as AnyConfig
+from sweeper.config.fields import BATCHED, Section, Values
+from sweeper.config.fields import Config as AnyConfig
 from sweeper.packing import Pack
-from sweeper.schema import logged_steps
-from sweeper.sink import Sink
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.schema import logged_steps
+from sweeper.store.sink import Sink
 
 T1 = 10
 """Step at which every trial memorizes."""

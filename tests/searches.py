@@ -13,16 +13,17 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from analysis.views import open_views
-from sweeper import search as searching
-from sweeper import sql, study
-from sweeper.driver import inline
-from sweeper.finalist import Found
-from sweeper.grid import Grid
-from sweeper.loading import load_grid
-from sweeper.space import Space
-from sweeper.study import Study
-from sweeper.worker import pack_rows
+from sweeper import sql
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine.driver import inline
+from sweeper.engine.worker import pack_rows
+from sweeper.grid.grid import Grid
+from sweeper.search import search as searching
+from sweeper.search import study
+from sweeper.search.finalist import Found
+from sweeper.search.study import Study
+from sweeper.space.space import Space
 from tests import sweeps
 
 NAME = "hill"

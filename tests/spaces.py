@@ -6,12 +6,12 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from sweeper.compile import read_grid
-from sweeper.dimension import Choice, Dimension
-from sweeper.document import parse
-from sweeper.grid import Grid
-from sweeper.overrides import apply
-from sweeper.space import Point, Space
+from sweeper.compile.compile import read_grid
+from sweeper.grid.document import parse
+from sweeper.grid.grid import Grid
+from sweeper.grid.overrides import apply
+from sweeper.space.dimension import Choice, Dimension
+from sweeper.space.space import Point, Space
 from tests.test_gridfile import load
 
 ROOT = Path(__file__).parent.parent

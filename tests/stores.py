@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeper import parts
-from sweeper.files import Files
-from sweeper.ledger import Ledger, Record
-from sweeper.schema import ENDS, METRICS, finite_or_null
-from sweeper.store import LEASE
-from sweeper.worker import listing
+from sweeper.engine.worker import listing
+from sweeper.store import tables as parts
+from sweeper.store.files import Files
+from sweeper.store.lease import LEASE
+from sweeper.store.ledger import Ledger, Record
+from sweeper.store.schema import ENDS, METRICS, finite_or_null
 
 ACCURACY: Record = {"metric": "acc", "train": 0.99, "test": 0.99, "rule": "threshold", "gap": 1000}
 PROVENANCE: Record = {

@@ -6,13 +6,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from sweeper.compile import compile_grid
-from sweeper.config import Scalar
-from sweeper.document import parse
-from sweeper.grid import Grid
-from sweeper.gridfile import validate
-from sweeper.resolved import broken, resolve
-from trainables.config import GrokkingConfig
+from sweeper.compile.compile import compile_grid
+from sweeper.config.fields import Scalar
+from sweeper.config.resolve import broken, resolve
+from sweeper.grid.document import parse
+from sweeper.grid.grid import Grid
+from sweeper.grid.gridfile import validate
+from sweeper.trainables.config import GrokkingConfig
 
 TRAINABLE = "trainables.grokking"
 

@@ -9,14 +9,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper import parts, store, sweep
-from sweeper.driver import Outcome, Runner
-from sweeper.ends import ended_trials
-from sweeper.grid import Grid
-from sweeper.ledger import Ledger
-from sweeper.loading import load_grid
-from sweeper.schema import logged_steps
-from sweeper.worker import run_inline
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Outcome, Runner
+from sweeper.engine.worker import run_inline
+from sweeper.grid.grid import Grid
+from sweeper.store import lease as store
+from sweeper.store import tables as parts
+from sweeper.store.ledger import Ledger
+from sweeper.store.outcomes import ended_trials
+from sweeper.store.schema import logged_steps
 
 TOY = """
 name: toy

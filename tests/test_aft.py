@@ -10,7 +10,7 @@ import pytest
 from lifelines import LogNormalAFTFitter
 from scipy import optimize, stats
 
-from analysis.aft import Floats, Regression, bootstrap, draw_seeds, interval
+from sweeper.analysis.fit.aft import Floats, Regression, bootstrap, draw_seeds, interval
 
 
 def design(x: Floats) -> Floats:

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper import survey
-from sweeper.agenda import Counts, agenda, counts
 from sweeper.criterion import Criterion
+from sweeper.engine.planner import Counts, agenda, counts
 from sweeper.errors import UsageError
-from sweeper.grid import Grid
+from sweeper.grid.grid import Grid
 from sweeper.packing import pack_id
+from sweeper.store import scan as survey
 from tests.stores import Made, curve, end
 from tests.sweeps import toy_grid
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.amplification import evaluate
-from analysis.delay import Median, median
-from analysis.views import open_views, read_sql
 from sweeper import sql
+from sweeper.analysis.diagrams.amplification import evaluate
+from sweeper.analysis.views.kaplan_meier import Median, median
+from sweeper.analysis.views.views import open_views, read_sql
 from sweeper.errors import UsageError
 from tests.stores import Made, Planned, curve, end
 from tests.sweeps import ledger, run, toy_grid

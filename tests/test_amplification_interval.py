@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis.amplification import evaluate, interval
-from analysis.views import open_views
+from sweeper.analysis.diagrams.amplification import evaluate, interval
+from sweeper.analysis.views.views import open_views
 from tests.test_amplification import LATE, Seed, km, make, well
 
 CELL = [well(10, 1000), well(2, 500), well(20, 200), Seed(10, None), well(100, 500)]

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeper import answers, figures
-from sweeper.agenda import agenda
+from sweeper.engine.planner import agenda
+from sweeper.engine.progress import plan_sentence
 from sweeper.errors import UsageError
-from sweeper.progress import plan_sentence
+from sweeper.report import figures
+from sweeper.report import status as answers
 from sweeper.trainable import load
 from tests.sweeps import TOY, run, toy_grid
 

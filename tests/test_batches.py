@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainables.batches import Batches
+from sweeper.trainables.data.batches import Batches
 
 
 def of_an_epoch(batches: Batches, first: int, count: int) -> torch.Tensor:

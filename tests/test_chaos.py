@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import chaos, invariants
 from benchmarks.launched import Process
-from sweeper import sweep
-from sweeper.driver import Runner
-from sweeper.loading import load_grid
-from sweeper.worker import run_inline
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Runner
+from sweeper.engine.worker import run_inline
 
 GRID = """
 name: chaos

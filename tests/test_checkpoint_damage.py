@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import sweep
-from sweeper.agenda import agenda
-from sweeper.sink import Claim
-from sweeper.worker import PackTask
+from sweeper.engine import commands as sweep
+from sweeper.engine.planner import agenda
+from sweeper.engine.worker import PackTask
+from sweeper.store.sink import Claim
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 
 LONG = ("stop.after_generalization=false", "task.shift=0")

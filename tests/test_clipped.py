@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sweeper.trainables import loop
+from sweeper.trainables.data.pairs import split_of, table
 from tests.packs import MODULAR, pack, trial
 from tests.test_modular_arithmetic import network
-from trainables import loop
-from trainables.pairs import split_of, table
 
 GIVEN = MODULAR | {"dtype": "float64", "optimizer.name": "sgd", "optimizer.lr": 0.5}
 

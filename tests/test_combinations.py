@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from sweeper.trainables import loop
+from sweeper.trainables.families.combinations import combination
+from sweeper.trainables.families.modular_arithmetic import ModularArithmetic, base_weights
 from tests.packs import pack, trial, values
-from trainables import loop
-from trainables.combinations import combination
-from trainables.modular_arithmetic import ModularArithmetic, base_weights
 
 NAMES = ("hadamard", "matrix", "sum")
 

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeper import compaction, parts
-from sweeper.compaction import compact, sweep_out
-from sweeper.files import Files
-from sweeper.store import join
+from sweeper.store import compaction
+from sweeper.store import tables as parts
+from sweeper.store.compaction import compact, sweep_out
+from sweeper.store.files import Files
+from sweeper.store.lease import join
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from sweeper.compile import read_grid
-from sweeper.document import parse
+from sweeper.compile.compile import read_grid
 from sweeper.errors import ConfigError
+from sweeper.grid.document import parse
 from tests.strategies import grid_of
 from tests.test_gridfile import load
 

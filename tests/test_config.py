@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from pydantic import Field
 
-from sweeper.config import (
+from sweeper.config.fields import (
     BATCHED,
     Config,
     Scalar,
@@ -18,9 +18,9 @@ from sweeper.config import (
     known_paths,
     marks,
 )
-from sweeper.resolved import broken, resolve, unknown_path
+from sweeper.config.resolve import broken, resolve, unknown_path
+from sweeper.trainables.config import GrokkingConfig
 from tests.strategies import GIVEN, Flat, values_of
-from trainables.config import GrokkingConfig
 
 
 class _Task(Section):

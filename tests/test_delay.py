@@ -12,7 +12,7 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import median_survival_times
 from scipy import stats
 
-from analysis.delay import LEVEL, Median, median, survival
+from sweeper.analysis.views.kaplan_meier import LEVEL, Median, median, survival
 
 seeds = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=12)
 

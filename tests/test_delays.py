@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.plot import draw_curves
-from analysis.provenance import Provenance, criterion_words
-from analysis.views import open_views
 from sweeper import sql
+from sweeper.analysis.diagrams.provenance import Provenance, criterion_words
+from sweeper.analysis.plot import draw_curves
+from sweeper.analysis.views.views import open_views
 from sweeper.criterion import Criterion, delay, phase
-from sweeper.schema import logged_steps
 from sweeper.sql import QueryError
+from sweeper.store.schema import logged_steps
 from tests.stores import Made, Planned, config, curve, end
 from tests.test_views import one_trial, rows
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.loading import load_grid
-from trainables.config import GrokkingConfig
+from sweeper.compile.loading import load_grid
+from sweeper.trainables.config import GrokkingConfig
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
@@ -74,7 +74,7 @@ def test_every_command_is_told_of_in_the_readme() -> None:
 
 
 def test_every_field_of_a_grid_file_is_shown_in_the_readme() -> None:
-    from sweeper.gridfile import GridFile
+    from sweeper.grid.gridfile import GridFile
 
     (block,) = blocks(ROOT / "README.md", "yaml")
     for key in set(GridFile.model_fields) - {"trainable", "search"}:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.document import MAX_DEPTH, Document, arrange, parse, parse_value, read
 from sweeper.errors import ConfigError, SweeperError
+from sweeper.grid.document import MAX_DEPTH, Document, arrange, parse, parse_value, read
 
 
 def refusal(text: str) -> str:
@@ -82,7 +82,7 @@ def test_what_only_looks_like_a_merge_key_is_text(text: str) -> None:
 
 
 def test_a_file_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.document.MAX_NODES", 100)
+    monkeypatch.setattr("sweeper.grid.document.MAX_NODES", 100)
     assert refusal("a: [" + "1, " * 200 + "]") == (
         "g.yaml:1:296: more than 100 values. Use linspace, logspace or range."
     )

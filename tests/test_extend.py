@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from analysis.views import open_views
-from sweeper import extend as extending
-from sweeper import sql, sweep
-from sweeper.driver import Outcome, Runner, drive, inline
+from sweeper import sql
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import stored_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Outcome, Runner, drive, inline
+from sweeper.engine.worker import run_inline
 from sweeper.errors import StoreError, UsageError
-from sweeper.loading import stored_grid
-from sweeper.worker import run_inline
+from sweeper.refine import extend as extending
 from tests.sweeps import assert_whole, ledger, run, toy_grid
 
 SLOW = ["task.rate=0.01,0.02,0.5", "task.shift=0", "seeds=2"]

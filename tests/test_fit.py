@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.fit import Fit, fit_law
-from analysis.fit_table import fit_table
-from analysis.law import Law
-from analysis.views import open_views
-from sweeper import figures
+from sweeper.analysis.fit.fit import Fit, fit_law
+from sweeper.analysis.fit.law import Law
+from sweeper.analysis.terminal.fit_table import fit_table
+from sweeper.analysis.views.views import open_views
 from sweeper.errors import UsageError
+from sweeper.report import figures
 from tests.stores import Made, Planned, config, curve, end
 
 LRS = (0.01, 0.02, 0.05, 0.1)

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.packing import data_key, static_groups, static_key
+from sweeper.trainables.config import GrokkingConfig
 from tests.strategies import AXES, GRIDS, grid_of, grid_text
-from trainables.config import GrokkingConfig
 
 Block = dict[str, list[str]]
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.compile import compile_grid, read_grid
-from sweeper.config import Config
-from sweeper.document import parse, read
+from sweeper.compile.compile import compile_grid, read_grid
+from sweeper.config.fields import Config
 from sweeper.errors import ConfigError, UsageError
-from sweeper.gridfile import GridFile, inspect, validate
-from trainables.config import GrokkingConfig
+from sweeper.grid.document import parse, read
+from sweeper.grid.gridfile import GridFile, inspect, validate
+from sweeper.trainables.config import GrokkingConfig
 
 BAD = sorted((Path(__file__).parent / "bad_grids").glob("*.yaml"))
 

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from sweeper import api
-from sweeper.agenda import agenda
+from sweeper.config.trial import Trial
+from sweeper.engine.planner import agenda
 from sweeper.packing import Pack, Run, pack_id, static_key
-from sweeper.store import open_sweep
-from sweeper.trial import Trial
+from sweeper.store.lease import open_sweep
+from sweeper.trainables.config import GrokkingConfig
 from tests.packs import run
-from trainables.config import GrokkingConfig
 
 ROOT = Path(__file__).parents[1]
 GRIDS = sorted((ROOT / "grids").glob("*.yaml"))

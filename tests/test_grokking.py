@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from sweeper.config.trial import Trial
 from sweeper.criterion import Criterion
 from sweeper.packing import static_key
-from sweeper.trial import Trial
+from sweeper.trainables import grokking
+from sweeper.trainables.batch import shared
+from sweeper.trainables.config import GrokkingConfig
 from tests.packs import DENSE, MATRIX, MODULAR, SPARSE, STRICT, pack, run, same, trial
-from trainables import grokking, shared
-from trainables.config import GrokkingConfig
 
 SENSING = MATRIX | {"task.name": "matrix_sensing"}
 TOY = {

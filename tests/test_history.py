@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.history import Direction, History, Suggestion
+from sweeper.analysis.diagrams.history import Direction, History, Suggestion
 
 UP: tuple[tuple[str, Direction], ...] = (("amplification", "maximize"),)
 DOWN: tuple[tuple[str, Direction], ...] = (("delay", "minimize"),)

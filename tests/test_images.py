@@ -12,16 +12,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sweeper.compile.loading import load_grid
 from sweeper.errors import ConfigError, UsageError
-from sweeper.loading import load_grid
+from sweeper.trainables import loop
+from sweeper.trainables.config import images as config
+from sweeper.trainables.data import pixels
+from sweeper.trainables.data.examples import Examples, Gathered, Rows
+from sweeper.trainables.data.pixels import pixels_of
+from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.images import data_of
 from tests.packs import Memory, killed_and_resumed, pack, run, same, trial
-from trainables import loop
-from trainables.config import images as config
-from trainables.networks import pixels
-from trainables.networks.block import Network
-from trainables.networks.examples import Examples, Gathered, Rows
-from trainables.networks.images import data_of
-from trainables.networks.pixels import pixels_of
 
 DIGITS = {"task.name": "digits", "task.N": 40, "task.N_test": 60, "optimizer.lr": 1e-3}
 SMALL = DIGITS | {"model.width": 16, "optimizer.batch": 15, "optimizer.weight_decay": 0.1}

@@ -9,12 +9,12 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 
-from sweeper.document import parse, read
-from sweeper.jsonschema import attributes, json_schema
+from sweeper.grid.document import parse, read
+from sweeper.grid.jsonschema import attributes, json_schema
+from sweeper.trainables.config import GrokkingConfig, SparseRecovery
 from tests.strategies import GIVEN, GRIDS, Flat, grid_text
 from tests.test_grid import MILLION
 from tests.test_overrides import FILE, MODULAR
-from trainables.config import GrokkingConfig, SparseRecovery
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json_schema(GrokkingConfig)

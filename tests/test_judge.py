@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sweeper.finalist import Finalist
-from sweeper.judge import Judge, lacking
-from sweeper.searching import Objective, Search
-from sweeper.study import Verdict
+from sweeper.grid.search_section import Objective, Search
+from sweeper.search.finalist import Finalist
+from sweeper.search.objectives import Judge, lacking
+from sweeper.search.study import Verdict
 
 
 def row(**known: Any) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sweeper import sweep
-from sweeper.agenda import agenda
-from sweeper.ends import ended_trials
-from sweeper.worker import PackTask, run_inline, run_pack
+from sweeper.engine import commands as sweep
+from sweeper.engine.planner import agenda
+from sweeper.engine.worker import PackTask, run_inline, run_pack
+from sweeper.store.outcomes import ended_trials
 from tests import toy
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
@@ -135,7 +135,7 @@ def test_an_attempt_killed_anywhere_ends_with_the_rows_of_an_undisturbed_run(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kill the writer at its k-th write to the store, for every k that there is."""
-    from sweeper.files import Files
+    from sweeper.store.files import Files
 
     grid = toy_grid(tmp_path, "task.shift=0", "checkpoint.every_s=0.000001", "steps=12",
                     "stop.after_generalization=false")  # fmt: skip

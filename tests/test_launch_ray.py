@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from sweeper.ends import ended_trials
+from sweeper.engine.ray import _load_tune
 from sweeper.errors import SweeperError
-from sweeper.launch_ray import _load_tune
+from sweeper.store.outcomes import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
 
 OBJECT_STORE = 80 << 20
@@ -208,7 +208,7 @@ def test_a_reader_during_a_launch_never_sees_an_error_a_duplicate_or_a_gap(
 def test_the_token_that_ray_writes_is_for_its_owner_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sweeper.launch_ray import _protect_token
+    from sweeper.engine.ray import _protect_token
 
     token = tmp_path / "auth_token"
     token.write_text("x")

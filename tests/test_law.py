@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.law import Law
+from sweeper.analysis.fit.law import Law
 from sweeper.errors import UsageError
 
 

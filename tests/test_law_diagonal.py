@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.laws import diagonal
-from analysis.laws.claim import Measured, Verdict
-from analysis.laws.evidence import UnmeasuredError
+from sweeper.analysis.laws import diagonal
+from sweeper.analysis.laws.claim import Measured, Verdict
+from sweeper.analysis.laws.evidence import UnmeasuredError
 from tests.test_law_verdicts import Rows, Told
 
 HOLDS, PART, NOT = Verdict

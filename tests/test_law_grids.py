@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from analysis.laws import LAWS, LawGrid
-from analysis.laws.claim import GRIDS
-from sweeper.agenda import agenda
-from sweeper.gridfile import Resources
-from sweeper.loading import load_grid
+from sweeper.analysis.laws import LAWS, LawGrid
+from sweeper.analysis.laws.claim import GRIDS
+from sweeper.compile.loading import load_grid
+from sweeper.engine.planner import agenda
+from sweeper.grid.gridfile import Resources
 
 NAMED: dict[str, LawGrid] = {grid.name: grid for law in LAWS for grid in law.grids}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from analysis.laws import images
-from analysis.laws.claim import Verdict
-from analysis.laws.evidence import UnmeasuredError
+from sweeper.analysis.laws import images
+from sweeper.analysis.laws.claim import Verdict
+from sweeper.analysis.laws.evidence import UnmeasuredError
 from tests.test_law_verdicts import Rows, Told
 
 HOLDS, PART, NOT = Verdict

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.laws import language_molecules as laws
-from analysis.laws.claim import Verdict
-from analysis.laws.evidence import UnmeasuredError
+from sweeper.analysis.laws import language_molecules as laws
+from sweeper.analysis.laws.claim import Verdict
+from sweeper.analysis.laws.evidence import UnmeasuredError
 from tests.test_law_verdicts import Rows, Told
 
 HOLDS, PART, NOT = Verdict

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from analysis.fit import Estimate
-from analysis.laws import mlp_penalties, toy
-from analysis.laws.claim import Verdict
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws import mlp_penalties, toy
+from sweeper.analysis.laws.claim import Verdict
 from tests.test_law_verdicts import Rows, Told
 
 HOLDS, PART, NOT = Verdict

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.laws import UnmeasuredError, Verdict, teacher_student
+from sweeper.analysis.laws import UnmeasuredError, Verdict, teacher_student
 from tests.test_law_verdicts import HOLDS, NOT, PART, Rows, Told
 
 

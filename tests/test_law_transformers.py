@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.laws import transformers as laws
-from analysis.laws.claim import Measured, Verdict
-from analysis.laws.evidence import Evidence, UnmeasuredError
+from sweeper.analysis.laws import transformers as laws
+from sweeper.analysis.laws.claim import Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, UnmeasuredError
 
 HOLDS, PART, NOT = Verdict
 Rows = list[dict[str, Any]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.laws import (
+from sweeper.analysis.laws import (
     LAWS,
     Claim,
     Evidence,
@@ -23,10 +23,19 @@ from analysis.laws import (
     products,
     sparse,
 )
-from analysis.laws.evidence import UnmeasuredError, median_of, middle, near, said, slope, span
-from analysis.views import open_views
-from sweeper import driver, verify
-from sweeper.loading import load_grid
+from sweeper.analysis.laws.evidence import (
+    UnmeasuredError,
+    median_of,
+    middle,
+    near,
+    said,
+    slope,
+    span,
+)
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine import driver
+from sweeper.verify import verify
 from tests.stores import Made, Planned, curve, end
 
 Rows = list[dict[str, Any]]

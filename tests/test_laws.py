@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from analysis.views import open_views
 from sweeper import api, sql
-from sweeper.store import open_sweep
+from sweeper.analysis.views.views import open_views
+from sweeper.store.lease import open_sweep
+from sweeper.trainables.families.sparse_recovery import instance_of
 from tests.packs import SPARSE, trial
-from trainables.sparse_recovery import instance_of
 
 
 def rows(tmp_path: Path, text: str, query: str) -> list[tuple[Any, ...]]:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.views import open_views
 from sweeper import api, sql
-from sweeper.store import open_sweep
+from sweeper.analysis.views.views import open_views
+from sweeper.store.lease import open_sweep
 from tests.test_laws import rows
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import StoreError, SupersededError
-from sweeper.files import Files
-from sweeper.ledger import Ledger, PackState, Part, State
-from sweeper.schema import FORMAT
-from sweeper.sink import Claim
+from sweeper.store.files import Files
+from sweeper.store.ledger import Ledger, PackState, Part, State
+from sweeper.store.schema import FORMAT
+from sweeper.store.sink import Claim
 
 
 @pytest.fixture

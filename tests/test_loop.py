@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.checkpoint import Saved
+from sweeper.config.trial import Trial
 from sweeper.criterion import RULES, Criterion
 from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
-from sweeper.schema import logged_steps
-from sweeper.trial import Trial
+from sweeper.store.checkpoint import Saved
+from sweeper.store.schema import logged_steps
+from sweeper.trainables import grokking, loop
+from sweeper.trainables.batch.weights import Weights
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.loop import _Loop
 from tests.packs import (
     DENSE,
     MATRIX,
@@ -30,10 +34,6 @@ from tests.packs import (
     same,
     trial,
 )
-from trainables import grokking, loop
-from trainables.blocks import Weights
-from trainables.config import GrokkingConfig
-from trainables.loop import _Loop
 
 EASY = Criterion(metric="error", train=0.3, test=0.95)
 EASY_ACC = Criterion(metric="acc", train=0.5, test=0.2)
@@ -306,7 +306,7 @@ def tensors(thing: Any, seen: dict[int, int]) -> dict[int, int]:
     elif isinstance(thing, list | tuple):
         for value in thing:
             tensors(value, seen)
-    elif type(thing).__module__.startswith("trainables."):
+    elif type(thing).__module__.startswith("sweeper.trainables."):
         names = getattr(thing, "__slots__", None) or vars(thing)
         tensors([getattr(thing, name) for name in names], seen)
     return seen

@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from sweeper.config import Values
-from sweeper.resolved import broken, resolve
+from sweeper.config.fields import Values
+from sweeper.config.resolve import broken, resolve
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.data.matrix_data import Instance, leverage, matrix
+from sweeper.trainables.families.low_rank import LowRank, instance_of
 from tests.packs import MATRIX, pack, run, trial
-from trainables.config import GrokkingConfig
-from trainables.low_rank import LowRank, instance_of
-from trainables.matrix_data import Instance, leverage, matrix
 
 SENSING = MATRIX | {"task.name": "matrix_sensing", "task.N": 18}
 Array = NDArray[np.float64]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sweeper.mesh import FINE, Mark, Point, Scale, ends, paint, propose
+from sweeper.refine.mesh import FINE, Mark, Point, Scale, ends, paint, propose
 
 A, B = Mark("A"), Mark("B")
 SQUARE = Scale("x", (0, 1))

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from sweeper.trainables import loop
+from sweeper.trainables.config import OPERATIONS, table_size
+from sweeper.trainables.data.pairs import split_of, table
+from sweeper.trainables.families.modular_arithmetic import ModularArithmetic
 from tests.packs import MODULAR, pack, trial
-from trainables import loop
-from trainables.config import OPERATIONS, table_size
-from trainables.modular_arithmetic import ModularArithmetic
-from trainables.pairs import split_of, table
 
 
 def result(operation: str, p: int, x: int, y: int) -> int:

@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sweeper.compile.loading import load_grid
 from sweeper.errors import ConfigError, UsageError
-from sweeper.loading import load_grid
+from sweeper.trainables import grokking, loop
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.config import molecules as config
+from sweeper.trainables.data import molecules
+from sweeper.trainables.data.examples import Examples
+from sweeper.trainables.data.molecules import described, graph, library
+from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.message_passing import MessagePassing
+from sweeper.trainables.networks.qm9 import data_of, graphs
 from tests.packs import killed_and_resumed, pack, run, same, trial
 from tests.test_loop import tensors
-from trainables import grokking, loop
-from trainables.config import GrokkingConfig
-from trainables.config import molecules as config
-from trainables.networks import molecules
-from trainables.networks.block import Network
-from trainables.networks.examples import Examples
-from trainables.networks.message_passing import MessagePassing
-from trainables.networks.molecules import described, graph, library
-from trainables.networks.qm9 import data_of, graphs
 
 SMALL = {
     "task.name": "qm9", "task.N": 12, "task.N_test": 8, "task.first": 40,

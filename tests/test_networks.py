@@ -10,14 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.nets import SMALL, close, data, descend, module, network, stepped, values_of
-from tests.packs import pack, run, same, trial
-from tests.test_loop import tensors
-from trainables import grokking, loop, networks
-from trainables.config import GrokkingConfig, shapes
-from trainables.networks import block
-from trainables.networks.block import Network
-from trainables.networks.losses import (
+from sweeper.trainables import grokking, loop, networks
+from sweeper.trainables.config import GrokkingConfig, shapes
+from sweeper.trainables.data.streams import stream
+from sweeper.trainables.networks import block
+from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.losses import (
     cross_entropy,
     half_squares,
     largest,
@@ -25,7 +23,9 @@ from trainables.networks.losses import (
     squares,
     within,
 )
-from trainables.streams import stream
+from tests.nets import SMALL, close, data, descend, module, network, stepped, values_of
+from tests.packs import pack, run, same, trial
+from tests.test_loop import tensors
 
 OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[..., torch.optim.Optimizer], dict[str, Any]]]
 OPTIMIZERS = {

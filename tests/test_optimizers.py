@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from sweeper.trainables import loop
+from sweeper.trainables.data.pairs import split_of, table
 from tests.packs import MODULAR, pack, trial
 from tests.test_modular_arithmetic import network
-from trainables import loop
-from trainables.pairs import split_of, table
 
 RATES = [(0.01, 0.0), (0.02, 0.5), (0.003, 1.0)]
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from sweeper.compile import read_grid
-from sweeper.config import Scalar
-from sweeper.document import Document, parse
+from sweeper.compile.compile import read_grid
+from sweeper.config.fields import Scalar
 from sweeper.errors import ConfigError
-from sweeper.grid import Grid
-from sweeper.overrides import apply
+from sweeper.grid.document import Document, parse
+from sweeper.grid.grid import Grid
+from sweeper.grid.overrides import apply
 from tests.test_gridfile import load
 
 FILE = """

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from sweeper.api import query
+from sweeper.compile.loading import load_grid
+from sweeper.config.plugins import _extended, choice, extended
+from sweeper.config.resolve import resolve
+from sweeper.config.trial import Trial
 from sweeper.errors import ConfigError, UsageError
-from sweeper.loading import load_grid
-from sweeper.own import _extended, choice, extended
 from sweeper.packing import Pack, Run
-from sweeper.resolved import resolve
-from sweeper.trial import Trial
+from sweeper.trainables.config import GrokkingConfig
 from tests.packs import STRICT, killed_and_resumed, run, same
 from tests.sweeps import run as launched
-from trainables.config import GrokkingConfig
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "own.md").read_text()
@@ -115,7 +115,7 @@ def _plain(t: Trial, strength: float, steps: int) -> float:
     """The last train loss of a loop as a user would write it, from the same start."""
     from my_lab.parity import Heaviest, Parity  # type: ignore[import-not-found]
 
-    from trainables.networks.own import OwnModel
+    from sweeper.trainables.networks.own import OwnModel
 
     config = config_of({p: str(t.values[p]) for p in PATHS})
     model: Any = config.parts["model"]["my_lab.parity:Bottleneck"]()

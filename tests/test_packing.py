@@ -9,8 +9,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sweeper.config.trial import Trial
 from sweeper.criterion import Criterion
-from sweeper.grid import Grid
+from sweeper.grid.grid import Grid
 from sweeper.packing import (
     Pack,
     Run,
@@ -22,9 +23,8 @@ from sweeper.packing import (
     static_groups,
     static_key,
 )
-from sweeper.trial import Trial
+from sweeper.trainables.config import GrokkingConfig
 from tests.strategies import GRIDS, TRAINABLE, grid_of, grid_text, values_of
-from trainables.config import GrokkingConfig
 
 Blocks = list[dict[str, list[str]]]
 RUN = Run(steps=10, criteria={"sparse_recovery": Criterion(metric="error", train=0.1, test=0.1)})

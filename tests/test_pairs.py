@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.compile import read_grid
-from sweeper.document import parse
+from sweeper.compile.compile import read_grid
+from sweeper.config.trial import Trial
 from sweeper.errors import ConfigError
-from sweeper.trial import Trial
+from sweeper.grid.document import parse
+from sweeper.trainables import loop
+from sweeper.trainables.config.fields import pairs
+from sweeper.trainables.config.indices import indices, pinned
+from sweeper.trainables.config.shapes import table as counts
+from sweeper.trainables.data.pairs import labels_of, products, split_of, table_of
+from sweeper.trainables.networks.block import Network
 from tests.packs import MODULAR, pack, run, same, trial
 from tests.test_gridfile import load
-from trainables import loop
-from trainables.config.fields import pairs
-from trainables.config.indices import indices, pinned
-from trainables.config.shapes import table as counts
-from trainables.networks.block import Network
-from trainables.pairs import labels_of, products, split_of, table_of
 
 S3: dict[str, Any] = {"task.name": "symmetric_group", "task.degree": 3}
 SMALL: dict[str, dict[str, Any]] = {"mlp": {"model.d": 8, "model.width": 16},

@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks import growth, peers
 from benchmarks.peers_side import Problem, ensembles
-from sweeper import sweep
-from sweeper.driver import Runner
-from sweeper.loading import load_grid
-from sweeper.worker import run_inline
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Runner
+from sweeper.engine.worker import run_inline
 
 
 def trained(kind: peers.Kind, scratch: Path) -> peers.Array:

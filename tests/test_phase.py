@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from analysis.phase import Axis, phase_diagram
-from analysis.table import phase_table
-from analysis.views import open_views
 from sweeper import sql
+from sweeper.analysis.diagrams.phase import Axis, phase_diagram
+from sweeper.analysis.terminal.table import phase_table
+from sweeper.analysis.views.views import open_views
 from sweeper.errors import UsageError
 from tests.stores import Made, Planned, config, curve, end
 

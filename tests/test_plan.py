@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analysis import snapshot
-from analysis.plan import Plan
-from analysis.views import open_views
 from sweeper import sql
+from sweeper.analysis.views import snapshot
+from sweeper.analysis.views.plan import Plan
+from sweeper.analysis.views.views import open_views
 from sweeper.errors import StoreError
 from tests.stores import Made, Planned, config
 from tests.sweeps import ledger, run, toy_grid

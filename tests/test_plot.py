@@ -6,15 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 
-from analysis.phase import Axis, DiagramCell, PhaseDiagram, phase_diagram
-from analysis.plot import draw_curves, draw_phase
-from analysis.plot.phases import nearest
-from analysis.provenance import Provenance
-from analysis.views import open_views
-from sweeper import figures
-from sweeper.driver import drive, inline
+from sweeper.analysis.diagrams.phase import Axis, DiagramCell, PhaseDiagram, phase_diagram
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.plot import draw_curves, draw_phase
+from sweeper.analysis.plot.phases import nearest
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine.driver import drive, inline
 from sweeper.errors import UsageError
-from sweeper.loading import load_grid
+from sweeper.report import figures
 from tests.refinements import plane, refine
 from tests.stores import ACCURACY, Made, Planned, config, curve, end
 from tests.test_phase import X, Y, make

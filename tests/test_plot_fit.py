@@ -11,12 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from analysis.fit import Fit, fit_law
-from analysis.law import Law
-from analysis.plot import draw_fit
-from analysis.plot.sheet import Sheet
-from analysis.provenance import Provenance
-from analysis.views import open_views
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.fit.fit import Fit, fit_law
+from sweeper.analysis.fit.law import Law
+from sweeper.analysis.plot import draw_fit
+from sweeper.analysis.plot.sheet import Sheet
+from sweeper.analysis.views.views import open_views
 from sweeper.errors import UsageError
 from tests.stores import Made
 from tests.test_cli import sweeper

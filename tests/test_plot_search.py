@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from analysis.history import Direction, History, Scalar, Suggestion
-from analysis.plot.search import draw_search
-from analysis.plot.sheet import Sheet
-from analysis.plot.ticks import plain
-from analysis.provenance import Provenance
+from sweeper.analysis.diagrams.history import Direction, History, Scalar, Suggestion
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.plot.search import draw_search
+from sweeper.analysis.plot.sheet import Sheet
+from sweeper.analysis.plot.ticks import plain
 from sweeper.errors import UsageError
 
 ABOUT = Provenance("demo", "t1: train_acc ≥ 0.99", "0123456789", False, 30, 3, 7)

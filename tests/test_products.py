@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.resolved import broken, resolve
+from sweeper.config.resolve import broken, resolve
+from sweeper.trainables.batch.weights import Weights
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.families.basis_pursuit import basis_pursuit
+from sweeper.trainables.families.products import starts
+from sweeper.trainables.families.sparse_recovery import instance_of
+from sweeper.trainables.optim.regularizers import add_gradient, directions, group_norms
 from tests.packs import SPARSE, pack, run, trial, values
 from tests.test_sparse_recovery import PENALTIES, Recorder, block_of, objective
-from trainables.basis_pursuit import basis_pursuit
-from trainables.blocks import Weights
-from trainables.config import GrokkingConfig
-from trainables.products import starts
-from trainables.regularizers import add_gradient, directions, group_norms
-from trainables.sparse_recovery import instance_of
 
 DIAGONAL = SPARSE | {"model.name": "diagonal"}
 PURSUIT = SPARSE | {"optimizer.name": "basis_pursuit"}

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from analysis.views import open_views
-from sweeper import refine as refining
-from sweeper import sql, sweep
-from sweeper.driver import drive, inline
+from sweeper import sql
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import drive, inline
 from sweeper.errors import SweeperError
-from sweeper.loading import load_grid
-from sweeper.refine import Refined
+from sweeper.refine import refine as refining
+from sweeper.refine.refine import Refined
 from tests.refinements import (
     BASE,
     PLANE,

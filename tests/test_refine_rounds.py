@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from sweeper import extend as extending
-from sweeper import refine as refining
-from sweeper.driver import Runner, drive, inline
-from sweeper.loading import load_grid
-from sweeper.refine import Refined
-from sweeper.worker import run_inline
+from sweeper.compile.loading import load_grid
+from sweeper.engine.driver import Runner, drive, inline
+from sweeper.engine.worker import run_inline
+from sweeper.refine import extend as extending
+from sweeper.refine import refine as refining
+from sweeper.refine.refine import Refined
 from tests.refinements import (
     KilledError,
     added,

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
+from sweeper.trainables.batch.weights import Weights
+from sweeper.trainables.optim.regularizers import GRADIENTS, add_gradient, strengths
 from tests.packs import MODULAR, SPARSE, pack, trial
-from trainables.blocks import Weights
-from trainables.regularizers import GRADIENTS, add_gradient, strengths
 
 
 def weights(*values: torch.Tensor) -> Weights:

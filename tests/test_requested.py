@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
+from sweeper.trainables.batch.weights import Weights
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.config.metrics import ON_REQUEST
+from sweeper.trainables.families import low_rank, modular_arithmetic, sparse_recovery
+from sweeper.trainables.optim.optional_metrics import layer_norms, layer_singular_values, sparsity
 from tests.packs import MATRIX, MODULAR, SPARSE, pack, run, trial
-from trainables import low_rank, modular_arithmetic, sparse_recovery
-from trainables.blocks import Weights
-from trainables.config import GrokkingConfig
-from trainables.config.metrics import ON_REQUEST
-from trainables.requested import layer_norms, layer_singular_values, sparsity
 
 ALL = tuple(ON_REQUEST)
 L1 = {"regularizer.name": "l1", "regularizer.strength": 0.1}

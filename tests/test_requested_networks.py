@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from sweeper.trainables.networks.dense import Dense
+from sweeper.trainables.networks.teacher_student import data_of
 from tests.packs import MODULAR, Memory, pack, run, trial
-from trainables.networks.dense import Dense
-from trainables.networks.teacher_student import data_of
 
 LAST = 10
 ASKED = ("gradient_ratio", "layer_norms", "singular_values")

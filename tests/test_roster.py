@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper import parts, roster
+from sweeper.engine.worker import listing, run_inline
 from sweeper.errors import StoreError
-from sweeper.files import Files
-from sweeper.ledger import Ledger
-from sweeper.roster import Index, Listing, Plan
-from sweeper.store import join
-from sweeper.worker import listing, run_inline
+from sweeper.store import plan_index as roster
+from sweeper.store import tables as parts
+from sweeper.store.files import Files
+from sweeper.store.lease import join
+from sweeper.store.ledger import Ledger
+from sweeper.store.plan_index import Index, Listing, Plan
 from tests.sweeps import ledger, rows, run, toy_grid
 
 texts = st.one_of(st.text("ab", max_size=3), st.text("0123456789abcdef", min_size=4, max_size=4))

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.schema import METRICS, empty, finite_or_null, logged_steps, metric_names
+from sweeper.store.schema import METRICS, empty, finite_or_null, logged_steps, metric_names
 
 DENSITIES = st.integers(1, 100)
 HORIZONS = st.integers(0, 10**6)

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from sweeper import search as searching
-from sweeper import sweep
-from sweeper.driver import Runner, inline
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Runner, inline
+from sweeper.engine.worker import run_inline
 from sweeper.errors import UsageError
-from sweeper.finalist import Found
-from sweeper.found import reproduce
-from sweeper.grid import Grid
-from sweeper.loading import load_grid
-from sweeper.worker import run_inline
+from sweeper.grid.grid import Grid
+from sweeper.search import search as searching
+from sweeper.search.finalist import Found
+from sweeper.search.report import reproduce
 from tests.searchable import BEST, CLIFF
 from tests.searches import BENT, ask, attempts, grid_of, search, study_of
 from tests.sweeps import ledger, rows

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.loading import load_grid
+from sweeper.compile.loading import load_grid
 from tests.searches import attempts, study_of, write
 from tests.test_cli import sweeper
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.compile import read_grid
-from sweeper.document import parse
+from sweeper.compile.compile import read_grid
 from sweeper.errors import ConfigError, UsageError
-from sweeper.searching import MEASURES, Finalists, Search
-from sweeper.space import Impossible, Space
+from sweeper.grid.document import parse
+from sweeper.grid.search_section import MEASURES, Finalists, Search
+from sweeper.space.space import Impossible, Space
 from tests.spaces import (
     ONLY,
     ROOT,
@@ -171,7 +171,7 @@ def test_finalists_are_judged_by_seeds_that_chose_none_of_them() -> None:
 
 
 def test_measures_are_columns_of_the_cells() -> None:
-    files = [ROOT / "analysis" / "sql" / f"{name}.sql" for name in ("cells", "amplification")]
+    files = [ROOT / "analysis" / "views" / "sql" / f"{name}.sql" for name in ("cells", "amplification")]
     headers = "".join(file.read_text() for file in files)
     for name in MEASURES:
         assert f" {name} " in headers, name

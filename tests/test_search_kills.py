@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.loading import load_grid
+from sweeper.compile.loading import load_grid
 from tests import killed
 from tests.searches import BENT, ask, attempts, search, study_of, told, write
 from tests.sweeps import ledger, rows

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from sweeper import search as searching
-from sweeper.driver import Runner
+from sweeper.compile.loading import load_grid
+from sweeper.engine.driver import Runner
+from sweeper.engine.worker import run_inline
 from sweeper.errors import StorageError, UsageError
-from sweeper.loading import load_grid
-from sweeper.worker import run_inline
+from sweeper.search import search as searching
 from tests import killed
 from tests.postgres import Server, install
 from tests.searches import BENT, attempts, grid_of, search, study_of, told, write

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.shared import COLUMNS, TILE, Shared, by_columns, slots
+from sweeper.trainables.batch.shared import COLUMNS, TILE, Shared, by_columns, slots
 
 SIZES = [(30, 100), (40, 100), (8, 16), (16, 8), (70, 33), (5, 7), (100, 260)]
 """N and n: with and without padding, few rows and many."""

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper import parts
-from sweeper.ends import ended_trials
-from sweeper.files import Files
-from sweeper.ledger import Ledger
-from sweeper.schema import ENDED, ENDS, METRICS
-from sweeper.sink import Claim, Sink
+from sweeper.store import tables as parts
+from sweeper.store.files import Files
+from sweeper.store.ledger import Ledger
+from sweeper.store.outcomes import ended_trials
+from sweeper.store.schema import ENDED, ENDS, METRICS
+from sweeper.store.sink import Claim, Sink
 
 TRIALS = [f"t{i}" for i in range(4)]
 numbers = st.one_of(st.floats(-1, 1), st.sampled_from([math.nan, math.inf, -math.inf]))

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from sweeper.dimension import Choice
+from sweeper.compile.loading import load_grid
 from sweeper.errors import UsageError
-from sweeper.loading import load_grid
-from sweeper.space import Impossible, Point, Space
-from sweeper.structure import conditional
+from sweeper.space.conditions import conditional
+from sweeper.space.dimension import Choice
+from sweeper.space.space import Impossible, Point, Space
 from tests.spaces import (
     FILES,
     MODULAR,

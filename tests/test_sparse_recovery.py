@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sweeper.trainables.data.sparse_data import instance
+from sweeper.trainables.families.sparse_recovery import SparseRecovery, instance_of
 from tests.packs import SPARSE, pack, trial
-from trainables.sparse_data import instance
-from trainables.sparse_recovery import SparseRecovery, instance_of
 
 
 class Recorder:

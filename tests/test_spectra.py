@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.blocks import padded
-from trainables.spectra import NULL, polar, shrink, singular_values
+from sweeper.trainables.batch.spectra import NULL, polar, shrink, singular_values
+from sweeper.trainables.batch.weights import padded
 
 SHAPES = [(10, 10), (6, 5), (5, 6), (3, 17), (17, 3), (8, 8), (1, 1), (20, 12)]
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from sweeper.trainables import loop
+from sweeper.trainables.data.pairs import split_of
+from sweeper.trainables.data.streams import stream
+from sweeper.trainables.families.sparse_recovery import instance_of
 from tests.packs import MODULAR, SPARSE, pack, trial
-from trainables import loop
-from trainables.pairs import split_of
-from trainables.sparse_recovery import instance_of
-from trainables.streams import stream
 
 
 def draw(*key: Any) -> float:

@@ -14,9 +14,9 @@ from typing import Any, get_args
 import pytest
 
 from sweeper.errors import UsageError
-from sweeper.searching import Sampler
-from sweeper.space import Impossible, Params, Space
-from sweeper.study import Study, Suggestion, Verdict, open_study
+from sweeper.grid.search_section import Sampler
+from sweeper.search.study import Study, Suggestion, Verdict, open_study
+from sweeper.space.space import Impossible, Params, Space
 from tests.searches import grid_of, told
 
 SAMPLERS = [name for name in get_args(Sampler) if name != "grid"]

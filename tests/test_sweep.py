@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from analysis.views import open_views
-from sweeper import sql, sweep
-from sweeper.agenda import Agenda, Counts, agenda
-from sweeper.compaction import compact
-from sweeper.driver import Runner
-from sweeper.ends import ended_trials
+from sweeper import sql
+from sweeper.analysis.views.views import open_views
+from sweeper.engine import commands as sweep
+from sweeper.engine.driver import Runner
+from sweeper.engine.planner import Agenda, Counts, agenda
+from sweeper.engine.worker import PackTask, run_inline
 from sweeper.errors import BusyError, StoreError, UsageError
-from sweeper.files import Files
-from sweeper.store import driving, is_fresh, join
-from sweeper.worker import PackTask, run_inline
+from sweeper.store.compaction import compact
+from sweeper.store.files import Files
+from sweeper.store.lease import driving, is_fresh, join
+from sweeper.store.outcomes import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
 LONG = ("stop.after_generalization=false", "task.shift=0")
@@ -222,7 +223,8 @@ def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, st
 
     files = Files.at(join(store, "toy"), create=True)
     code = (
-        "import os, sys; from sweeper.files import Files; from sweeper.store import driving\n"
+        "import os; from sweeper.store.files import Files\n"
+        "from sweeper.store.lease import driving\n"
         f"with driving(Files.at({files.uri!r}), 'x'): os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sweeper.resolved import broken, resolve
+from sweeper.config.resolve import broken, resolve
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.networks import relu_regression, teacher_student
 from tests.nets import SMALL, close, data, descend, module, network, stepped, values_of
 from tests.packs import pack, run, trial
-from trainables.config import GrokkingConfig
-from trainables.networks import relu_regression, teacher_student
 
 RELU = {"task.name": "relu_regression", "model.width": 12}
 

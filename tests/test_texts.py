@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sweeper.compile.loading import load_grid
 from sweeper.errors import ConfigError, UsageError
-from sweeper.loading import load_grid
+from sweeper.trainables import grokking, loop
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.config import texts as config
+from sweeper.trainables.data import reviews
+from sweeper.trainables.data.examples import Examples
+from sweeper.trainables.data.reviews import reviews_of, vocabulary, words
+from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.imdb import data_of
 from tests.packs import killed_and_resumed, pack, run, same, trial
 from tests.reviews import reviews_csv, texts, written
 from tests.test_loop import tensors
-from trainables import grokking, loop
-from trainables.config import GrokkingConfig
-from trainables.config import texts as config
-from trainables.networks import reviews
-from trainables.networks.block import Network
-from trainables.networks.examples import Examples
-from trainables.networks.imdb import data_of
-from trainables.networks.reviews import reviews_of, vocabulary, words
 
 
 def numbers(examples: Examples) -> Tensor:
@@ -51,7 +51,7 @@ def test_fewer_train_reviews_are_a_part_of_more_and_tests_stay_the_same(
         drawn.append(text)
         return words(text, stop_words=stop_words)
 
-    monkeypatch.setattr("trainables.networks.imdb.words", noted)
+    monkeypatch.setattr("sweeper.trainables.networks.imdb.words", noted)
     found = []
     for N in (10, 30):
         drawn.clear()

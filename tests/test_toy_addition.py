@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.toy_addition import data_of, loss_of, representation
 from tests.packs import pack, run, trial, values
-from trainables.networks.block import Network
-from trainables.networks.toy_addition import data_of, loss_of, representation
 
 TOY = {
     "task.name": "toy_addition", "task.symbols": 6, "task.N": 15, "task.outputs": 4,

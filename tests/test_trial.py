@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.config import Scalar, all_leaves, build, defaults
-from sweeper.resolved import broken, resolve
-from sweeper.trial import Trial
+from sweeper.config.fields import Scalar, all_leaves, build, defaults
+from sweeper.config.resolve import broken, resolve
+from sweeper.config.trial import Trial
+from sweeper.trainables.config import GrokkingConfig
 from tests.strategies import GIVEN, TRAINABLE, Flat, grid_of, values_of
-from trainables.config import GrokkingConfig
 
 SPARSE: Flat = {"task.name": "sparse_recovery"}
 MATRIX: Flat = {"task.name": "matrix_completion"}

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured, Verdict
-from sweeper import driver, reproduction, verify
-from sweeper import store as stores
+from sweeper.analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured, Verdict
 from sweeper.cli import app
+from sweeper.engine import driver
 from sweeper.errors import UsageError
-from sweeper.ledger import PackState
+from sweeper.store import lease as stores
+from sweeper.store.ledger import PackState
+from sweeper.verify import reproduction, verify
 from tests.stores import Made, Planned, end
 
 LAW = next(law for law in LAWS if law.id == "l2-floor")

@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from analysis.views import open_views, read_sql
 from sweeper import sql
+from sweeper.analysis.views.views import open_views, read_sql
 from sweeper.errors import StoreError
-from sweeper.ledger import Ledger
 from sweeper.sql import QueryError
+from sweeper.store.ledger import Ledger
 from tests.stores import Made, Planned, config, curve, end
 
 ACC = {"train_acc": [0.2, 1.0, 1.0, 1.0], "test_acc": [0.1, 0.3, 0.99, 1.0]}

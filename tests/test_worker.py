@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.worker import trials_of
+from sweeper.engine.worker import trials_of
+from sweeper.trainables.config import GrokkingConfig
 from tests.strategies import grid_of
-from trainables.config import GrokkingConfig
 
 GRID = """
 name: g

@@ -14,13 +14,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from sweeper.checkpoint import Checkpoints
-from sweeper.config import BATCHED, DRAWN, Section
-from sweeper.config import Config as AnyConfig
+from sweeper.config.fields import BATCHED, DRAWN, Section
+from sweeper.config.fields import Config as AnyConfig
 from sweeper.errors import PackTooLargeError
 from sweeper.packing import Pack
-from sweeper.schema import logged_steps
-from sweeper.sink import Sink
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.schema import logged_steps
+from sweeper.store.sink import Sink
 
 
 class Toy(Section):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sweeper.config import Config as AnyConfig
-from trainables.config import (
+from sweeper.config.fields import Config as AnyConfig
+from sweeper.trainables.config import (
     MLP,
     Diagonal,
     Factorised,
@@ -22,16 +22,16 @@ from trainables.config import (
     share,
     symbols,
 )
-from trainables.config import GrokkingConfig as Config
+from sweeper.trainables.config import GrokkingConfig as Config
 
 if TYPE_CHECKING:
-    from trainables.loop import device, probe, train
+    from sweeper.trainables.loop import device, probe, train
 
 EIGHT = 8
 """Slots that a data set of sparse recovery has at least."""
 
 PADDING = 24
-"""Above what vectors are padded by at most (`trainables.shared`)."""
+"""Above what vectors are padded by at most (`sweeper.trainables.batch.shared`)."""
 
 __all__ = ["Config", "device", "memory_bytes", "probe", "train", "useful_size"]
 
@@ -111,7 +111,7 @@ def useful_size(config: AnyConfig) -> int:
 def __getattr__(name: str) -> Any:
     """Load the tensors' side on first use."""
     if name in ("train", "probe", "device"):
-        from trainables import loop
+        from sweeper.trainables import loop
 
         return getattr(loop, name)
     raise AttributeError(name)

@@ -18,15 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweeper.checkpoint import Checkpoints, Saved
 from sweeper.criterion import RISING
 from sweeper.errors import PackTooLargeError, StoreError
 from sweeper.packing import Pack
-from sweeper.schema import logged_steps
-from sweeper.sink import Sink
-from trainables import heap, low_rank, modular_arithmetic, networks, sparse_recovery
-from trainables.blocks import Block
-from trainables.config import GrokkingConfig
+from sweeper.store.checkpoint import Checkpoints, Saved
+from sweeper.store.schema import logged_steps
+from sweeper.store.sink import Sink
+from sweeper.trainables import networks
+from sweeper.trainables.batch import malloc as heap
+from sweeper.trainables.batch.weights import Block
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.families import low_rank, modular_arithmetic, sparse_recovery
 
 Blocks = Callable[[Pack[GrokkingConfig], Sequence[int]], list[Block]]
 
@@ -40,7 +42,7 @@ BLOCKS: dict[str, Blocks] = {
 """Model to the function that puts trials of a pack into tensors; others are networks'."""
 
 PAYLOAD_VERSION = 2
-"""1 saved weights with their padding; it is read, too (`trainables.blocks.Weights.load`)."""
+"""Version 1 saved weights with their padding; it is still read (`Weights.load`)."""
 
 
 def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from analysis.laws import (
+from sweeper.analysis.laws import (
     decay,
     diagonal,
     images,
@@ -17,8 +17,8 @@ from analysis.laws import (
     toy,
     transformers,
 )
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, UnmeasuredError
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, UnmeasuredError
 
 __all__ = ["LAWS", "Claim", "Evidence", "LawGrid", "Measured", "UnmeasuredError", "Verdict"]
 

@@ -1,7 +1,8 @@
 """A claim of the papers, and what it means to have measured it.
 
 Each module beside this one has a tuple `LAWS` of claims. A claim names the grids that test it,
-reads their rows through the ordinary views (`analysis.laws.evidence`), and says what came out.
+reads their rows through the ordinary views (`sweeper.analysis.laws.evidence`), and says what came
+out.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from analysis.fit import Estimate
-from analysis.laws.evidence import Evidence
-from analysis.picture import Picture
+from sweeper.analysis.diagrams.picture import Picture
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.evidence import Evidence
 
 GRIDS = Path(__file__).parent / "grids"
 """Where the grid files of the laws are."""
@@ -95,7 +96,7 @@ class Claim:
         settings: In what the settings differ from the paper's; empty if in nothing.
         grids: What is launched for it; other claims may read the same grids.
         measure: From the rows to what came out. What can't be measured, because trials didn't
-            get there, is an `analysis.laws.evidence.UnmeasuredError` and so not reproduced.
+            get there, is an `sweeper.analysis.laws.evidence.UnmeasuredError` and so not reproduced.
         picture: The figure that shows it.
         quick: Whether ``verify --quick`` includes it.
         expected: The verdict that we got; a worse one is a failure.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured
-from analysis.laws.evidence import Evidence, Floats, middle, span
-from analysis.laws.published import BOURSIER
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
+from sweeper.analysis.laws.evidence import Evidence, Floats, middle, span
+from sweeper.analysis.laws.published import BOURSIER
 
 DECAY = LawGrid(
     "law_completion_decay", cut=("regularizer.strength=3e-3,1e-2", "seeds=4", "steps=60_000")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured
-from analysis.laws.evidence import Evidence, Floats, UnmeasuredError, median_of, said, span
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
+from sweeper.analysis.laws.evidence import Evidence, Floats, UnmeasuredError, median_of, said, span
 
 BOURSIER = "Boursier et al. 2025 (arXiv 2505.20172)"
 NOTSAWO = "Notsawo et al. 2025 (arXiv 2506.05718)"

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.fit import Estimate, Fit, fit_law
-from analysis.law import Law
 from sweeper import sql
+from sweeper.analysis.fit.fit import Estimate, Fit, fit_law
+from sweeper.analysis.fit.law import Law
 from sweeper.errors import SweeperError
 
 Floats = NDArray[np.float64]

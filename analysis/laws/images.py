@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.laws.claim import Claim, LawGrid, Measured
-from analysis.laws.evidence import Evidence, UnmeasuredError, median_of, said, span
-from analysis.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
+from sweeper.analysis.laws.evidence import Evidence, UnmeasuredError, median_of, said, span
 
 OMNIGROK = "Liu et al. 2022, Omnigrok (arXiv 2210.01117)"
 

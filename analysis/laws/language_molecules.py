@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, UnmeasuredError, span
-from analysis.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, UnmeasuredError, span
 
 OMNIGROK = "Liu et al. 2022, Omnigrok (arXiv 2210.01117)"
 

@@ -7,11 +7,19 @@ import math
 import numpy as np
 from scipy import stats
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, UnmeasuredError, middle, near, said, slope, span
-from analysis.laws.published import NOTSAWO
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import (
+    Evidence,
+    UnmeasuredError,
+    middle,
+    near,
+    said,
+    slope,
+    span,
+)
+from sweeper.analysis.laws.published import NOTSAWO
 
 NUCLEAR = LawGrid("law_nuclear", cut=("seeds=3", "optimizer.lr=0.3"))
 LEVERAGE = LawGrid("law_leverage")

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured
-from analysis.laws.evidence import Evidence, middle, near, span
-from analysis.laws.published import NOTSAWO
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
+from sweeper.analysis.laws.evidence import Evidence, middle, near, span
+from sweeper.analysis.laws.published import NOTSAWO
 
 SPARSITY = LawGrid("law_sparsity", cut=("seeds=3",))
 COHERENCE = LawGrid("law_coherence")

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, middle, said, span
-from analysis.laws.published import NOTSAWO
-from analysis.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, middle, said, span
+from sweeper.analysis.laws.published import NOTSAWO
 
 PENALTIES = LawGrid("law_mlp_penalties", cut=("seeds=1",))
 L1 = LawGrid("law_mlp_l1", cut=("seeds=1", "steps=5000"))

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured
-from analysis.laws.evidence import Evidence, middle, near, said, span
-from analysis.laws.published import GU, POWER
-from analysis.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
+from sweeper.analysis.laws.evidence import Evidence, middle, near, said, span
+from sweeper.analysis.laws.published import GU, POWER
 
 DECAY = LawGrid("law_modular_decay", cut=("optimizer.weight_decay=0.12,0.25,0.5,1", "seeds=3"))
 FRACTION = LawGrid("law_modular_fraction", cut=("seeds=3", "steps=2500"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, near, span
-from analysis.laws.published import NOTSAWO, published_signal
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, near, span
+from sweeper.analysis.laws.published import NOTSAWO, published_signal
 
 PRODUCTS = LawGrid("law_products")
 FOUR = LawGrid("law_product_four")

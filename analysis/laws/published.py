@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.laws.evidence import Floats
+from sweeper.analysis.laws.evidence import Floats
 
 NOTSAWO = "Notsawo et al. 2025 (arXiv 2506.05718)"
 BOURSIER = "Boursier et al. 2025 (arXiv 2505.20172)"

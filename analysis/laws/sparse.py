@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, Floats, middle, near, said, slope, span
-from analysis.laws.published import NOTSAWO, published_signal
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, Floats, middle, near, said, slope, span
+from sweeper.analysis.laws.published import NOTSAWO, published_signal
 
 L1 = LawGrid("law_l1", cut=("optimizer.lr=0.1", "regularizer.strength=4e-5,1e-4,2e-4"))
 PUBLISHED = LawGrid("law_l1_published")

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, Floats, UnmeasuredError, median_of, slope, span
-from analysis.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import (
+    Evidence,
+    Floats,
+    UnmeasuredError,
+    median_of,
+    slope,
+    span,
+)
 
 OMNIGROK = "Liu, Michaud, Tegmark 2023 (arXiv 2210.01117)"
 NOTSAWO = "Notsawo et al. 2025 (arXiv 2506.05718)"

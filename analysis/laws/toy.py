@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured
-from analysis.laws.evidence import Evidence, Floats
-from analysis.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
+from sweeper.analysis.laws.evidence import Evidence, Floats
 
 OMNIGROK = "Liu et al. 2022, Omnigrok (arXiv 2210.01117)"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.fit import Estimate
-from analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from analysis.laws.evidence import Evidence, Floats, UnmeasuredError, middle, slope, span
-from analysis.laws.published import GU, POWER
-from analysis.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.fit.fit import Estimate
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, Floats, UnmeasuredError, middle, slope, span
+from sweeper.analysis.laws.published import GU, POWER
 
 OMNIGROK = "Liu et al. 2022 (arXiv 2210.01117)"
 

@@ -3,11 +3,11 @@
 A figure says what it shows and where it comes from, and the same data give the same bytes.
 """
 
-from analysis.plot.curves import draw_curves
-from analysis.plot.fit import draw_fit
-from analysis.plot.laws import draw_picture
-from analysis.plot.phases import draw_phase
-from analysis.plot.search import draw_search
-from analysis.plot.sheet import check_suffix
+from sweeper.analysis.plot.curves import draw_curves
+from sweeper.analysis.plot.fit import draw_fit
+from sweeper.analysis.plot.laws import draw_picture
+from sweeper.analysis.plot.phases import draw_phase
+from sweeper.analysis.plot.search import draw_search
+from sweeper.analysis.plot.sheet import check_suffix
 
 __all__ = ["check_suffix", "draw_curves", "draw_fit", "draw_phase", "draw_picture", "draw_search"]

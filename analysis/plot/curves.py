@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from analysis.curves import Curves, learning_curves
-from analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
-from analysis.provenance import Provenance
 from sweeper import sql
+from sweeper.analysis.diagrams.curves import Curves, learning_curves
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
 
 
 def draw_curves(
@@ -22,7 +22,7 @@ def draw_curves(
     """Draw learning curves to `path`, a PNG or SVG by its suffix: train above, test below.
 
     Args:
-        connection: Views, see `analysis.views.open_views`.
+        connection: Views, see `sweeper.analysis.views.views.open_views`.
         path: What to write.
         where: SQL condition over the columns of `trials` and `delays`; all trials without.
         provenance: What to print below.

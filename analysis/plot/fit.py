@@ -12,13 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.aft import Floats
-from analysis.fit import Fit, Group
-from analysis.phase import Axis
-from analysis.plot.layout import SteadyLayout
-from analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
-from analysis.plot.ticks import name_decades
-from analysis.provenance import Provenance
+from sweeper.analysis.diagrams.phase import Axis
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.fit.aft import Floats
+from sweeper.analysis.fit.fit import Fit, Group
+from sweeper.analysis.plot.layout import SteadyLayout
+from sweeper.analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
+from sweeper.analysis.plot.ticks import name_decades
 
 MOST_PATHS = 6
 """Paths whose collapse is drawn, the first of the law that vary."""

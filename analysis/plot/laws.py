@@ -1,4 +1,4 @@
-"""Figures of the papers' laws, from `analysis.picture`."""
+"""Figures of the papers' laws, from `sweeper.analysis.diagrams.picture`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-from analysis.picture import Panel, Picture, Series
-from analysis.plot.sheet import INK, STYLE, Sheet, check_suffix
-from analysis.plot.ticks import name_decades
-from analysis.provenance import Provenance
+from sweeper.analysis.diagrams.picture import Panel, Picture, Series
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.plot.sheet import INK, STYLE, Sheet, check_suffix
+from sweeper.analysis.plot.ticks import name_decades
 
 DASHES: Any = (0, (4, 3))
 

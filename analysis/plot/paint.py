@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.phase import DiagramCell, PhaseDiagram
+from sweeper.analysis.diagrams.phase import DiagramCell, PhaseDiagram
 from sweeper.criterion import Phase
 
 PHASES = {

@@ -31,11 +31,11 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from analysis.phase import Axis, DiagramCell, PhaseDiagram
-from analysis.plot.paint import MARK, Paint
-from analysis.plot.sheet import STYLE, Sheet, check_suffix
-from analysis.plot.ticks import name_decades
-from analysis.provenance import Provenance
+from sweeper.analysis.diagrams.phase import Axis, DiagramCell, PhaseDiagram
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.plot.paint import MARK, Paint
+from sweeper.analysis.plot.sheet import STYLE, Sheet, check_suffix
+from sweeper.analysis.plot.ticks import name_decades
 
 LABELS = {
     "delay": "delay t2 - t1 (optimizer steps)",

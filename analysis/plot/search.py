@@ -20,12 +20,12 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
-from analysis.history import History, Scalar, Suggestion
-from analysis.phase import Axis
-from analysis.plot.layout import SteadyLayout
-from analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
-from analysis.plot.ticks import name_decades, whole_numbers
-from analysis.provenance import Provenance
+from sweeper.analysis.diagrams.history import History, Scalar, Suggestion
+from sweeper.analysis.diagrams.phase import Axis
+from sweeper.analysis.diagrams.provenance import Provenance
+from sweeper.analysis.plot.layout import SteadyLayout
+from sweeper.analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
+from sweeper.analysis.plot.ticks import name_decades, whole_numbers
 from sweeper.errors import UsageError
 
 COLUMNS = 4

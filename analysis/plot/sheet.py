@@ -8,8 +8,8 @@ from typing import Any
 
 from matplotlib.figure import Figure, SubFigure
 
-from analysis.export import writing
-from analysis.provenance import Provenance
+from sweeper.analysis.diagrams.export import writing
+from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.errors import UsageError
 
 SUFFIXES = (".png", ".svg")

@@ -23,8 +23,9 @@ from sweeper.cli.shell import (
 
 def list_sweeps(store: StoreOption = "sweeps", as_json: JsonOption = False) -> None:
     """List the sweeps of the store."""
-    from sweeper import answers, progress
-    from sweeper import store as stores
+    from sweeper.engine import progress
+    from sweeper.report import status as answers
+    from sweeper.store import lease as stores
 
     spare_pandas()
     with readable_errors():
@@ -49,8 +50,9 @@ def status(
 
     from rich.live import Live
 
-    from sweeper import answers, progress
-    from sweeper import store as stores
+    from sweeper.engine import progress
+    from sweeper.report import status as answers
+    from sweeper.store import lease as stores
 
     spare_pandas()
     with readable_errors():
@@ -88,7 +90,7 @@ def sql(
     everything: Everything = False,
 ) -> None:
     """Ask the views trials, metrics, delays and cells, also while the sweep runs. Read-only."""
-    from sweeper import answers
+    from sweeper.report import status as answers
 
     spare_pandas()
     with readable_errors():
@@ -109,7 +111,7 @@ def phase(
     store: StoreOption = "sweeps",
 ) -> None:
     """Draw the phase diagram; censored and missing cells are drawn as such."""
-    from sweeper import figures
+    from sweeper.report import figures
 
     spare_pandas()
     with readable_errors():
@@ -127,7 +129,7 @@ def curves(
     store: StoreOption = "sweeps",
 ) -> None:
     """Draw the learning curves of some trials."""
-    from sweeper import figures
+    from sweeper.report import figures
 
     spare_pandas()
     with readable_errors():
@@ -146,7 +148,8 @@ def fit(
     as_json: JsonOption = False,
 ) -> None:
     """Fit a power law to t1, t2 or delay; censored trials count as bounds."""
-    from sweeper import figures, progress
+    from sweeper.engine import progress
+    from sweeper.report import figures
 
     spare_pandas()
     with readable_errors():
@@ -163,7 +166,7 @@ def fit(
 def schema() -> None:
     """Print the JSON schema of grid files, for editors."""
     from sweeper import trainable
-    from sweeper.jsonschema import json_schema
+    from sweeper.grid.jsonschema import json_schema
 
     with readable_errors():
         config = trainable.load("trainables.grokking").Config

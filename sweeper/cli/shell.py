@@ -18,10 +18,10 @@ from sweeper.errors import ConfigError, SweeperError, UsageError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from sweeper.agenda import Agenda
-    from sweeper.driver import Launched, Outcome, Runner
-    from sweeper.grid import Grid
-    from sweeper.progress import Monitor
+    from sweeper.engine.driver import Launched, Outcome, Runner
+    from sweeper.engine.planner import Agenda
+    from sweeper.engine.progress import Monitor
+    from sweeper.grid.grid import Grid
 
 _width = None if sys.stdout.isatty() else 200
 out = Console(highlight=False, soft_wrap=True, width=_width)
@@ -102,10 +102,10 @@ def runner(
 ) -> AbstractContextManager[Runner]:
     """Return what runs the packs of `grid`; use it as a context manager."""
     if inline:
-        from sweeper import driver
+        from sweeper.engine import driver
 
         return nullcontext(driver.inline(grid))
-    from sweeper.launch_ray import on_ray
+    from sweeper.engine.ray import on_ray
 
     return on_ray(grid, address=address, max_concurrent=max_concurrent, rounds=rounds)
 
@@ -125,7 +125,7 @@ class Stopper:
 
     def ask(self) -> None:
         """Ask the launch to stop."""
-        from sweeper import sweep
+        from sweeper.engine import commands as sweep
 
         if self._launched is not None:
             sweep.request_stop(self._launched.ledger.files, self._launched.launch_id)
@@ -158,7 +158,7 @@ class Shown:
 
     def announce(self, agenda: Agenda) -> None:
         """Say what is to be done, and ask about very many trials."""
-        from sweeper import progress
+        from sweeper.engine import progress
 
         for message in agenda.damage:
             err.print(f"damaged: {message} Its trials are trained again.", markup=False)
@@ -179,7 +179,7 @@ class Shown:
 
     def finish(self, outcome: Outcome) -> int:
         """Say how the launch ended; return the exit code."""
-        from sweeper import progress
+        from sweeper.engine import progress
 
         counts = outcome.counts
         code = self.signalled(outcome.exit_code, work_left=counts.new > 0)
@@ -206,7 +206,7 @@ def showing(
     max_failures: int | None = None,
 ) -> Iterator[Shown]:
     """Yield what shows the launches of a command on this terminal."""
-    from sweeper import progress
+    from sweeper.engine import progress
 
     with (
         progress.display(out, as_json=as_json, quiet=quiet) as show,

@@ -28,7 +28,7 @@ from sweeper.cli.shell import (
 from sweeper.errors import UsageError
 
 if TYPE_CHECKING:
-    from sweeper.finalist import Progressed
+    from sweeper.search.finalist import Progressed
 
 SEARCH_FIGURE = Path("search.png")
 
@@ -46,7 +46,8 @@ def launch(
     quiet: Quiet = False,
 ) -> None:
     """Train every trial of GRID that the store doesn't hold yet. Interrupted? Launch again."""
-    from sweeper import loading, sweep
+    from sweeper.compile import loading
+    from sweeper.engine import commands as sweep
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
@@ -83,8 +84,11 @@ def search(
     quiet: Quiet = False,
 ) -> None:
     """Look for the best cells: Optuna suggests them from the file's section `search`."""
-    from sweeper import figures, found, loading, progress
-    from sweeper import search as searching
+    from sweeper.compile import loading
+    from sweeper.engine import progress
+    from sweeper.report import figures
+    from sweeper.search import report as found
+    from sweeper.search import search as searching
 
     with readable_errors():
         figures.check_suffix(output)
@@ -139,8 +143,8 @@ def refine(
     quiet: Quiet = False,
 ) -> None:
     """Add cells where neighbouring cells of a phase diagram disagree."""
-    from sweeper import progress
-    from sweeper import refine as refining
+    from sweeper.engine import progress
+    from sweeper.refine import refine as refining
 
     with readable_errors():
         if budget < 1:
@@ -179,7 +183,7 @@ def extend(
     quiet: Quiet = False,
 ) -> None:
     """Carry censored trials on from their checkpoints, to a longer horizon."""
-    from sweeper import extend as extending
+    from sweeper.refine import extend as extending
 
     with readable_errors():
         wanted = extending.extension(store, name, steps, condition=where)
@@ -201,8 +205,9 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Say what `launch` would do, without doing it: trials, packs, memory, time."""
-    from sweeper import estimate as estimating
-    from sweeper import loading, progress
+    from sweeper.compile import loading
+    from sweeper.engine import estimate as estimating
+    from sweeper.engine import progress
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
@@ -225,7 +230,7 @@ def plan(
 
 def stop(name: Name, store: StoreOption = "sweeps") -> None:
     """Ask a running launch to drain: its packs save and end."""
-    from sweeper import sweep
+    from sweeper.engine import commands as sweep
 
     with readable_errors():
         message = sweep.stop(store, name)
@@ -234,7 +239,7 @@ def stop(name: Name, store: StoreOption = "sweeps") -> None:
 
 def retry(name: Name, store: StoreOption = "sweeps") -> None:
     """Make failed trials new again: the next launch trains them."""
-    from sweeper import sweep
+    from sweeper.engine import commands as sweep
 
     with readable_errors():
         n = sweep.retry(store, name)

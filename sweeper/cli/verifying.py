@@ -21,8 +21,8 @@ from sweeper.cli.shell import (
 )
 
 if TYPE_CHECKING:
-    from analysis.laws import Claim
-    from sweeper.verify import Training
+    from sweeper.analysis.laws import Claim
+    from sweeper.verify.verify import Training
 
 Laws = Annotated[
     list[str] | None, typer.Argument(metavar="[LAW]...", help="Ids or numbers; none: all.")
@@ -56,7 +56,7 @@ def verify(
     quiet: Quiet = False,
 ) -> None:
     """Measure the papers' laws, and say which of their claims hold."""
-    from sweeper import verify as verifying
+    from sweeper.verify import verify as verifying
 
     with readable_errors():
         chosen = verifying.choose(laws or [], quick=quick and not listed)
@@ -78,8 +78,9 @@ def _verify(
     """Train, measure, print and write the page; return the exit code."""
     import time
 
-    from sweeper import progress, reproduction
-    from sweeper import verify as verifying
+    from sweeper.engine import progress
+    from sweeper.verify import reproduction
+    from sweeper.verify import verify as verifying
 
     begun = time.monotonic()
     folder = reproduction.prepare(report) if report is not None else None
@@ -118,7 +119,7 @@ def _verify(
 def _list(laws: list[Claim], *, as_json: bool) -> None:
     from rich.table import Table
 
-    from sweeper import progress
+    from sweeper.engine import progress
 
     if as_json:
         for law in laws:

@@ -12,16 +12,24 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import Config, Constraint, Section
-from trainables.config import own
-from trainables.config.constraints import CONSTRAINTS
-from trainables.config.fields import pairs, share, symbols, table_size
-from trainables.config.metrics import ON_REQUEST
-from trainables.config.models import MLP, MODELS, Diagonal, Factorised, Matrix, Model, Product
-from trainables.config.optimizers import OPTIMIZERS, Optimizer
-from trainables.config.regularizers import REGULARIZERS, Regularizer
-from trainables.config.selections import SELECTIONS, Selection
-from trainables.config.tasks import (
+from sweeper.config.fields import Config, Constraint, Section
+from sweeper.trainables.config import own
+from sweeper.trainables.config.constraints import CONSTRAINTS
+from sweeper.trainables.config.fields import pairs, share, symbols, table_size
+from sweeper.trainables.config.metrics import ON_REQUEST
+from sweeper.trainables.config.models import (
+    MLP,
+    MODELS,
+    Diagonal,
+    Factorised,
+    Matrix,
+    Model,
+    Product,
+)
+from sweeper.trainables.config.optimizers import OPTIMIZERS, Optimizer
+from sweeper.trainables.config.regularizers import REGULARIZERS, Regularizer
+from sweeper.trainables.config.selections import SELECTIONS, Selection
+from sweeper.trainables.config.tasks import (
     OPERATIONS,
     TASKS,
     MatrixCompletion,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import factorial, isqrt
 
-from sweeper.config import Constraint, is_own
-from trainables.config.fields import (
+from sweeper.config.fields import Constraint, is_own
+from sweeper.trainables.config.fields import (
     COMPLETION,
     LINEAR,
     MATRIX,
@@ -15,12 +15,12 @@ from trainables.config.fields import (
     share,
     table_size,
 )
-from trainables.config.images import CONSTRAINTS as IMAGES
-from trainables.config.indices import indices, unchanged
-from trainables.config.molecules import CONSTRAINTS as MOLECULES
-from trainables.config.regularizers import Terms
-from trainables.config.texts import CONSTRAINTS as TEXTS
-from trainables.config.toy import CONSTRAINTS as TOY
+from sweeper.trainables.config.images import CONSTRAINTS as IMAGES
+from sweeper.trainables.config.indices import indices, unchanged
+from sweeper.trainables.config.molecules import CONSTRAINTS as MOLECULES
+from sweeper.trainables.config.regularizers import Terms
+from sweeper.trainables.config.texts import CONSTRAINTS as TEXTS
+from sweeper.trainables.config.toy import CONSTRAINTS as TOY
 
 
 def _prime(p: int) -> bool:

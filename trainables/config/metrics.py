@@ -1,6 +1,6 @@
 """The metrics that are logged only on request, since they cost about as much as a step or more.
 
-What they mean is computed in `trainables.requested`.
+What they mean is computed in `sweeper.trainables.optim.optional_metrics`.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import BATCHED, DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Positive, Seed, installed
+from sweeper.config.fields import BATCHED, DRAWN, Constraint, Scalar, Section
+from sweeper.trainables.config.fields import Count, Positive, Seed, installed
 
 NODE, BOND = 11, 4
 """Numbers that an atom has, and types of bonds."""
@@ -153,4 +153,4 @@ CONSTRAINTS = (
                lambda first, N, N_test: first is None or N + N_test <= first,
                "the examples are drawn from the first ones. Raise task.first."),
 )  # fmt: skip
-"""What goes with what, see `trainables.config.constraints`."""
+"""What goes with what, see `sweeper.trainables.config.constraints`."""

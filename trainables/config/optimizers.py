@@ -12,8 +12,16 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import BATCHED, Section
-from trainables.config.fields import LINEAR, MATRIX, SPARSE, Count, NonNegative, Positive, by_name
+from sweeper.config.fields import BATCHED, Section
+from sweeper.trainables.config.fields import (
+    LINEAR,
+    MATRIX,
+    SPARSE,
+    Count,
+    NonNegative,
+    Positive,
+    by_name,
+)
 
 
 class GradientDescent(Section):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import BATCHED, DRAWN, Scalar, Section
-from trainables.config.fields import DENSE, MODULAR, Count, NonNegative, Positive, Seed
+from sweeper.config.fields import BATCHED, DRAWN, Scalar, Section
+from sweeper.trainables.config.fields import DENSE, MODULAR, Count, NonNegative, Positive, Seed
 
 if TYPE_CHECKING:
     import torch

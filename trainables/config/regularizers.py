@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel
 
-from sweeper.config import BATCHED, Section
-from trainables.config.fields import (
+from sweeper.config.fields import BATCHED, Section
+from sweeper.trainables.config.fields import (
     MATRIX,
     NETWORKS,
     SPARSE,

@@ -13,8 +13,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from sweeper.config import DRAWN, Scalar, Section
-from trainables.config.fields import (
+from sweeper.config.fields import DRAWN, Scalar, Section
+from sweeper.trainables.config.fields import (
     COMPLETION,
     MODULAR,
     SENSING,
@@ -24,7 +24,7 @@ from trainables.config.fields import (
     Unit,
     by_name,
 )
-from trainables.config.indices import pinned
+from sweeper.trainables.config.indices import pinned
 
 
 class Uniform(Section):

@@ -11,10 +11,10 @@ from itertools import pairwise
 from math import prod
 from typing import Any
 
-from trainables.config import molecules, texts
-from trainables.config.fields import IMAGES, TABLES, pairs, share, symbols
-from trainables.config.indices import indices
-from trainables.config.toy import toy_examples
+from sweeper.trainables.config import molecules, texts
+from sweeper.trainables.config.fields import IMAGES, TABLES, pairs, share, symbols
+from sweeper.trainables.config.indices import indices
+from sweeper.trainables.config.toy import toy_examples
 
 Values = Mapping[str, Any]
 Shape = tuple[int, ...]

@@ -14,12 +14,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import DRAWN, Scalar, Section
-from trainables.config.fields import Count, Positive, Seed, by_name
-from trainables.config.images import Digits, Mnist
-from trainables.config.molecules import Qm9
-from trainables.config.texts import Imdb
-from trainables.config.toy import ToyAddition
+from sweeper.config.fields import DRAWN, Scalar, Section
+from sweeper.trainables.config.fields import Count, Positive, Seed, by_name
+from sweeper.trainables.config.images import Digits, Mnist
+from sweeper.trainables.config.molecules import Qm9
+from sweeper.trainables.config.texts import Imdb
+from sweeper.trainables.config.toy import ToyAddition
 
 
 class SparseRecovery(Section):

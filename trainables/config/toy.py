@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config import DRAWN, Constraint, Scalar, Section
-from trainables.config.fields import Count, Positive, Seed, Unit
+from sweeper.config.fields import DRAWN, Constraint, Scalar, Section
+from sweeper.trainables.config.fields import Count, Positive, Seed, Unit
 
 
 class ToyAddition(Section):

@@ -5,6 +5,6 @@ leading trial dimension that it never mixes. A problem (`problem`) is the data o
 the loss. `block` trains any architecture on any problem.
 """
 
-from trainables.networks.block import blocks
+from sweeper.trainables.networks.block import blocks
 
 __all__ = ["blocks"]

@@ -15,16 +15,20 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
-from trainables.batches import Batches
-from trainables.blocks import Block, Weights
-from trainables.config import GrokkingConfig
-from trainables.config.shapes import activity, side_by_side
-from trainables.networks.examples import Data, Examples, Gathered, Rows
-from trainables.networks.sobolev import Sobolev
-from trainables.networks.tables import Measured, Problem, architecture_of, problem_of
-from trainables.optimizers import needs_moments, optimizer, total_norm
-from trainables.regularizers import add_gradient, decomposable, strengths
-from trainables.requested import gradient_ratio, layer_norms, layer_singular_values
+from sweeper.trainables.batch.weights import Block, Weights
+from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.config.shapes import activity, side_by_side
+from sweeper.trainables.data.batches import Batches
+from sweeper.trainables.data.examples import Data, Examples, Gathered, Rows
+from sweeper.trainables.networks.sobolev import Sobolev
+from sweeper.trainables.networks.tables import Measured, Problem, architecture_of, problem_of
+from sweeper.trainables.optim.optimizers import needs_moments, optimizer, total_norm
+from sweeper.trainables.optim.optional_metrics import (
+    gradient_ratio,
+    layer_norms,
+    layer_singular_values,
+)
+from sweeper.trainables.optim.regularizers import add_gradient, decomposable, strengths
 
 EVALUATED = 1 << 22
 """Numbers that an evaluation may keep: test sets are gone through in pieces."""

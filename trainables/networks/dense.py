@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.blocks import padded
-from trainables.config.shapes import dense, ends
-from trainables.networks.affine import SLOPES, affine
-from trainables.streams import stream
+from sweeper.trainables.batch.weights import padded
+from sweeper.trainables.config.shapes import dense, ends
+from sweeper.trainables.data.streams import stream
+from sweeper.trainables.networks.affine import SLOPES, affine
 
 
 class Dense:

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
+from sweeper.config.trial import Trial
 from sweeper.errors import UsageError
-from sweeper.trial import Trial
-from trainables.networks.examples import Data, Examples, Rows
-from trainables.networks.losses import CLASSES, ONE_HOT, Loss
-from trainables.networks.pixels import pixels_of
-from trainables.streams import data_seed, stream
+from sweeper.trainables.data.examples import Data, Examples, Rows
+from sweeper.trainables.data.pixels import pixels_of
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.losses import CLASSES, ONE_HOT, Loss
 
 GRAYS = torch.linspace(-0.5, 0.5, 10, dtype=torch.float64)
 """Class to the value of all its pixels in the clean representation ([L23] Fig. 8, its code)."""

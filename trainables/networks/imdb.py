@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from sweeper.config.trial import Trial
 from sweeper.errors import UsageError
-from sweeper.trial import Trial
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import Loss, binary_cross_entropy, same_sign
-from trainables.networks.reviews import reviews_of, vocabulary, words
-from trainables.streams import data_seed, stream
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.reviews import reviews_of, vocabulary, words
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.losses import Loss, binary_cross_entropy, same_sign
 
 
 def data_of(trial: Trial) -> Data:

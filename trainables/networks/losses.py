@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.blocks import ALIGN
+from sweeper.trainables.batch.weights import ALIGN
 
 
 def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainables.blocks import padded
-from trainables.config.texts import lstm
-from trainables.networks.affine import affine
-from trainables.streams import stream
+from sweeper.trainables.batch.weights import padded
+from sweeper.trainables.config.texts import lstm
+from sweeper.trainables.data.streams import stream
+from sweeper.trainables.networks.affine import affine
 
 
 class Layer(torch.autograd.Function):

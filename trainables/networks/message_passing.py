@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.blocks import padded
-from trainables.config.molecules import BOND, NODE, message_passing
-from trainables.networks.affine import affine
-from trainables.streams import stream
+from sweeper.trainables.batch.weights import padded
+from sweeper.trainables.config.molecules import BOND, NODE, message_passing
+from sweeper.trainables.data.streams import stream
+from sweeper.trainables.networks.affine import affine
 
 ROUND = 6
 """Weights of a round: two layers of Theta with biases, W, b."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from sweeper.trial import Trial
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import CLASSES, Loss
-from trainables.pairs import labels_of, split_of, table_of
+from sweeper.config.trial import Trial
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.pairs import labels_of, split_of, table_of
+from sweeper.trainables.networks.losses import CLASSES, Loss
 
 
 @lru_cache(maxsize=512)

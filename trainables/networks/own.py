@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from sweeper.trial import Trial
-from trainables.config import own
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import CLASSES, Loss, squares
-from trainables.own import section, selected
-from trainables.splits import parted
-from trainables.streams import data_seed, stream
+from sweeper.config.trial import Trial
+from sweeper.trainables.config import own
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.selected import section, selected
+from sweeper.trainables.data.splits import parted
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.losses import CLASSES, Loss, squares
 
 
 def data_of(trial: Trial) -> Data:

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sweeper.config.trial import Trial
 from sweeper.errors import UsageError
-from sweeper.trial import Trial
-from trainables.blocks import padded
-from trainables.config.molecules import NODE, pool
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import Loss, squares
-from trainables.networks.molecules import Molecule, library
-from trainables.streams import data_seed, stream
+from sweeper.trainables.batch.weights import padded
+from sweeper.trainables.config.molecules import NODE, pool
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.molecules import Molecule, library
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.losses import Loss, squares
 
 
 def data_of(trial: Trial) -> Data:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from sweeper.trial import Trial
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import Loss, half_squares
-from trainables.streams import data_seed, stream
+from sweeper.config.trial import Trial
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.losses import Loss, half_squares
 
 END = 2.0
 """Inputs are in [-END, END]."""

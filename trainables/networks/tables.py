@@ -8,12 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from sweeper.config import Section
+from sweeper.config.fields import Section
+from sweeper.config.trial import Trial
 from sweeper.packing import Pack
-from sweeper.trial import Trial
-from trainables.config import GrokkingConfig, shapes
-from trainables.config.own import Model, Task
-from trainables.networks import (
+from sweeper.trainables.config import GrokkingConfig, shapes
+from sweeper.trainables.config.own import Model, Task
+from sweeper.trainables.data.examples import Data
+from sweeper.trainables.networks import (
     images,
     imdb,
     operations,
@@ -23,12 +24,11 @@ from trainables.networks import (
     teacher_student,
     toy_addition,
 )
-from trainables.networks.dense import Dense
-from trainables.networks.examples import Data
-from trainables.networks.losses import Loss
-from trainables.networks.lstm import Lstm
-from trainables.networks.message_passing import MessagePassing
-from trainables.networks.transformer import Transformer
+from sweeper.trainables.networks.dense import Dense
+from sweeper.trainables.networks.losses import Loss
+from sweeper.trainables.networks.lstm import Lstm
+from sweeper.trainables.networks.message_passing import MessagePassing
+from sweeper.trainables.networks.transformer import Transformer
 
 Values = Mapping[str, Any]
 
@@ -43,7 +43,8 @@ class Architecture(Protocol):
         """Return the shapes of one trial's weights as they are held, padded with zeros.
 
         Padding stays zero as long as its gradient is. Inner sizes that are multiples of 8 keep
-        a trial's numbers free of its pack-mates to the last bit (`trainables.blocks`).
+        a trial's numbers free of its pack-mates to the last bit
+        (`sweeper.trainables.batch.weights`).
         """
 
     def base(self, seed: int) -> list[Tensor]:

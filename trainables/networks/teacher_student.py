@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.trial import Trial
-from trainables.networks.dense import Dense
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import Loss, half_squares, squares, within
-from trainables.streams import data_seed, stream
+from sweeper.config.trial import Trial
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.dense import Dense
+from sweeper.trainables.networks.losses import Loss, half_squares, squares, within
 
 Teacher = tuple[Dense, list[Tensor]]
 """A network and its weights, ``[1, ...]``."""

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.trial import Trial
-from trainables.config.toy import toy_pairs
-from trainables.networks.examples import Data, Examples
-from trainables.networks.losses import Loss, squares
-from trainables.streams import data_seed, stream
+from sweeper.config.trial import Trial
+from sweeper.trainables.config.toy import toy_pairs
+from sweeper.trainables.data.examples import Data, Examples
+from sweeper.trainables.data.streams import data_seed, stream
+from sweeper.trainables.networks.losses import Loss, squares
 
 
 def data_of(trial: Trial) -> Data:

@@ -23,13 +23,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from trainables.blocks import padded
-from trainables.config import symbols
-from trainables.config.fields import MODULAR
-from trainables.config.shapes import transformer
-from trainables.networks.affine import affine
-from trainables.pairs import mean_step
-from trainables.streams import stream
+from sweeper.trainables.batch.weights import padded
+from sweeper.trainables.config import symbols
+from sweeper.trainables.config.fields import MODULAR
+from sweeper.trainables.config.shapes import transformer
+from sweeper.trainables.data.pairs import mean_step
+from sweeper.trainables.data.streams import stream
+from sweeper.trainables.networks.affine import affine
 
 WHOLE = 16
 """Operands and pairs are filled up to multiples of this, with rows that nothing comes of.

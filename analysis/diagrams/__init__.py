@@ -1,0 +1,1 @@
+"""Tables computed from the views: phase diagrams, curves, amplification, search history."""

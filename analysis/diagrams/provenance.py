@@ -1,0 +1,90 @@
+"""Where a figure's numbers come from: printed below it and embedded in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sweeper import sql
+from sweeper.store.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What has to be known to make a figure again.
+
+    Attributes:
+        sweep: Name of the sweep.
+        criterion: How t1 and t2 are read, in words.
+        git_commit: Of the last launch; None outside of a repository.
+        dirty: Whether there were uncommitted changes.
+        trials: Trials in the views.
+        seeds: Distinct seeds among them.
+        record: Last record of the ledger that the views show.
+    """
+
+    sweep: str
+    criterion: str
+    git_commit: str | None
+    dirty: bool
+    trials: int
+    seeds: int
+    record: int
+
+    @classmethod
+    def of(cls, ledger: Ledger, connection: sql.Connection) -> Provenance:
+        """Return the provenance of views that `connection` opened on `ledger`."""
+        about: dict[str, Any] = (ledger.state.launch or {}).get("provenance", {})
+        counts = "select count(*), count(distinct seed) from trials"
+        ((trials, seeds),) = connection.sql(counts).fetchall()
+        return cls(
+            sweep=ledger.meta["name"],
+            criterion=criterion_words(connection),
+            git_commit=about.get("git_commit"),
+            dirty=bool(about.get("dirty")),
+            trials=trials,
+            seeds=seeds,
+            record=ledger.number,
+        )
+
+    @property
+    def footer(self) -> str:
+        """One line: sweep, code, size, ledger record."""
+        code = f"commit {self.git_commit[:7]}" if self.git_commit else "no commit"
+        return " · ".join(
+            [
+                self.sweep,
+                f"{code} (dirty)" if self.dirty else code,
+                f"{counted(self.trials, 'trial')}, {counted(self.seeds, 'seed')}",
+                f"ledger record {self.record}",
+            ]
+        )
+
+
+def criterion_words(connection: sql.Connection) -> str:
+    """Return how `delays` reads t1 and t2, e.g. ``train_acc >= 0.99, test_acc >= 0.99``."""
+    rows = sql.query(connection, "select * from criteria order by task").to_pylist()
+    words: dict[str, list[str]] = {}
+    for row in rows:
+        train, test = (_step_words(row, side) for side in ("train", "test"))
+        text = f"t1: {train}, t2: {test}, grokking: delay ≥ {row['gap']}"
+        words.setdefault(text, []).append(row["task"])
+    if len(words) == 1:
+        return next(iter(words))
+    return "\n".join(f"{', '.join(tasks)}: {text}" for text, tasks in words.items())
+
+
+def _step_words(row: dict[str, Any], side: str) -> str:
+    """Return how the step of one side is read, by a row of `criteria`."""
+    column, sign = f"{side}_{row['metric']}", "≥" if row["rising"] else "≤"
+    return {
+        "threshold": lambda: f"{column} {sign} {row[side]:g}",
+        "relative": lambda: f"{column} {sign} {row[side]:g} times its best",
+        "argmin": lambda: f"{column} at its best",
+        "stable_final": lambda: f"{column} stays near its final value",
+    }[row["rule"]]()
+
+
+def counted(n: int, noun: str) -> str:
+    """Return ``1 trial``, ``2 trials`` and so on."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -1,0 +1,40 @@
+"""What a metric came to in a trial, as one number a cell: ``min(test_loss)``.
+
+So are landscapes drawn: the best loss at each place, instead of when it was reached.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sweeper import sql
+from sweeper.errors import UsageError, did_you_mean
+
+TAKEN = {"min": "min({0})", "max": "max({0})", "last": "arg_max({0}, step)"}
+"""Name to what is taken of a trial's logged values; those that aren't finite don't count."""
+
+
+def sql_of(connection: sql.Connection, value: str) -> str:
+    """Return the SQL over `cells` of a value of a diagram.
+
+    Args:
+        connection: Views, see `sweeper.analysis.views.views.open_views`.
+        value: ``min(M)``, ``max(M)`` or ``last(M)`` of a metric M: the median over the seeds of
+            that of each trial's logged steps. Anything else is SQL itself.
+
+    Raises:
+        UsageError: There is no such metric; names the nearest.
+    """
+    found = re.fullmatch(rf"\s*({'|'.join(TAKEN)})\(\s*(\w+)\s*\)\s*", value)
+    if found is None:
+        return f"({value})"
+    name = found[2]
+    schema = sql.query(connection, "select * from metrics limit 0").schema
+    known = [n for n in schema.names if n not in ("trial_id", "step")]
+    if name not in known:
+        raise UsageError(f"value: no metric {name!r}. {did_you_mean(name, known)}")
+    taken = TAKEN[found[1]].format(sql.identifier(name))
+    return (
+        f"(select median(taken) from (select {taken} as taken from metrics join trials "
+        "using (trial_id) where trials.cell_id = cells.cell_id group by trial_id))"
+    )

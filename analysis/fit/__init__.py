@@ -1,0 +1,1 @@
+"""Power laws fitted to censored times, with intervals over seeds."""

@@ -1,0 +1,1 @@
+"""The SQL views over a store: trials, metrics, delays, cells."""

@@ -1,0 +1,17 @@
+"""The questions that stand in ``analysis/views/sql``: one a file, with a header that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from string import Template
+
+
+def read_sql(name: str) -> str:
+    """Return the text of ``analysis/views/sql/<name>.sql``."""
+    return (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def fill(name: str, **params: str) -> str:
+    """Return the query of ``analysis/views/sql/<name>.sql``, with its ``$params`` filled in."""
+    lines = read_sql(name).split("\n")
+    return Template("\n".join(x for x in lines if not x.startswith("--"))).substitute(params)

@@ -1,0 +1,222 @@
+"""The SQL views of a sweep: trials, metrics, delays, cells.
+
+They show one moment of the ledger and nothing that the ledger doesn't list. What stands for a
+trial is small and in memory (`sweeper.analysis.views.staging`); all else is computed when it is
+asked for, from the Parquet files in place. The questions themselves stand in ``analysis/views/sql``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+
+from sweeper import sql
+from sweeper.analysis.views import snapshot
+from sweeper.analysis.views.kaplan_meier import SURVIVAL, survival
+from sweeper.analysis.views.plan import Plan
+from sweeper.analysis.views.staging import Facts, keep
+from sweeper.analysis.views.template import fill, read_sql
+from sweeper.criterion import (
+    FINAL_LOGS,
+    FINAL_TOLERANCE,
+    RISING,
+    RULES,
+    STABLE_LOGS,
+    THRESHOLDS,
+    Criterion,
+    Phase,
+)
+from sweeper.store.ledger import Ledger
+
+__all__ = ["CRITERIA", "GAP", "PARTS", "open_views", "read_sql"]
+
+PARTS = ("task", "model", "regularizer", "selection", "optimizer")
+"""The scientific parts: columns of `trials` and `cells` even where a trainable lacks them."""
+
+GAP = 1000
+"""Smallest delay that `delays_at` calls grokking unless told otherwise, in optimizer steps."""
+
+CRITERIA = pa.schema(
+    {
+        "task": pa.string(), "metric": pa.string(), "rule": pa.string(), "train": pa.float64(),
+        "test": pa.float64(), "rising": pa.bool_(), "gap": pa.int64(),
+    }
+)  # fmt: skip
+"""The table `criteria`: how `delays` reads t1 and t2, one row a task.
+
+Thresholds are null under a rule that takes none."""
+
+
+def open_views(
+    ledger: Ledger,
+    *,
+    everything: bool = False,
+    criteria: Mapping[str, Criterion] | None = None,
+    plan: pa.Table | None = None,
+) -> sql.Connection:
+    """Return a locked connection with the views over what `ledger` holds at its `number`.
+
+    Ask it by `sweeper.sql.query`: DuckDB itself would read ``task.N`` as ``task.n``.
+
+    Args:
+        ledger: The sweep's ledger.
+        everything: Show the trials of all grids the sweep ever had, not of the latest only.
+        criteria: Task to the criterion that `delays` and `cells` follow, instead of the one
+            that the last launch recorded.
+        plan: Show these trials and no others: columns of `sweeper.grid.grid.Grid.table`.
+
+    Raises:
+        StoreError: Files that the ledger lists are missing or torn; names all of them.
+    """
+    with ThreadPoolExecutor(2) as beside:
+        ends = beside.submit(snapshot.ends, ledger)
+        proof = beside.submit(snapshot.check, ledger)
+        try:
+            return _open(ledger, everything, criteria or {}, plan, ends)
+        finally:
+            proof.result()  # names all that is damaged, not what the views stumbled on
+
+
+def _open(
+    ledger: Ledger,
+    everything: bool,
+    criteria: Mapping[str, Criterion],
+    plan: pa.Table | None,
+    ends: Future[pa.Table],
+) -> sql.Connection:
+    shown = snapshot.launches(ledger, everything=everything)
+    recorded = {t: Criterion(**c) for t, c in snapshot.criteria(shown).items()}
+    connection = sql.connect()
+    wanted = Plan.read(ledger, shown) if plan is None else Plan.of(plan)
+    facts = Facts(ledger, connection)
+    facts.create(wanted, ends.result)
+    config = _config(wanted)
+    connection.execute(f"create view trials as {fill('trials', config=_listed(config))}")
+    _create_delays(connection, {**recorded, **criteria})
+    _create_cells(connection, config)
+    sql.lock(connection, facts.readable)
+    return connection
+
+
+def _config(plan: Plan) -> dict[str, str]:
+    """Return for each column of the config its SQL; a part that no trial has is null."""
+    absent = dict.fromkeys(PARTS, "null::struct(name varchar)")
+    return absent | plan.columns("t", "f")
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{value} as {sql.identifier(name)}" for name, value in columns.items())
+
+
+def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]) -> None:
+    rows = [{"task": t, "rising": c.rising, **c.model_dump()} for t, c in criteria.items()]
+    keep(connection, "criteria", pa.Table.from_pylist(rows, schema=CRITERIA))
+    columns = set(connection.sql("select * from metrics limit 0").columns)
+    metrics = sorted(
+        c.removeprefix("train_")
+        for c in columns
+        if c.startswith("train_") and c.replace("train_", "test_", 1) in columns
+    )
+    connection.execute(f"create view delays as {_delays(criteria, metrics)}")
+    connection.execute(
+        "create macro delays_at(metric, train := null, test := null, "
+        f"gap := {GAP}, rule := 'threshold') as table {_delays_at(metrics)}"
+    )
+
+
+def _delays_at(metrics: list[str]) -> str:
+    """Return the query of the macro `delays_at`, over its parameters."""
+    known = sql.literal("unknown metric. Known: " + ", ".join(metrics) + ".")
+
+    def chosen(side: str) -> str:
+        cases = " ".join(f"when {sql.literal(m)} then {side}_{m}" for m in metrics)
+        return f"(case metric {cases} else error({known}) end)"
+
+    rising = f"(metric in ({', '.join(map(sql.literal, RISING))}))"
+    columns = {
+        "train_value": chosen("train"),
+        "test_value": chosen("test"),
+        "trials": "facts.trials",
+    }
+    given = columns | {"rising": rising, "train": "train", "test": "test"}
+    best = {side: f"if(rule = 'relative', {side}, 1.0)" for side in ("train", "test")}
+    rules = ", ".join(map(sql.literal, RULES))
+    taking = ", ".join(map(sql.literal, THRESHOLDS))
+    checked = (  # beside what picks the rows: a column that nobody asks for is never computed
+        f"case when rule not in ({rules}) then error({sql.literal(_UNKNOWN_RULE)}) "
+        f"when rule in ({taking}) and (train is null or test is null) "
+        "then error('rule ' || rule || ' takes thresholds: train := ..., test := ...') "
+        f"when rule not in ({taking}) and (train is not null or test is not null) "
+        "then error('rule ' || rule || ' takes no thresholds. Leave train and test out.') "
+        "else {} end"
+    )
+    firsts = "\nunion all\n".join(
+        f"({text})"
+        for text in (
+            fill("firsts", **given, asked=checked.format("rule = 'threshold'")),
+            fill("best", **given | best, asked=checked.format("rule in ('relative', 'argmin')")),
+            fill("stable", **columns, **_STABLE, asked=checked.format("rule = 'stable_final'")),
+        )
+    )
+    return fill("delays", trials="facts.trials", firsts=firsts, gap="gap")
+
+
+_STABLE = {
+    "final": str(FINAL_LOGS), "stable": str(STABLE_LOGS),
+    "tolerance": f"{FINAL_TOLERANCE!r}::double",
+}  # fmt: skip
+_UNKNOWN_RULE = "unknown rule. Known: " + ", ".join(RULES) + "."
+
+
+def _delays(criteria: Mapping[str, Criterion], metrics: list[str]) -> str:
+    """Return the query for `delays`: one branch for each distinct criterion."""
+    tasks: dict[Criterion | None, list[str]] = {}
+    for task, criterion in criteria.items():
+        tasks.setdefault(criterion, []).append(task)
+    if len(tasks) == 1:
+        return _delays_by(next(iter(tasks)), "facts.trials", metrics)
+    task = "coalesce(trials.task.name, '')"
+    known = ", ".join(map(sql.literal, criteria)) or "null"
+    branches: list[tuple[Criterion | None, str]] = [
+        (None, f"{task} not in ({known})" if criteria else "true")
+    ]
+    branches += [
+        (c, f"{task} in ({', '.join(map(sql.literal, names))})") for c, names in tasks.items()
+    ]
+    return " union all ".join(
+        f"({_delays_by(c, f'(select * from trials where {where})', metrics)})"
+        for c, where in branches
+    )
+
+
+def _delays_by(criterion: Criterion | None, trials: str, metrics: list[str]) -> str:
+    """Return the query for the delays of `trials`; without criterion nothing is reached."""
+    given = criterion or Criterion(metric="none", train=0.0, test=0.0)
+    logged = given.metric in metrics
+    columns = {
+        f"{side}_value": f"{side}_{given.metric}" if logged else "null::double"
+        for side in ("train", "test")
+    }
+    columns |= {"trials": trials, "asked": "true"}
+    if given.rule == "stable_final":
+        firsts = fill("stable", **columns, **_STABLE)
+    else:
+        numbers = {"train": given.train, "test": given.test}
+        if given.rule == "argmin":
+            numbers = dict.fromkeys(numbers, 1.0)
+        thresholds = {side: f"{number!r}::double" for side, number in numbers.items()}
+        name = "best" if given.whole else "firsts"
+        firsts = fill(name, **columns, **thresholds, rising=str(given.rising))
+    return fill("delays", trials=trials, firsts=firsts, gap=str(given.gap))
+
+
+def _create_cells(connection: sql.Connection, config: Mapping[str, str]) -> None:
+    sql.add_function(connection, "survival", survival, takes="bigint[]", returns=SURVIVAL)
+    phases = ", ".join(sql.literal(phase) for phase in Phase)
+    text = fill(
+        "cells", names=", ".join(map(sql.identifier, config)), config=_listed(config),
+        phases=f"[{phases}]",
+    )  # fmt: skip
+    connection.execute(f"create view cells as {text}")

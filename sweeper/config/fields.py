@@ -1,0 +1,294 @@
+"""What a trial means: flat, typed, range-checked values, and which of them may share a pack.
+
+A trainable declares its config as pydantic models: a `Config` with *parts* (task, model, ...),
+each part a choice among named `Section`s. The engine sees only the flat form, a mapping from
+dotted path to value (``"model.depth": 2``), the one name of a value everywhere.
+
+A field is *static* (it picks the computation) unless it is marked `BATCHED` (it enters as one
+number per trial) or `DRAWN` (batched, and it shapes the random draw of the data). Forgetting
+the mark costs speed, never correctness.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from sweeper.config.messages import reason, show
+
+Scalar = bool | int | float | str | tuple[float, ...] | None
+"""What a leaf of a config can hold; tuples are fixed-length vectors such as Adam's betas."""
+
+Values = Mapping[str, Scalar]
+"""A flat config: dotted path to value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batched:
+    """Marks a field that enters the computation as one number per trial.
+
+    Attributes:
+        draws: The field shapes the random draw of the data: trials that agree on all such
+            fields and on the seed share their data, and stand side by side in a pack.
+    """
+
+    draws: bool = False
+
+
+LARGEST = 2**63
+"""Whole numbers are stored in 64 bits."""
+
+BATCHED = Batched()
+DRAWN = Batched(draws=True)
+
+
+def is_own(name: object) -> bool:
+    """Return whether the name of a choice is an import path (`sweeper.config.plugins`)."""
+    return isinstance(name, str) and ":" in name
+
+
+class Section(BaseModel):
+    """One choice of one part, e.g. the regularizer `l1`; subclasses add fields.
+
+    Attributes:
+        fits: Part name to the names of that part this choice goes with; an absent part
+            means any. "own" are all choices by import path.
+        defaults: Only on a task: defaults of other paths that depend on the task. They
+            never change, since a field equal to its default is left out of the identity.
+        like: Name of the choice of the same part whose place this one can take: what goes with
+            that goes with this.
+        criterion: Only on a task: the fields of its default criterion, where the config's
+            `criteria` doesn't say.
+        needed: Methods that a subclass has to write.
+        neutral: What makes this choice one of no effect: path to value. A cell with these
+            values in place of its own is what its amplification is relative to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    fits: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    defaults: ClassVar[Mapping[str, Scalar]] = {}
+    neutral: ClassVar[Mapping[str, Scalar]] = {}
+    needed: ClassVar[tuple[str, ...]] = ()
+    like: ClassVar[str | None] = None
+    criterion: ClassVar[Mapping[str, Any] | None] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A condition between fields that may stand in different parts.
+
+    Attributes:
+        paths: The fields it reads; it applies to configs that have all of them.
+        holds: Called with their values in that order.
+        remedy: Completes "a = 1, b = 2: ..."; says what would be right.
+    """
+
+    paths: tuple[str, ...]
+    holds: Callable[..., bool]
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One field of a section.
+
+    Attributes:
+        path: Its path within the config, e.g. ``regularizer.terms.l1.strength``.
+        adapter: Checks and converts one value.
+        default: Used when absent; `required` tells whether there is none.
+        mark: How the field enters a pack; None is static.
+        annotation: The declared type, for the columns of the store.
+    """
+
+    path: str
+    adapter: TypeAdapter[Any]
+    default: Scalar
+    required: bool
+    mark: Batched | None
+    annotation: Any
+
+    @property
+    def kind(self) -> str:
+        """The kind of its column, as `arrow_kind`."""
+        return arrow_kind(self.annotation)
+
+    def check(self, value: object) -> tuple[Scalar, str | None]:
+        """Return the value as the field's type, or the reason why it can't be.
+
+        A whole number may be spelled as a float (``1e3``), a float as a whole number.
+
+        Returns:
+            (value, None), or (None, reason), where the reason completes "lr = -1.0 ...".
+        """
+        if isinstance(value, list):
+            value = tuple(value)
+        elif self.kind == "int" and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
+            return None, "is too large: numbers stay below 2^63."
+        try:
+            checked = self.adapter.validate_python(value, strict=True)
+        except ValidationError as error:
+            found = error.errors()[0]
+            if found["loc"] and found["type"] != "missing":
+                item = f"item {int(found['loc'][0]) + 1} = {show(found['input'])}"
+                return None, f"has {item}, which {reason(found)}"
+            return None, reason(found)
+        return typing.cast("Scalar", _normal(checked)), None
+
+
+class Config(BaseModel):
+    """The scientific config of a trial; a trainable subclasses it.
+
+    Class attributes:
+        parts: Part to (name to Section), in the order in which names are chosen; the first
+            part may set defaults of the others.
+        bases: Part to the class that a user's own choice for it subclasses
+        (`sweeper.config.plugins`).
+        names: Part to its default name, where the first part's choice doesn't say.
+        constraints: Conditions between fields.
+        criteria: Name of the first part's choice to the fields of its default criterion.
+        metrics: Metrics that tasks add to those of `sweeper.store.schema`: `M` stands for the
+        columns
+            ``train_M`` and ``test_M``.
+        on_request: Dear metrics that are logged only where `log.metrics` of the grid file names
+            them: name to what it means, in one line with the columns that it adds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    parts: ClassVar[Mapping[str, Mapping[str, type[Section]]]] = {}
+    bases: ClassVar[Mapping[str, type[Section]]] = {}
+    names: ClassVar[Mapping[str, str]] = {}
+    constraints: ClassVar[tuple[Constraint, ...]] = ()
+    criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    metrics: ClassVar[tuple[str, ...]] = ()
+    on_request: ClassVar[Mapping[str, str]] = {}
+
+
+def _normal(value: Any) -> Any:
+    """Return `value` with -0.0, which means the same, as 0.0."""
+    if isinstance(value, tuple):
+        return tuple(_normal(v) for v in value)
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Leaf]:
+    """Return the fields of `model` by path, nested models flattened, `name` left out."""
+    return dict(_leaves(model, prefix))
+
+
+@cache
+def _leaves(model: type[BaseModel], prefix: str) -> tuple[tuple[str, Leaf], ...]:
+    found: list[tuple[str, Leaf]] = []
+    for name, info in model.model_fields.items():
+        if name == "name" and issubclass(model, Section):
+            continue
+        path = f"{prefix}{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            found += _leaves(info.annotation, path + ".")
+        else:
+            found.append((path, _leaf(path, info)))
+    return tuple(found)
+
+
+def _leaf(path: str, info: FieldInfo) -> Leaf:
+    mark = next((m for m in info.metadata if isinstance(m, Batched)), None)
+    checks = tuple(m for m in info.metadata if not isinstance(m, Batched))
+    annotation = info.annotation
+    checked: Any = typing.Annotated[(annotation, *checks)] if checks else annotation
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    required = info.is_required()
+    default = None if required else info.get_default(call_default_factory=True, validated_data={})
+    return Leaf(path, TypeAdapter(checked, config=config), default, required, mark, annotation)
+
+
+def scalars(config: type[Config]) -> dict[str, Leaf]:
+    """Return the fields of `config` that stand outside of its parts, e.g. `dtype`."""
+    return {path: leaf for path, leaf in leaves(config).items() if path not in config.parts}
+
+
+def all_leaves(config: type[Config]) -> dict[str, Leaf]:
+    """Return every field any choice of `config` can have, by path; the first one wins."""
+    found = scalars(config)
+    for part, choices in config.parts.items():
+        for section in choices.values():
+            for path, leaf in leaves(section, f"{part}.").items():
+                found.setdefault(path, leaf)
+    return found
+
+
+def known_paths(config: type[Config]) -> list[str]:
+    """Return every path a grid file may set, names included."""
+    return [*all_leaves(config), *(f"{part}.name" for part in config.parts)]
+
+
+@cache
+def marks(config: type[Config]) -> Mapping[str, Batched | None]:
+    """Return how each path enters a pack: a mark, or None where it is static."""
+    return types.MappingProxyType({p: leaf.mark for p, leaf in all_leaves(config).items()})
+
+
+def arrow_kind(annotation: Any) -> str:
+    """Return the column kind of a field: bool, int, float, str or vector.
+
+    Raises:
+        TypeError: A config field of another type; fields must be plain to be stored.
+    """
+    args = [a for a in typing.get_args(annotation) if a is not types.NoneType]
+    origin = typing.get_origin(annotation)
+    if origin is tuple:
+        return "vector"
+    if origin is typing.Literal:
+        return type(args[0]).__name__
+    if origin in (typing.Union, types.UnionType):
+        kinds = {arrow_kind(a) for a in args}
+        if len(kinds) == 1:
+            return kinds.pop()
+    if annotation in (bool, int, float, str):
+        return str(annotation.__name__)
+    if origin is typing.Annotated:
+        return arrow_kind(args[0])
+    raise TypeError(f"a config field can't be stored as a column: {annotation!r}")
+
+
+def chosen_leaves(config: type[Config], values: Values) -> dict[str, Leaf]:
+    """Return the fields of the choices that resolved `values` made, by path."""
+    found = scalars(config)
+    for part, choices in config.parts.items():
+        if f"{part}.name" in values:
+            found |= leaves(choices[str(values[f"{part}.name"])], f"{part}.")
+    return found
+
+
+def defaults(config: type[Config], values: Values) -> dict[str, Scalar]:
+    """Return the default of each path of resolved `values` that has one, names included."""
+    found: dict[str, Scalar] = {f"{part}.name": name for part, name in config.names.items()}
+    found |= {p: x.default for p, x in chosen_leaves(config, values).items() if not x.required}
+    lead = next(iter(config.parts), None)
+    if lead is not None:
+        found |= config.parts[lead][str(values[f"{lead}.name"])].defaults
+    return found
+
+
+def nested(config: type[Config], values: Values) -> dict[str, Any]:
+    """Return the flat `values` as the nested mapping that ``config`` validates."""
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return {key: value for key, value in tree.items() if key in config.model_fields}
+
+
+def build(config: type[Config], values: Values) -> Config:
+    """Return the typed config of flat, resolved `values`."""
+    return config.model_validate(nested(config, values), strict=True)

@@ -1,0 +1,1 @@
+"""Launching: plan the packs, run them here or on Ray, report progress."""

@@ -1,0 +1,103 @@
+"""Commands on sweeps: launch a grid, carry trials on, stop, retry.
+
+Resuming, running again and growing a grid are the same thing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from sweeper.engine.driver import Launched, Outcome, Runner, drive
+from sweeper.engine.planner import Agenda, agenda
+from sweeper.errors import StoreError, UsageError
+from sweeper.grid.grid import Grid
+from sweeper.store.files import Files
+from sweeper.store.lease import is_fresh, join, open_sweep, read_lease
+from sweeper.store.ledger import META, Ledger, first_record
+from sweeper.store.sink import STOP
+
+
+def launch(
+    grid: Grid,
+    where: str,
+    runner: Runner,
+    *,
+    announce: Callable[[Agenda], None] = lambda _: None,
+    started: Callable[[Launched], None] = lambda _: None,
+) -> Outcome:
+    """Train every trial of `grid` that the store `where` doesn't hold yet.
+
+    Args:
+        grid: What is wanted.
+        where: URI of the store; made if it isn't there.
+        runner: Runs the packs.
+        announce: Called with what is to be done, before anything is written; may raise.
+        started: Called once the packs are in the ledger.
+
+    Raises:
+        UsageError: The grid has no cells.
+        BusyError: Another driver is at work on this sweep.
+        StoreError: The store can't be read or written.
+    """
+    check_cells(grid)
+    plan: Agenda | None = None
+    known = peek(join(where, grid.name))
+    if known is None:  # what can go wrong goes wrong before a folder is made
+        plan = agenda(grid, None, workers=runner.workers)
+        announce(plan)
+    with drive(grid, where, runner, known) as driver:
+        still = plan if driver.ledger.number == 0 else None
+        return driver.train(grid, plan=still, announce=announce, started=started)
+
+
+def check_cells(grid: Grid) -> None:
+    """Check that the grid has cells to launch.
+
+    Raises:
+        UsageError: It has none: its file is for a search.
+    """
+    if not grid.slabs:
+        raise UsageError(
+            f"{grid.name}: the file has no cell to launch: values that it needs stand in "
+            "search.space alone. Search it, or give them under fixed or grid."
+        )
+
+
+def peek(uri: str) -> Ledger | None:
+    """Return the ledger of the sweep at `uri`, or None where there is none yet."""
+    if "://" not in uri and not os.path.isdir(uri):  # noqa: PTH112
+        return None
+    files = Files.at(uri)
+    if files.size(META) is None:
+        if files.size(first_record()) is None:
+            return None
+        raise StoreError(
+            f"{files.location(META)}: missing, though the sweep has a log. Restore it from a "
+            "backup: it holds the sweep's format, name and points_per_decade."
+        )
+    return Ledger.open(files)
+
+
+def request_stop(files: Files, launch_id: str) -> None:
+    """Ask the running packs of a launch to save and end."""
+    files.write(f"{STOP}/{launch_id}", b"")
+
+
+def stop(where: str, name: str) -> str:
+    """Ask the launch at work on the sweep `name` to drain; return what was done."""
+    ledger = open_sweep(where, name)
+    lease = read_lease(ledger.files)
+    if lease is None or not is_fresh(lease):
+        return f"no launch is at work on {name}"
+    request_stop(ledger.files, lease["launch_id"])
+    return f"process {lease['pid']} on {lease['host']} drains: packs save and end"
+
+
+def retry(where: str, name: str) -> int:
+    """Make the failed trials of the sweep `name` new again; return how many there were."""
+    ledger = open_sweep(where, name)
+    failed = [p for p in ledger.state.packs.values() if p.failed and not p.void]
+    if failed:
+        ledger.append({"kind": "void", "pack_ids": [p.id for p in failed], "why": ["retry"]})
+    return sum(p.failed for p in failed)

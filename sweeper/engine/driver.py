@@ -1,0 +1,321 @@
+"""The one driver of a sweep: what is wanted goes to the ledger, its packs to a runner.
+
+A grid is launched in one go. Search and refinement go on in rounds, each decided by the rows of
+the one before: all rounds of a command hold the sweep together, and each is a launch of its own
+that adds trials to what the views show.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweeper.engine.planner import Agenda, Counts, agenda, counts
+from sweeper.engine.provenance import provenance
+from sweeper.engine.worker import Launcher, PackTask, run_inline
+from sweeper.grid.grid import Grid
+from sweeper.store import tables as parts
+from sweeper.store.compaction import compact, sweep_out
+from sweeper.store.files import Files
+from sweeper.store.lease import Lease, driving, join
+from sweeper.store.ledger import Ledger, Record
+from sweeper.store.sink import stop_requested
+
+Adds = Literal["search", "refine", "extend"]
+"""The commands whose launches add to what a grid shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a launch stands.
+
+    Attributes:
+        trials: Trials this launch has to train.
+        ended: Those that ended.
+        failed: Those of them that failed.
+        packs: Packs to run.
+        running: Packs at work.
+    """
+
+    trials: int
+    ended: int
+    failed: int
+    packs: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a launch ended.
+
+    Attributes:
+        counts: The trials of the grid after it.
+        stopped: It was asked to stop before all was done.
+    """
+
+    counts: Counts
+    stopped: bool
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 some trials failed, 4 work remains."""
+        if self.counts.new:
+            return 4
+        return 3 if self.counts.failed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A launch whose packs are in the ledger and whose tasks can be run.
+
+    Attributes:
+        ledger: The sweep's ledger.
+        launch_id: The launch.
+        tasks: One a pack.
+        counts: The trials before it.
+        trials: Trials that the tasks train.
+    """
+
+    ledger: Ledger
+    launch_id: str
+    tasks: list[PackTask]
+    counts: Counts
+    trials: int
+
+    def progress(self, ledger: Ledger) -> Progress:
+        """Return where the launch stands, by a ledger of the caller's own."""
+        ledger.refresh()
+        mine = {task.pack_id for task in self.tasks}
+        packs = [p for p in ledger.state.packs.values() if p.id in mine or set(p.parents) & mine]
+        ended = 0
+        failed = sum(pack.failed for pack in packs if not pack.void)
+        for pack in packs:
+            for attempt, part in pack.ends:
+                if pack.attempts[attempt - 1].record["launch_id"] == self.launch_id:
+                    cutoff = pack.cutoff(attempt)
+                    if cutoff is None or part.min_step <= cutoff:
+                        ended += part.rows
+        running = sum(
+            p.open and bool(p.attempts) and p.attempts[-1].record["launch_id"] == self.launch_id
+            for p in packs
+        )
+        return Progress(self.trials, min(ended, self.trials), failed, len(self.tasks), running)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What packs run on.
+
+    Attributes:
+        launcher: Runs them.
+        workers: Packs that can run at the same time.
+        device: Torch's name of the device.
+    """
+
+    launcher: Launcher
+    workers: int
+    device: str = "cpu"
+
+
+def inline(grid: Grid) -> Runner:
+    """Return the runner that trains in this process, one pack after the other."""
+    return Runner(run_inline, 1, device(grid))
+
+
+def device(grid: Grid) -> str:
+    """Return the device that the grid's resources ask for."""
+    return "cuda" if grid.file.resources.gpu > 0 else "cpu"
+
+
+def new_id() -> str:
+    """Return the id of a new launch: its time, and what no other one has."""
+    return f"{int(time.time()):x}-{secrets.token_hex(4)}"
+
+
+class Driver:
+    """Trains in one sweep, round after round; made by `drive`.
+
+    Attributes:
+        ledger: The sweep's ledger.
+        runner: Runs the packs.
+        stopped: It was asked to stop: no further round begins.
+    """
+
+    def __init__(self, ledger: Ledger, runner: Runner, lease: Lease) -> None:
+        self.ledger = ledger
+        self.runner = runner
+        self._lease = lease
+        self._fresh = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the last round was asked to stop, while it ran or since."""
+        return stop_requested(self.ledger.files, self._lease.launch_id)
+
+    def train(
+        self,
+        grid: Grid,
+        table: pa.Table | None = None,
+        *,
+        adds: Adds | None = None,
+        plan: Agenda | None = None,
+        announce: Callable[[Agenda], None] = lambda _: None,
+        started: Callable[[Launched], None] = lambda _: None,
+    ) -> Outcome:
+        """Train what is wanted and the store doesn't hold yet.
+
+        Args:
+            grid: The grid; its settings hold for all trials.
+            table: The wanted trials in the columns of `Grid.table`; None for those of the grid.
+            adds: The command that adds `table` to what is shown; None for the grid itself.
+            plan: What is to be done, where the caller knows and has announced it.
+            announce: Called with what is to be done, before anything is written; may raise.
+            started: Called once the packs are in the ledger.
+
+        Raises:
+            UsageError: Trials can't go on, see `sweeper.engine.planner.agenda`.
+            StoreError: The store can't be read or written.
+        """
+        ledger, workers = self.ledger, self.runner.workers
+        ledger.refresh()
+        if plan is None:
+            plan = agenda(grid, ledger, workers=workers, table=table)
+            announce(plan)
+        if self._fresh:
+            self._fresh = False
+        else:
+            self._lease.hold(new_id())
+        begun = begin(grid, ledger, plan, self._lease.launch_id,
+                      device=self.runner.device, adds=adds)  # fmt: skip
+        started(begun)
+        if begun.tasks:
+            self.runner.launcher(begun.tasks)
+        ledger.refresh()
+        compact(ledger)
+        sweep_out(ledger)
+        after = counts(grid, ledger, plan.table) if begun.tasks else plan.counts
+        return Outcome(after, self.stopped)
+
+
+@contextmanager
+def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -> Iterator[Driver]:
+    """Hold the sweep of `grid` in the store `where` as its only driver.
+
+    Args:
+        grid: Names the sweep.
+        where: URI of the store.
+        runner: Runs the packs.
+        known: The sweep's ledger, where the caller has just read it.
+
+    Raises:
+        BusyError: Another driver is at work on this sweep.
+        StoreError: The store can't be read or written.
+    """
+    files = Files.at(join(where, grid.name), create=True)
+    with driving(files, new_id()) as lease:
+        log = grid.file.log.points_per_decade
+        born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
+        ledger = known if known and known.is_current() else Ledger.create(files, born)
+        yield Driver(ledger, runner, lease)
+
+
+def begin(
+    grid: Grid,
+    ledger: Ledger,
+    plan: Agenda,
+    launch_id: str,
+    *,
+    device: str,
+    adds: Adds | None = None,
+) -> Launched:
+    """Write the launch and its packs to the ledger; return the tasks."""
+    files = ledger.files
+    listed = _write_plan(ledger, plan, launch_id)
+    if plan.void:
+        ledger.append({"kind": "void", "pack_ids": plan.void, "why": plan.damage})
+    ledger.append(
+        {
+            "kind": "launch",
+            "launch_id": launch_id,
+            "at": time.time(),
+            "plan": listed,
+            "adds": adds,
+            "beside": _beside(ledger, plan.table, adds),
+            "trainable": grid.file.trainable,
+            "steps": grid.steps,
+            "grid": grid.text,
+            "overrides": list(grid.overrides),
+            "criteria": {t: c.model_dump() for t, c in grid.criteria.items()},
+            "metrics": grid.file.log.metrics,
+            "stop": grid.file.stop.model_dump(),
+            "checkpoint": grid.file.checkpoint.model_dump(),
+            "resources": grid.file.resources.model_dump(),
+            "seeds": grid.seeds,
+            "axes": grid.axes,
+            "provenance": provenance(),
+        }
+    )
+    if plan.packs:
+        path = f"packs/{launch_id}.parquet"
+        entry = parts.write(files, path, pa.concat_tables(plan.packs.values()), steps=None)
+        packs = [
+            {"id": i, "size": t.num_rows, "parents": plan.parents[i]} for i, t in plan.packs.items()
+        ]
+        ledger.append({"kind": "packs", "launch_id": launch_id, "packs": packs,
+                       "path": path, "sha256": entry["sha256"]})  # fmt: skip
+    threads = max(1, int(grid.file.resources.cpu))
+    tasks = [
+        PackTask(files.uri, launch_id, i, device, threads) for i in (*plan.restored, *plan.packs)
+    ]
+    return Launched(ledger, launch_id, tasks, plan.counts, plan.counts.new)
+
+
+def _write_plan(ledger: Ledger, plan: Agenda, launch_id: str) -> Record:
+    """Return the entry of the plan's file; one that an earlier launch wrote serves again."""
+    digest = _digest(plan.table["trial_id"])
+    for record in reversed(ledger.state.launches.values()):
+        entry: Record = record["plan"]
+        if digest in entry["path"] and parts.corrupt(ledger.files, entry) is None:
+            return entry
+    return parts.write(ledger.files, f"plans/{digest}-{launch_id}.parquet", plan.table, steps=None)
+
+
+def _digest(ids: pa.ChunkedArray) -> str:
+    """Return what names the plan of these trials: a hash of their ids, a line each."""
+    hashed = sha256()
+    before = b""
+    for chunk in ids.chunks:  # never all of them as objects
+        if len(chunk):
+            hashed.update(before + "\n".join(chunk.to_pylist()).encode())
+            before = b"\n"
+    return hashed.hexdigest()[:24]
+
+
+def _beside(ledger: Ledger, table: pa.Table, adds: Adds | None) -> list[str]:
+    """Return the launches whose trials are shown beside those of the launch of `table`.
+
+    What a search or a refinement added is shown with the grid that it was added to, and with
+    every grid that has all cells of that one.
+    """
+    last = ledger.state.launch
+    if last is None:
+        return []
+    shown = [*last.get("beside", ()), last["launch_id"]]
+    if adds is not None:
+        return shown
+    launches = ledger.state.launches
+    added = [i for i in shown if launches[i].get("adds")]
+    if added:
+        for base in (launches[i] for i in shown if not launches[i].get("adds")):
+            planned = parts.read(ledger.files, base["plan"], columns=["trial_id"])["trial_id"]
+            if not pc.all(pc.is_in(planned, table["trial_id"])).as_py():
+                return []
+    return added

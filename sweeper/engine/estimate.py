@@ -1,0 +1,107 @@
+"""What a launch would do and cost, without doing it.
+
+For a fresh store nothing is enumerated: a million cells are counted by static group.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sweeper import trainable
+from sweeper.config.fields import Config, build
+from sweeper.config.trial import Trial
+from sweeper.engine.commands import check_cells, peek
+from sweeper.engine.planner import Counts, agenda, pack_size
+from sweeper.grid.grid import Grid, StaticGroup
+from sweeper.packing import Pack, Run, pack_id
+from sweeper.store import lease as store
+from sweeper.trainable import Trainable
+
+PROBES = 4
+"""Static groups, the largest ones, of which a pack is run for some 0.2 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What launching on this machine would do.
+
+    Attributes:
+        counts: The trials.
+        n_packs: Packs to run.
+        workers: Packs at the same time.
+        seconds: Estimated wall time of the training, an upper bound: every trial up to the
+            horizon.
+        memory: Bytes of the largest pack.
+        damage: What is wrong with the store's files.
+    """
+
+    counts: Counts
+    n_packs: int
+    workers: int
+    seconds: float
+    memory: int
+    damage: tuple[str, ...] = ()
+
+
+def local_workers(grid: Grid) -> int:
+    """Return how many packs run at the same time on this machine."""
+    return max(1, int(len(os.sched_getaffinity(0)) // grid.file.resources.cpu))
+
+
+def estimate(grid: Grid, where: str) -> Estimate:
+    """Return what launching `grid` into the store `where` would do and cost."""
+    check_cells(grid)
+    workers = local_workers(grid)
+    module = trainable.load(grid.file.trainable)
+    groups = grid.static_counts()
+    sizes = [
+        min(g.trials, pack_size(grid, module, build(grid.config, g.values), g.trials, workers))
+        for g in groups
+    ]
+    ledger = peek(store.join(where, grid.name))
+    if ledger is None:
+        counts = Counts(grid.n_trials, 0, grid.n_trials, 0)
+        packs = sum(-(-g.trials // size) for g, size in zip(groups, sizes, strict=True))
+        damage: tuple[str, ...] = ()
+    else:
+        todo = agenda(grid, ledger, workers=workers)
+        counts, packs, damage = todo.counts, todo.n_packs, tuple(todo.damage)
+    steps = counts.new * grid.steps
+    per_step = _seconds_a_trial_step(grid, module, groups, sizes) if steps else 0.0
+    memory = max(
+        (
+            module.memory_bytes(build(grid.config, g.values)) * size
+            for g, size in zip(groups, sizes, strict=True)
+        ),
+        default=0,
+    )
+    return Estimate(counts, packs, workers, steps * per_step / workers, memory, damage)
+
+
+def _seconds_a_trial_step(
+    grid: Grid, module: Trainable, groups: list[StaticGroup], sizes: list[int]
+) -> float:
+    """Return the seconds of one step of one trial, averaged over the trials of probed groups."""
+    order = sorted(range(len(groups)), key=lambda i: -groups[i].trials)[:PROBES]
+    total = sum(groups[i].trials for i in order)
+    seconds = 0.0
+    for i in order:
+        pack = _sample(grid, groups[i], sizes[i])
+        seconds += module.probe(pack) / len(pack.trials) * groups[i].trials / total
+    return seconds
+
+
+def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:
+    """Return a pack like those of `group`: one cell, with as many seeds as packs have data sets."""
+    sets = max(1, round(size * group.sets / group.trials))
+    seeds = sorted(k % sets for k in range(size))
+    name = grid.file.trainable
+    trials = tuple(Trial.of(grid.config, group.values, seed, trainable=name) for seed in seeds)
+    run = Run(steps=grid.steps, criteria=grid.criteria)
+    return Pack(pack_id([t.id for t in trials]), trials, grid.config, run)
+
+
+def axis_sizes(grid: Grid) -> dict[str, int]:
+    """Return each axis of `grid` and how many different values it takes."""
+    return {path: len(grid.axis_values(path)) for path in grid.axes}

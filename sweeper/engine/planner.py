@@ -1,0 +1,344 @@
+"""What a grid wants, minus what the store has: the agenda of a launch.
+
+Open packs of an earlier launch are taken up as they were; trials that need more steps go on from
+their final checkpoints; all others make new packs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sweeper import trainable
+from sweeper.config.fields import Config, build
+from sweeper.engine.worker import open_packs, pack_rows, trials_of
+from sweeper.errors import UsageError
+from sweeper.grid.grid import Grid
+from sweeper.packing import auto_size, pack_id, pack_order, static_groups
+from sweeper.store.ledger import Ledger
+from sweeper.store.scan import damaged_checkpoints, reached, survey
+from sweeper.trainable import Trainable
+
+MEMORY_SHARE = 0.5
+"""Share of the machine's memory that all packs together may plan with."""
+
+NEW, LONGER, DONE, FAILED = range(4)
+"""What became of a trial; a LONGER one goes on from its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Trials of a grid by what became of them; `new` have to be trained still."""
+
+    trials: int
+    done: int
+    new: int
+    failed: int
+
+
+@dataclass(slots=True)
+class Agenda:
+    """What a launch has to do.
+
+    Attributes:
+        counts: The trials.
+        restored: Open packs of an earlier launch that are taken up again.
+        packs: New packs: the rows of their listing.
+        parents: New pack to the packs that it carries on.
+        void: Packs that are damaged; their trials are trained again.
+        damage: What is wrong with them.
+        table: The plan: all trials of the grid, with their configs.
+        workers: Packs that can run at the same time.
+    """
+
+    counts: Counts
+    table: pa.Table
+    workers: int = 1
+    restored: list[str] = field(default_factory=list)
+    packs: dict[str, pa.Table] = field(default_factory=dict)
+    parents: dict[str, list[str]] = field(default_factory=dict)
+    void: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+    @property
+    def n_packs(self) -> int:
+        """Packs to run."""
+        return len(self.restored) + len(self.packs)
+
+
+def agenda(
+    grid: Grid, ledger: Ledger | None, *, workers: int, table: pa.Table | None = None
+) -> Agenda:
+    """Return what is to be done for `grid` beyond what `ledger` holds.
+
+    Args:
+        grid: What is wanted.
+        ledger: What there is; None for an empty store.
+        workers: Packs that can run at the same time.
+        table: The wanted trials, where they aren't those of the grid: columns of `Grid.table`.
+
+    Raises:
+        UsageError: The logged steps differ from the store's, or trials should go on whose
+            final checkpoints weren't kept.
+    """
+    table = grid.table() if table is None else table
+    if ledger is None:
+        plan = Agenda(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
+        _new_packs(grid, plan, np.arange(table.num_rows), None)
+        return plan
+    _check_log(grid, ledger)
+    unusable: dict[str, str] = {}
+    while True:
+        plan, fresh, ends, longer = _compare(grid, ledger, table, workers, unusable)
+        needed = {*plan.restored, *ends["pack_id"].unique().to_pylist()}
+        begun = [ledger.state.packs[i] for i in plan.restored]
+        needed |= {parent for p in begun if p.checkpoint is None for parent in p.parents}
+        found = damaged_checkpoints(ledger, sorted(needed - unusable.keys()))
+        if not found:  # else what would go on from there is new again
+            break
+        unusable |= found
+    _new_packs(grid, plan, fresh, _starts(ledger, ends, longer) if longer.any() else None)
+    return plan
+
+
+def _compare(
+    grid: Grid, ledger: Ledger, table: pa.Table, workers: int, unusable: dict[str, str]
+) -> tuple[Agenda, NDArray[np.int64], pa.Table, NDArray[np.bool_]]:
+    """Return the agenda without its new packs, and what these are made of.
+
+    Returns:
+        The agenda; the rows of `table` that make new packs; the ends that some of them go on
+        from; which of them do.
+    """
+    found = survey(ledger, unusable=unusable)
+    status, last = _status(grid, ledger, table, found.ends)
+    plan = Agenda(_counts(status), table, workers, void=sorted(found.void),
+                  damage=list(found.damage))  # fmt: skip
+    wanted = (status == NEW) | (status == LONGER)
+    open_ = [i for i in open_packs(ledger.state) if i not in found.void]
+    if open_:
+        listed = pack_rows(ledger, open_)
+        ids = table["trial_id"]
+        keep = pc.is_in(listed["trial_id"], ids.filter(pa.array(wanted)))
+        having = set(listed["pack_id"].filter(keep).unique().to_pylist())
+        plan.restored = [i for i in open_ if i in having]
+        wanted &= ~pc.is_in(ids, listed["trial_id"]).to_numpy()
+    fresh = np.flatnonzero(wanted)
+    longer = status[fresh] == LONGER
+    return plan, fresh, found.ends.take(pa.array(last[fresh[longer]])), longer
+
+
+def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:
+    """Return the trials of `table` by what became of them, as `agenda` counts them.
+
+    Trusts the checksums of the metrics: for the moment after a launch.
+    """
+    return _counts(_status(grid, ledger, table, survey(ledger, proven=False).ends)[0])
+
+
+def _counts(status: NDArray[np.int8]) -> Counts:
+    new, longer, done, failed = (int(n) for n in np.bincount(status, minlength=4))
+    return Counts(len(status), done, new + longer, failed)
+
+
+def _check_log(grid: Grid, ledger: Ledger) -> None:
+    stored = ledger.meta["points_per_decade"]
+    asked = grid.file.log.points_per_decade
+    if stored != asked:
+        raise UsageError(
+            f"log.points_per_decade = {asked}, but the sweep {grid.name!r} is logged with "
+            f"{stored}. "
+            f"It is fixed per sweep: write {stored}, or choose another name."
+        )
+
+
+def _status(
+    grid: Grid, ledger: Ledger, table: pa.Table, ends: pa.Table
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """Return for each trial one of NEW, LONGER, DONE, FAILED, and the row of its last end.
+
+    The last end is the one after most steps, of equal ones the later; -1 for none.
+    """
+    last = _last(table["trial_id"], ends)
+    ended = np.flatnonzero(last >= 0)
+    mine = ends.select(["status", "steps"]).take(pa.array(last[ended]))
+    how = mine["status"]
+    status = np.full(table.num_rows, NEW, dtype=np.int8)
+    status[ended] = np.where(pc.equal(how, "failed").to_numpy(), FAILED, DONE)
+    can_go_on = pc.is_in(how, pa.array(["generalized", "censored"])).to_numpy()
+    short = np.flatnonzero(can_go_on & (mine["steps"].to_numpy() < grid.steps))
+    if len(short):
+        stopped = _reached(grid, ledger, table.take(pa.array(ended[short])), how.take(short))
+        status[ended[short[~stopped]]] = LONGER
+    return status, last
+
+
+def _last(ids: pa.ChunkedArray, ends: pa.Table) -> NDArray[np.int64]:
+    """Return for each trial the row of `ends` after its most steps, the later of equal ones."""
+    if not ends.num_rows:
+        return np.full(len(ids), -1, dtype=np.int64)
+    wanted = ids.combine_chunks().dictionary_encode()  # a trial may be asked for twice
+    at = pc.index_in(ends["trial_id"], wanted.dictionary).fill_null(-1).to_numpy()
+    rows = np.flatnonzero(at >= 0)
+    rows = rows[np.argsort(ends["steps"].to_numpy()[rows], kind="stable")]
+    rows = rows[np.argsort(at[rows], kind="stable")]
+    final = np.append(at[rows][1:] != at[rows][:-1], True)[: len(rows)]
+    found = np.full(len(wanted.dictionary), -1, dtype=np.int64)
+    found[at[rows[final]]] = rows[final]
+    return cast("NDArray[np.int64]", found[wanted.indices.to_numpy()])
+
+
+def _reached(
+    grid: Grid, ledger: Ledger, table: pa.Table, how: pa.ChunkedArray
+) -> NDArray[np.bool_]:
+    """Return which trials, which ended short of the horizon, have stopped for good.
+
+    They did where the grid stops trials that have both t1 and t2. Trusts the recorded status,
+    `how`, where the criterion is the one they were trained under.
+    """
+    if not grid.file.stop.after_generalization:
+        return np.zeros(table.num_rows, dtype=bool)
+    now = {task: c.model_dump() for task, c in grid.criteria.items()}
+    if ledger.state.launch is not None and all(
+        record["criteria"].get(task) == c
+        for record in ledger.state.launches.values()
+        for task, c in now.items()
+    ):
+        return cast("NDArray[np.bool_]", pc.equal(how, "generalized").to_numpy())
+    lead = next(iter(grid.config.parts), None)
+    known = grid.criteria
+    if lead is None:
+        return reached(ledger, table["trial_id"], [known[""]], np.zeros(len(how), dtype=np.int64))
+    tasks = table[f"{lead}.name"].combine_chunks().dictionary_encode()
+    criteria = [known[task] for task in tasks.dictionary.to_pylist()]
+    return reached(ledger, table["trial_id"], criteria, tasks.indices.to_numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class _Starts:
+    """What new trials go on from, one value a trial.
+
+    Attributes:
+        steps: The step; -1 from the beginning.
+        paths: The checkpoint; null for none.
+        packs: The pack that wrote it; null for none.
+    """
+
+    steps: NDArray[np.int64]
+    paths: pa.Array
+    packs: pa.Array
+
+
+def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Starts:
+    """Return what trials go on from: those that are `longer`, from their `ends`."""
+    state = ledger.state
+    packs = ends["pack_id"].combine_chunks().dictionary_encode()
+    which = packs.indices.to_numpy()
+    sources = [state.packs[i] for i in packs.dictionary.to_pylist()]
+    keeps = [
+        state.launches[pack.attempts[-1].record["launch_id"]]["checkpoint"]["keep"]
+        for pack in sources
+    ]
+    lost = np.array(
+        [p.checkpoint is None or keep == "none" for p, keep in zip(sources, keeps, strict=True)]
+    )
+    censored_only = np.array([keep == "censored" for keep in keeps])
+    ended_otherwise = pc.not_equal(ends["status"], "censored").to_numpy()
+    gone = lost[which] | (censored_only[which] & ended_otherwise)
+    if gone.any():
+        row = int(np.argmax(gone))
+        end = ends.slice(row, 1).to_pylist()[0]
+        raise UsageError(
+            f"trial {end['trial_id']} should go on from step {end['steps']}, but its final "
+            f"checkpoint wasn't kept (checkpoint.keep: {keeps[which[row]]}). "
+            "Launch under another name."
+        )
+    found = [pack.checkpoint["path"] for pack in sources if pack.checkpoint is not None]
+    steps = np.full(len(longer), -1, dtype=np.int64)
+    steps[longer] = ends["steps"].to_numpy()
+    source = np.zeros(len(longer), dtype=np.int64)
+    source[longer] = which
+    at = pa.array(source, mask=~longer)
+    return _Starts(steps, pa.array(found, pa.string()).take(at), packs.dictionary.take(at))
+
+
+def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: int) -> int:
+    """Return how many of `n` trials of one static group make a pack."""
+    asked = grid.file.resources.pack
+    if isinstance(asked, int):
+        return asked
+    return auto_size(
+        n,
+        workers=workers,
+        per_trial=module.memory_bytes(config),
+        budget=int(psutil.virtual_memory().total * MEMORY_SHARE / max(1, workers)),
+        most=module.useful_size(config),
+    )
+
+
+def _new_packs(grid: Grid, plan: Agenda, fresh: NDArray[np.int64], starts: _Starts | None) -> None:
+    """Group the `fresh` trials of the plan's table into packs and add them to it."""
+    if not len(fresh):
+        return
+    module = trainable.load(grid.file.trainable)
+    told = [n for n in plan.table.column_names if plan.table[n].null_count < plan.table.num_rows]
+    table = plan.table.select(told)  # the others tell nothing apart
+    table = table if len(fresh) == table.num_rows else table.take(pa.array(fresh))
+    group = static_groups(grid.config, table)
+    salt = f"{time.time_ns()}" if starts is not None or plan.void else ""
+    key = group
+    if starts is not None:
+        several, step = np.unique(starts.steps, return_inverse=True)
+        key = group * len(several) + step
+    order = pack_order(grid.config, table, key)
+    trials_in = np.bincount(group)
+    sizes: dict[int, int] = {}
+    bounds: list[tuple[int, int]] = []
+    at = 0
+    for first, n in zip(*np.unique(key, return_index=True, return_counts=True)[1:], strict=True):
+        g = int(group[first])
+        if g not in sizes:
+            row = plan.table.slice(int(fresh[first]), 1)
+            config = build(grid.config, trials_of(grid.config, row)[0].values)
+            sizes[g] = pack_size(grid, module, config, int(trials_in[g]), plan.workers)
+        bounds += [(a, min(sizes[g], at + int(n) - a)) for a in range(at, at + int(n), sizes[g])]
+        at += int(n)
+    _list(plan, table["trial_id"].combine_chunks().take(pa.array(order)), bounds, order, starts,
+          salt)  # fmt: skip
+
+
+def _list(
+    plan: Agenda, ids: pa.Array, bounds: Sequence[tuple[int, int]], order: NDArray[np.int64],
+    starts: _Starts | None, salt: str,
+) -> None:  # fmt: skip
+    """Add packs to the plan: of `ids`, for each of `bounds` (first, number) one."""
+    names = [pack_id(ids.slice(a, n).to_pylist(), salt=salt) for a, n in bounds]
+    counts = np.array([n for _, n in bounds])
+    paths, packs = pa.nulls(len(ids), pa.string()), None
+    if starts is not None:
+        taken = pa.array(order)
+        paths, packs = starts.paths.take(taken), starts.packs.take(taken)
+    table = pa.table(
+        {
+            "pack_id": pa.array(names, pa.string()).take(
+                pa.array(np.repeat(np.arange(len(counts)), counts))
+            ),
+            "position": pa.array(
+                np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+            ),
+            "trial_id": ids,
+            "start": paths,
+        }
+    )
+    for name, (a, n) in zip(names, bounds, strict=True):
+        plan.packs[name] = table.slice(a, n)
+        mine = packs.slice(a, n).unique().to_pylist() if packs is not None else []
+        plan.parents[name] = sorted(p for p in mine if p is not None)

@@ -1,0 +1,219 @@
+"""What a launch shows while it runs: one line of progress, or one JSON object a line.
+
+Everything shown is read from the ledger, so it is true whoever trains the packs and wherever.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bar
+
+from sweeper.engine.driver import Launched, Progress
+from sweeper.engine.estimate import Estimate
+from sweeper.engine.planner import Agenda
+from sweeper.errors import SweeperError
+from sweeper.grid.grid import Grid
+from sweeper.store.ledger import Ledger
+
+POLL_S = 0.5
+"""Seconds between two looks at the ledger."""
+
+LOOKING = 0.05
+"""Largest share of a core that looking takes: with very many packs the looks become fewer."""
+
+PLAIN_S = 10.0
+"""Seconds between two plain lines where nobody watches a terminal."""
+
+
+def emit(**event: object) -> None:
+    """Print one JSON object on a line of its own."""
+    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+class Monitor:
+    """Follows a launch in a thread of its own; use it as a context manager.
+
+    Args:
+        show: Called with where the launch stands, every `POLL_S` seconds (less often where
+            looking takes long) and once at the end.
+        max_failures: Ask the launch to stop once this many trials failed; None for never.
+        stop: Called to ask for that.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[Progress], None],
+        *,
+        max_failures: int | None = None,
+        stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.stop = stop
+        self._show = show
+        self._max_failures = max_failures
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, launched: Launched) -> None:
+        """Begin to follow `launched`, instead of the launch before it."""
+        self._end()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(launched, self._over), daemon=True)
+        self._thread.start()
+
+    def _end(self) -> None:
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, launched: Launched, ending: threading.Event) -> None:
+        ledger = Ledger.open(launched.ledger.files)
+        asked = False
+        wait = POLL_S
+        while True:
+            over = ending.wait(wait)
+            begun = time.monotonic()
+            try:
+                progress = launched.progress(ledger)
+            except SweeperError:
+                progress = None
+            if progress is not None:
+                self._show(progress)
+                limit = self._max_failures
+                if limit is not None and progress.failed >= limit and not asked:
+                    asked = True
+                    self.stop()
+            if over:
+                return
+            wait = min(PLAIN_S, max(POLL_S, (time.monotonic() - begun) / LOOKING))
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+
+@contextmanager
+def display(
+    console: Console, *, as_json: bool, quiet: bool
+) -> Iterator[Callable[[Progress], None]]:
+    """Yield the function that shows progress: a bar, plain lines, JSON, or nothing."""
+    if quiet:
+        yield lambda _: None
+    elif as_json:
+        yield _Lines(lambda p: emit(event="progress", **_fields(p)))
+    elif not console.is_terminal:
+        yield _Lines(lambda p: console.print(_sentence(p), highlight=False))
+    else:
+        columns = (
+            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
+            TextColumn("{task.fields[rate]}"), TextColumn("[red]{task.fields[failures]}"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Bar(*columns, console=console, transient=True) as bar:
+            yield _Live(bar)
+
+
+def _fields(p: Progress) -> dict[str, int]:
+    return {"trials": p.trials, "ended": p.ended, "failed": p.failed, "running_packs": p.running}
+
+
+def _sentence(p: Progress) -> str:
+    failed = f", {p.failed} failed" if p.failed else ""
+    return f"{p.ended}/{p.trials} trials ended{failed}, {p.running} packs running"
+
+
+class _Lines:
+    """Prints a line when something changed, every `PLAIN_S` seconds at the most."""
+
+    def __init__(self, write: Callable[[Progress], None]) -> None:
+        self._write = write
+        self._last: tuple[float, Progress | None] = (0.0, None)
+
+    def __call__(self, progress: Progress) -> None:
+        at, before = self._last
+        over = progress.ended == progress.trials
+        if progress.trials and progress != before and (over or time.monotonic() - at >= PLAIN_S):
+            self._last = (time.monotonic(), progress)
+            self._write(progress)
+
+
+class _Live:
+    """Moves a bar."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._begun = time.monotonic()
+
+    def __call__(self, progress: Progress) -> None:
+        rate = progress.ended / max(1e-9, time.monotonic() - self._begun)
+        fields = {
+            "rate": f"{rate:.1f}/s",
+            "failures": f"{progress.failed} failed" if progress.failed else "",
+        }
+        if self._task is None:
+            self._task = self._bar.add_task("", total=progress.trials, **fields)  # type: ignore[arg-type]
+        self._bar.update(self._task, completed=progress.ended, **fields)  # type: ignore[arg-type]
+
+
+def plan_event(grid: Grid, plan: Agenda | Estimate) -> dict[str, object]:
+    """Return a plan as the fields of a JSON event."""
+    c = plan.counts
+    return {
+        "event": "plan", "name": grid.name, "cells": grid.n_cells, "trials": c.trials,
+        "done": c.done, "new": c.new, "failed": c.failed, "packs": plan.n_packs,
+        "workers": plan.workers, "collapsed_cells": grid.n_collapsed,
+        "excluded_cells": grid.n_excluded,
+    }  # fmt: skip
+
+
+def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = None) -> str:
+    """Return a plan in words: "480 trials: 360 done, 120 new, 0 failed; 4 packs on 2 CPUs"."""
+    c = plan.counts
+    text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"
+    if c.new:
+        n = plan.workers
+        what = "GPU slots" if grid.file.resources.gpu else "CPUs" if n > 1 else "CPU"
+        text += f"; {plan.n_packs} {'pack' if plan.n_packs == 1 else 'packs'} on {n} {what}"
+        if seconds is not None:
+            text += f", at most about {duration(seconds)}"
+    else:
+        text += "; nothing to do"
+    if grid.n_collapsed:
+        n = grid.n_collapsed
+        text += (
+            f" ({n} {'cell' if n == 1 else 'cells'} collapsed: each means the same as another one)"
+        )
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that a person would choose."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -1,0 +1,323 @@
+"""The one door to Ray: one Tune trial a pack, actors reused, nothing of Ray's on the screen.
+
+Ray Tune executes and remembers nothing that we need: a worker reads its pack from the store and
+writes everything there, so Tune's own state is scratch. Workers that die are retried; a trial
+that raises never reaches Tune (`sweeper.engine.worker`).
+
+Every run of Tune starts workers of its own, which import torch first. The short rounds of a
+search or a refinement therefore go to Ray as plain tasks: its idle workers stay warm.
+
+A small launch is mostly start-up, so nothing waits that needn't: Tune is imported while Ray
+starts, and its actors take over the workers that Ray has started already.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the old one takes a second to end
+
+import ray
+from ray.exceptions import RayError
+
+from sweeper.engine.driver import Runner, device
+from sweeper.engine.worker import PackTask, run_pack
+from sweeper.errors import ClusterError, StoreError, StoreFullError
+from sweeper.grid.grid import Grid
+
+WAVE = 500
+"""Most Tune trials of one `Tuner`: its state grows with them and is rewritten whole."""
+
+RETRIES = 3
+"""How often a pack is tried again after its worker or node died."""
+
+CONNECT_S = 5.0
+"""Seconds to wait for a cluster's port to answer."""
+
+OBJECT_STORE = 80 << 20
+"""Bytes of the local object store: nothing of ours goes through it."""
+
+
+ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
+"""Where Tune keeps the environment variables that it asks for."""
+
+GARBAGE = (50_000, 20, 20)
+"""Thresholds of a worker's garbage collection: by default it takes a quarter of importing torch."""
+
+
+def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
+    gc.set_threshold(*GARBAGE)
+    here = str(Path.cwd())  # Ray puts it first, where a folder of the user's could hide ours
+    sys.path[:] = [*(path for path in sys.path if path != here), here]
+    run_pack(PackTask(**config["task"]))
+    return {"done": True}
+
+
+class Cluster:
+    """A connection to Ray; use it as a context manager.
+
+    Args:
+        address: ``local``: start Ray on this machine, and end it afterwards. ``auto`` or
+            ``host:port``: join a running cluster, and leave it as it was.
+    """
+
+    def __init__(self, address: str = "local") -> None:
+        self.address = address
+        self._ours = False
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def _connect(self) -> None:
+        if ray.is_initialized():
+            return
+        local = self.address == "local"
+        _check_reachable(self.address)
+        options: dict[str, Any] = (
+            {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE,
+             "num_cpus": len(os.sched_getaffinity(0))}
+            if local else {"address": self.address}
+        )  # fmt: skip
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, RayError, RuntimeError, ValueError, OSError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ClusterError(
+                f"Ray at {self.address!r}: {reason} "
+                "Check the address, that the cluster is up, and RAY_AUTH_MODE and its token."
+            ) from None
+        self._ours = True
+        _protect_token()
+
+    def room(self, cpu: float, gpu: float) -> int:
+        """Return how many packs with these resources run at the same time, at least 1.
+
+        Raises:
+            ClusterError: The cluster can't be reached, or no node has room for one pack.
+        """
+        if self.address == "local" and not ray.is_initialized() and not gpu:
+            fits = int(len(os.sched_getaffinity(0)) // cpu)
+            where = "this machine"
+        else:
+            self._connect()
+            fits = 0
+            for node in ray.nodes():
+                if node["Alive"]:
+                    have = node["Resources"]
+                    by = [int(have.get("CPU", 0) // cpu)]
+                    by += [int(have.get("GPU", 0) / gpu + 1e-9)] if gpu else []
+                    fits += min(by)
+            where = "a node of the cluster"
+        if fits < 1:
+            raise ClusterError(
+                f"resources: cpu {cpu:g}, gpu {gpu:g}: {where} has no room for one pack. "
+                "Lower resources.cpu or resources.gpu."
+            )
+        return fits
+
+    def run(
+        self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
+    ) -> None:
+        """Run every task once, in waves; what became of them stands in the store.
+
+        Raises:
+            ClusterError: Ray couldn't be reached.
+            StoreError: A worker couldn't write the store.
+        """
+        with ThreadPoolExecutor(1) as beside:
+            loading = beside.submit(_load_tune)
+            self._connect()  # here: Ray's processes end with the thread that started them
+            loaded = loading.result()
+        scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
+        try:
+            with loaded.inherited(self._ours and self.address == "local"):
+                for start in range(0, len(tasks), WAVE):
+                    wave = tasks[start : start + WAVE]
+                    self._wave(loaded.tune, wave, scratch, cpu, gpu, max_concurrent)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def run_round(
+        self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
+    ) -> None:
+        """Run every task once on workers that stay for the next round; errors as in `run`."""
+        self._connect()
+        remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=RETRIES, max_calls=0)(
+            _train_pack
+        )
+        waiting = [{"task": task.as_dict()} for task in reversed(tasks)]
+        running: list[Any] = []
+        failures: list[str] = []
+        while waiting or running:
+            while waiting and len(running) < (max_concurrent or len(tasks)):
+                running.append(remote.remote(waiting.pop()))
+            done, running = ray.wait(running, num_returns=1)
+            for reference in done:
+                try:
+                    ray.get(reference)
+                except RayError as error:
+                    failures.append(str(error))
+        _raise_store_errors(failures)
+
+    @staticmethod
+    def _wave(
+        tune: Any, tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float,
+        max_concurrent: int | None,
+    ) -> None:  # fmt: skip
+        tuner = tune.Tuner(
+            tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
+            param_space={"task": tune.grid_search([task.as_dict() for task in tasks])},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent),
+            run_config=tune.RunConfig(
+                name=f"wave-{tasks[0].pack_id}", storage_path=scratch, verbose=0,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
+        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                results = tuner.fit()
+            except RayError as error:
+                raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
+        _raise_store_errors([str(error) for error in results.errors])
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._ours:
+            ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """Ray Tune, imported.
+
+    Attributes:
+        tune: The module.
+        class_cache: The module that says which environment Tune's actors ask for.
+    """
+
+    tune: Any
+    class_cache: Any
+
+    @contextmanager
+    def inherited(self, ours: bool) -> Iterator[None]:
+        """Within: Tune's actors ask for no environment of their own, if Ray is `ours`.
+
+        Workers of a Ray that we have started inherit our variables. An actor that asks for some
+        gets a new process, while those that Ray has started in advance stay idle.
+        """
+        asked = [vars(self.class_cache)[name] for name in ASKED if name in vars(self.class_cache)]
+        before = [variables.copy() for variables in asked]
+        for variables in asked if ours else ():
+            variables.clear()
+        try:
+            yield
+        finally:
+            for variables, kept in zip(asked, before, strict=True):
+                variables.update(kept)
+
+
+def _load_tune() -> _Loaded:
+    """Import Ray Tune: it takes most of a second, in which Ray can start."""
+    from ray import tune
+    from ray.tune.execution import class_cache
+
+    return _Loaded(tune, class_cache)
+
+
+def _raise_store_errors(failures: Sequence[str]) -> None:
+    """Raise the first of the workers' errors that is the store's."""
+    for text in failures:
+        if "StoreFullError" in text:
+            raise StoreFullError(_last_line(text))
+        if "StoreError" in text:
+            raise StoreError(_last_line(text))
+
+
+@contextmanager
+def on_ray(
+    grid: Grid, *, address: str = "local", max_concurrent: int | None = None, rounds: bool = False
+) -> Iterator[Runner]:
+    """Yield the runner that trains the packs of `grid` on Ray.
+
+    Args:
+        grid: Says what a pack needs.
+        address: See `Cluster`.
+        max_concurrent: Most packs at the same time; None for as many as there is room for.
+        rounds: There will be many short runs.
+
+    Raises:
+        ClusterError: The cluster can't be reached, or no node has room for one pack.
+    """
+    resources = grid.file.resources
+    with Cluster(address) as cluster:
+        room = cluster.room(resources.cpu, resources.gpu)
+        if address == "local":
+            workers = min(room, max_concurrent or room)
+            most: int | None = workers
+        else:  # packs that wait are what makes a cluster grow
+            workers, most = max_concurrent or room, max_concurrent
+
+        def launcher(tasks: Sequence[PackTask]) -> None:
+            run = cluster.run_round if rounds else cluster.run
+            run(tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=most)
+
+        yield Runner(launcher, workers, device(grid))
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something listens at ``host:port``; Ray itself would wait for minutes.
+
+    Raises:
+        ClusterError: Nothing does.
+    """
+    host, separator, port = address.rpartition(":")
+    if address in ("local", "auto"):
+        return
+    if not separator or not port.isdigit():
+        raise ClusterError(f"address {address!r} is none of local, auto and HOST:PORT.")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Ray at {address!r}: {error.strerror if isinstance(error, OSError) else error}. "
+            "Check the address and that the cluster is up."
+        ) from None
+
+
+def _last_line(text: str) -> str:
+    return text.strip().split("\n")[-1].split("Error: ", 1)[-1]
+
+
+def _protect_token() -> None:
+    """Make the token that Ray writes for its users readable by its owner alone."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if token.exists() and token.stat().st_uid == os.getuid():
+        token.chmod(0o600)

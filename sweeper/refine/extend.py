@@ -1,0 +1,107 @@
+"""Longer horizons: censored trials go on from their checkpoints.
+
+A horizon is no part of a trial's identity, so a trial that was carried on has the id and the rows
+of one that was asked to go as far from the start, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweeper import sql
+from sweeper.analysis.views import snapshot
+from sweeper.analysis.views.views import open_views
+from sweeper.compile import loading
+from sweeper.engine.driver import Launched, Outcome, Runner, drive
+from sweeper.engine.planner import Agenda
+from sweeper.errors import UsageError
+from sweeper.grid.grid import Grid
+from sweeper.store import lease as store
+from sweeper.store.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Trials to carry on.
+
+    Attributes:
+        grid: The sweep's grid with the longer horizon.
+        table: The trials, in the columns of `Grid.table`.
+    """
+
+    grid: Grid
+    table: pa.Table
+
+
+def extension(where: str, name: str, steps: int, *, condition: str | None = None) -> Extension:
+    """Return the censored trials of a sweep that are to be trained up to `steps`.
+
+    Args:
+        where: URI of the store.
+        name: The sweep.
+        steps: The horizon, in optimizer steps from the start.
+        condition: SQL over the columns of `trials` and `delays`: which of them; None for all.
+
+    Raises:
+        UsageError: They all went as far already, or the condition means nothing.
+        StoreError: There is no such sweep, or nothing of it was launched yet.
+    """
+    ledger = store.open_sweep(where, name)
+    grid = loading.stored_grid(ledger, [f"steps={steps}"])
+    ids, furthest = _censored(ledger, condition)
+    if ids and furthest >= steps:
+        raise UsageError(
+            f"--steps {steps}: no longer than what these {len(ids)} censored trials have already, "
+            f"{furthest} steps. Ask for more."
+        )
+    plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
+    table = plan.filter(pc.is_in(plan["trial_id"], pa.array(ids, pa.string())))
+    return Extension(grid, table.select(grid.schema.names))
+
+
+def extend(
+    wanted: Extension,
+    where: str,
+    runner: Runner,
+    *,
+    announce: Callable[[Agenda], None] = lambda _: None,
+    started: Callable[[Launched], None] = lambda _: None,
+) -> Outcome:
+    """Carry the trials of `wanted` on; arguments as in `sweeper.engine.commands.launch`.
+
+    Raises:
+        UsageError: The final checkpoint of one wasn't kept.
+        BusyError: Another driver is at work on this sweep.
+        StoreError: The store can't be read or written.
+    """
+    with drive(wanted.grid, where, runner) as driver:
+        return driver.train(
+            wanted.grid, wanted.table, adds="extend", announce=announce, started=started
+        )
+
+
+def _censored(ledger: Ledger, condition: str | None) -> tuple[list[str], int]:
+    """Return the censored trials that meet `condition`, and the fewest steps that one has."""
+    text = (
+        "select trial_id, steps from trials "
+        "join (select * exclude (last_step) from delays) as d using (trial_id) "
+        "where status = 'censored'"
+    )
+    if condition:
+        text += f" and ({condition})"
+    try:
+        sql.check_read_only(text)
+        with open_views(ledger) as views:
+            found = sql.query(views, text)
+    except sql.QueryError as error:
+        raise UsageError(
+            f"--where {condition!r}: {error} Write a condition over the columns of trials and "
+            'delays, e.g. "selection.tau > 0.2".'
+        ) from None
+    if condition and not found.num_rows:
+        raise UsageError(f"--where {condition!r}: no censored trial matches. Loosen it.")
+    return found["trial_id"].to_pylist(), min(found["steps"].to_pylist(), default=0)

@@ -1,0 +1,1 @@
+"""Optuna searches for cells; every suggestion is trained as trials of the store."""

@@ -1,0 +1,178 @@
+"""What becomes of suggested cells, as the views see it: values, bounds, violations.
+
+Delays are right-censored: a cell whose median isn't reached has no infinite delay. It is told
+with its bound, as one that violates the constraint of generalizing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from sweeper import sql
+from sweeper.analysis.diagrams.amplification import evaluate, interval
+from sweeper.analysis.views import snapshot
+from sweeper.analysis.views.views import open_views
+from sweeper.criterion import RISING
+from sweeper.engine.worker import trials_of
+from sweeper.grid.grid import Grid
+from sweeper.grid.search_section import Search
+from sweeper.search.study import Verdict
+from sweeper.space.space import Params, Point, Space
+from sweeper.store.ledger import Ledger
+from sweeper.store.schema import ENDED
+
+BOUNDS = {"delay": "delay_bound", "amplification": "amplification_lower"}
+"""Objective to the column with what it is known to exceed where it isn't known."""
+
+ABOUT_DELAY = re.compile(r"\b(log_)?(amplification|delay)|\bt2\b")
+"""What an objective says that only a generalizing cell has."""
+
+NAMED = ("amplification", "log_amplification", "delay", "log_delay", "t2")
+"""Objectives that only a generalizing cell has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Reads off the store what became of points.
+
+    Attributes:
+        grid: The file.
+        settings: Its section `search`.
+        space: Its space.
+        ledger: The sweep's ledger.
+        seeds: The seeds of every suggestion.
+    """
+
+    grid: Grid
+    settings: Search
+    space: Space
+    ledger: Ledger
+    seeds: Sequence[int]
+
+    def table(self, points: Sequence[Point], seeds: Sequence[int]) -> pa.Table:
+        """Return the trials of points and their references."""
+        references = [self.reference(p) for p in points]
+        return self.space.table([*points, *(r for r in references if r is not None)], list(seeds))
+
+    def reference(self, point: Point) -> Point | None:
+        """Return the reference cell of a point, where an objective reads it."""
+        return point.reference if self.settings.needs_reference else None
+
+    def rows(
+        self, points: Mapping[int, Point], seeds: Sequence[int], intervals: bool = False
+    ) -> dict[int, dict[str, Any]]:
+        """Return for each point what the views say of its cell, see `evaluate`."""
+        pairs = {p.cell_id: (self.reference(p) or p).cell_id for p in points.values()}
+        texts = [o.value for o in self.settings.objectives]
+        table = self.table(list(points.values()), seeds)
+        with open_views(self.ledger, plan=table, criteria=self.grid.criteria) as views:
+            found = {r["cell_id"]: r for r in evaluate(views, pairs, texts).to_pylist()}
+            for cell_id, row in found.items() if intervals else ():
+                row["interval"] = interval(views, cell_id, pairs[cell_id])
+        return {number: found[p.cell_id] for number, p in points.items()}
+
+    def judge(self, points: Mapping[int, Point]) -> dict[int, tuple[Verdict, float]]:
+        """Return for each point its verdict, and how good its test metric is by now."""
+        found = {}
+        for number, row in self.rows(points, self.seeds).items():
+            point = points[number]
+            about = {"cell_id": point.cell_id, "bound": self.bound(row)}
+            reference = self.reference(point)
+            if reference is not None:
+                about["reference_id"] = reference.cell_id
+            task = next(iter(self.grid.criteria), "")
+            criterion = self.grid.criteria.get(str(point.values.get("task.name", task)))
+            rising = criterion is not None and criterion.metric in RISING
+            reached = row["final_test"]
+            good = float("-inf") if reached is None else reached if rising else -reached
+            upward = self.settings.objectives[0].direction == "maximize"
+            found[number] = (self.verdict(row, about), good if upward else -good)
+        return found
+
+    def bound(self, row: Mapping[str, Any]) -> float | None:
+        """Return what the first objective is known to exceed where it isn't known."""
+        column = BOUNDS.get(self.settings.objectives[0].value)
+        value = row[column] if column else None
+        return None if value is None else float(value)
+
+    def verdict(self, row: Mapping[str, Any], about: Mapping[str, Any]) -> Verdict:
+        """Return what the study is told of a cell.
+
+        A cell generalizes if half of its seeds do and its median delay is reached. Otherwise the
+        constraint is violated, and the bound of the delay stands in for it.
+        """
+        names = [o.value for o in self.settings.objectives]
+        values = [row[f"objective_{i}"] for i in range(len(names))]
+        violation = -1.0
+        if any(ABOUT_DELAY.search(name) for name in names):
+            key = "amplification_violation" if self.settings.needs_reference else "violation"
+            violation = max(float(row[key]), lacking(row))
+        if any(v is None for v in values):
+            violation = max(violation, 1.0 / (2 * len(self.seeds)))
+            stand_ins = [_stand_in(n, v, row) for n, v in zip(names, values, strict=True)]
+            if any(v is None for v in stand_ins):
+                return Verdict(None, violation, about)
+            values = stand_ins
+        return Verdict(tuple(float(v) for v in values), violation, about)
+
+    def known(self, taken: Set[object]) -> list[tuple[Params, Verdict]]:
+        """Return the points of the space that were trained before, but for the `taken` cells."""
+        ledger = self.ledger
+        plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=True))
+        if not plan.num_rows:
+            return []
+        with open_views(ledger, everything=True) as views:
+            ended = sql.query(
+                views,
+                "select cell_id, list(seed) as seeds from trials "
+                f"where status in {ENDED} and status <> 'failed' "
+                f"and (status <> 'censored' or steps >= {self.grid.steps}) group by cell_id",
+            )
+        have = {row["cell_id"]: set(row["seeds"]) for row in ended.to_pylist()}
+        wanted = set(self.seeds)
+        full = {i for i, seeds in have.items() if wanted <= seeds}
+        points: dict[int, Point] = {}
+        params: dict[int, Params] = {}
+        for values in _cells(self.grid, plan, full - taken):
+            given = self.space.params_of(values)
+            made = None if given is None else self.space.point(given)
+            if given is None or not isinstance(made, Point):
+                continue
+            reference = self.reference(made)
+            if reference is None or reference.cell_id in full:
+                points[len(points)] = made
+                params[len(params)] = given
+        verdicts = self.judge(points) if points else {}
+        return [(params[n], v) for n, (v, _) in verdicts.items() if v.values is not None]
+
+
+def lacking(row: Mapping[str, Any]) -> float:
+    """Return how many generalizing seeds a cell lacks, as a share; at most 0 with half of them.
+
+    A seed that never memorizes has no delay, so it doesn't enter the median: without this rule
+    a cell most of whose seeds learn nothing could win by the others.
+    """
+    return 0.5 - (row["n_generalized"] or 0) / max(1, row["n_seeds"] or 0)
+
+
+def _stand_in(name: str, value: float | None, row: Mapping[str, Any]) -> float | None:
+    """Return what is told of an objective that a cell hasn't: its bound, at least 0."""
+    if value is not None or name not in NAMED:
+        return value
+    return float(row.get(BOUNDS.get(name, "")) or 0.0)
+
+
+def _cells(grid: Grid, plan: pa.Table, cells: set[str]) -> list[Mapping[str, Any]]:
+    """Return the resolved values of those `cells` of a plan that the trainable can still read."""
+    first: dict[str, int] = {}
+    for row, cell_id in enumerate(plan["cell_id"].to_pylist()):
+        first.setdefault(cell_id, row)
+    rows = sorted(row for cell_id, row in first.items() if cell_id in cells)
+    if set(grid.schema.names) - set(plan.column_names):
+        return []
+    return [t.values for t in trials_of(grid.config, plan.take(pa.array(rows, pa.int64())))]

@@ -1,0 +1,1 @@
+"""The search space: dimensions, their conditions, and the cells that suggestions become."""

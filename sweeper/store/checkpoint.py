@@ -1,0 +1,116 @@
+"""Checkpoints of a pack: opaque bytes, committed together with the rows that they follow.
+
+What is in them is the trainable's business, as long as loading it executes no code. Every row
+up to a checkpoint's step is committed with it, so resuming there loses and repeats nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+from sweeper.errors import DrainedError
+from sweeper.store import tables as parts
+from sweeper.store.ledger import Record
+from sweeper.store.sink import Sink
+
+Keep = Literal["all", "censored", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A state to start from.
+
+    Attributes:
+        payload: The bytes given to `Checkpoints.save`.
+        trial_ids: The trials of this pack whose state is in there.
+    """
+
+    payload: bytes
+    trial_ids: tuple[str, ...]
+
+
+class Checkpoints:
+    """Says when to save, saves, and knows what to start from.
+
+    Args:
+        sink: The sink of the same attempt.
+        every_s: Seconds between two checkpoints.
+        keep: Whose final states are kept.
+        resume: This pack's own checkpoint, as the ledger lists it.
+        starts: Without one: entries of other packs' checkpoints, and the trials each is for.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        every_s: float,
+        keep: Keep,
+        resume: Record | None,
+        starts: Mapping[str, tuple[Record, Sequence[str]]],
+        trial_ids: Sequence[str],
+    ) -> None:
+        self._sink = sink
+        self._every_s = every_s
+        self._keep = keep
+        self._resume = resume
+        self._starts = starts
+        self._trial_ids = tuple(trial_ids)
+        self._last = time.monotonic()
+
+    def start(self) -> list[Saved]:
+        """Return the states to start from; trials in none of them start from scratch."""
+        files = self._sink.claim.ledger.files
+        if self._resume is not None:
+            return [Saved(parts.content(files, self._resume), self._trial_ids)]
+        return [
+            Saved(parts.content(files, entry), tuple(trial_ids))
+            for entry, trial_ids in self._starts.values()
+        ]
+
+    def due(self) -> bool:
+        """Return whether it is time to save: the interval is over, or the sweep shall stop."""
+        return self._sink.stopping or time.monotonic() - self._last >= self._every_s
+
+    def keeps(self, trial_id: str) -> bool:
+        """Return whether the final state of an ended trial is kept."""
+        status = self._sink.ended.get(trial_id)
+        return status != "failed" and (
+            self._keep == "all" or (self._keep == "censored" and status == "censored")
+        )
+
+    def save(self, step: int, payload: bytes) -> None:
+        """Commit `payload` as the state at `step`, with all rows written so far.
+
+        Raises:
+            DrainedError: The sweep was asked to stop; the state is saved.
+        """
+        self._commit(step, payload, done=False)
+        if self._sink.stopping:
+            raise DrainedError
+
+    def finish(self, step: int, payload: bytes | None) -> None:
+        """Commit the last rows, and `payload` as the final state of the trials it keeps."""
+        if payload is None:
+            self._sink.flush(done=True)
+        else:
+            self._commit(step, payload, done=True)
+
+    def _commit(self, step: int, payload: bytes, *, done: bool) -> None:
+        claim = self._sink.claim
+        files = claim.ledger.files
+        before = claim.ledger.state.packs[claim.pack_id].checkpoint
+        path = f"checkpoints/{claim.pack_id}-{claim.attempt}-{step}.pt"
+        files.write(path, payload)
+        entry = {
+            "path": path, "size": len(payload), "sha256": sha256(payload).hexdigest(),
+            "step": step, "attempt": claim.attempt,
+        }  # fmt: skip
+        self._sink.flush(checkpoint=entry, done=done)
+        if before is not None and before["path"] != path:
+            files.delete(before["path"])
+        self._last = time.monotonic()

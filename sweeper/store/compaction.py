@@ -1,0 +1,103 @@
+"""Compaction: many small metrics parts become few, sorted by trial and step.
+
+Ten thousand small files cost a query fifty times what one sorted file does. Only finished packs
+are compacted. What was replaced stays on disk for a grace period, so that a reader that has
+just listed it can go on reading.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sweeper.errors import SupersededError
+from sweeper.store import tables as parts
+from sweeper.store.ledger import Ledger, PackState, Record, State
+
+MIN_PARTS = 200
+"""Parts of finished packs below which nothing is done."""
+
+MAX_ROWS = 2_000_000
+"""Rows of one compacted file, or those of one pack if it has more: bounds the memory of whoever
+compacts, to about 400 bytes a row."""
+
+GRACE_S = 3600.0
+"""Seconds that replaced files are kept."""
+
+
+def compact(ledger: Ledger, *, min_parts: int = MIN_PARTS) -> int:
+    """Rewrite the parts of finished packs; return how many files were replaced."""
+    ledger.refresh()
+    finished = [p for p in ledger.state.packs.values() if _finished(p) and p.parts]
+    if sum(len(p.parts) for p in finished) < min_parts:
+        return 0
+    replaced = 0
+    batch: list[PackState] = []
+    rows = 0
+    for pack in finished:
+        more = sum(part.rows for _, part in pack.parts)
+        if batch and rows + more > MAX_ROWS:
+            replaced += _rewrite(ledger, batch)
+            batch, rows = [], 0
+        batch.append(pack)
+        rows += more
+    return replaced + _rewrite(ledger, batch)
+
+
+def _finished(pack: PackState) -> bool:
+    return pack.done and not pack.void and not pack.failed
+
+
+def _rewrite(ledger: Ledger, packs: list[PackState]) -> int:
+    attempts = {p.id: p.attempt for p in packs}
+    tables = []
+    removed = [part.path for p in packs for _, part in p.parts]
+    for pack in packs:
+        for part, cutoff in ledger.state.valid(pack):
+            table = parts.read(ledger.files, part)
+            tables.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
+    whole = _sorted(pa.concat_tables(tables, promote_options="default"))
+    entry = parts.write_metrics(
+        ledger.files, f"metrics/compact-{secrets.token_hex(8)}.parquet", whole
+    )
+
+    def guard(state: State) -> None:
+        for pack_id, attempt in attempts.items():
+            now = state.packs[pack_id]
+            if now.attempt != attempt or not _finished(now) or not now.parts:
+                raise SupersededError(pack_id)
+
+    record: Record = {
+        "kind": "compact", "at": time.time(), "removed": removed, "added": [entry],
+        "pack_ids": list(attempts),
+    }  # fmt: skip
+    try:
+        ledger.append(record, guard)
+    except SupersededError:  # a pack was taken up again meanwhile: its parts stay
+        ledger.files.delete(entry["path"])
+        return 0
+    return len(removed)
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """Return `rows` by trial and step; ids are compared once each, not once a row."""
+    ids = rows["trial_id"].combine_chunks().dictionary_encode()
+    rank = np.empty(len(ids.dictionary), dtype=np.int64)
+    rank[pc.sort_indices(ids.dictionary).to_numpy()] = np.arange(len(rank))
+    order = np.lexsort((rows["step"].to_numpy(), rank[ids.indices.to_numpy()]))
+    return rows.take(pa.array(order))
+
+
+def sweep_out(ledger: Ledger, *, grace_s: float = GRACE_S) -> int:
+    """Delete the files that were replaced longer than the grace period ago; return how many."""
+    limit = time.time() - grace_s
+    old = [path for at, path in ledger.state.replaced if at < limit]
+    present = set(ledger.files.paths("metrics")) if old else set()
+    for path in old:
+        if path in present:
+            ledger.files.delete(path)
+    return len(set(old) & present)

@@ -1,0 +1,374 @@
+"""The ledger of a sweep: a numbered, append-only log, the only thing that readers trust.
+
+Every fact is one record, one file ``log/<number>.json``, written by put-if-absent: of two
+writers that want the same number one wins, and the other reads the winner's record before it
+tries the next. So a writer that appends has seen everything before it, which is what fences
+off zombies. Files that no record names don't exist.
+
+Records:
+    launch   a driver began: the grid, its plan, the settings, the provenance
+    packs    which trials make which pack, before they are trained
+    claim    a worker took a pack: attempt number and the step it resumes from
+    rows     metrics, ends and a checkpoint of one attempt, all at once
+    split    a pack was replaced by smaller ones
+    void     packs that don't count any more, e.g. because a file of theirs is damaged
+    compact  many metrics parts were rewritten as few
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweeper.errors import StoreError
+from sweeper.store.files import Files
+from sweeper.store.schema import FORMAT
+
+Record = dict[str, Any]
+
+DIGITS = 12
+META = "sweep.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A Parquet file of metrics.
+
+    Attributes:
+        path: Below the sweep's folder.
+        size: In bytes.
+        sha256: Of the whole file.
+        rows: How many.
+        min_step: Smallest step of its rows.
+        max_step: Largest step of its rows.
+        columns: Metrics beyond the common ones.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    rows: int
+    min_step: int
+    max_step: int
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A worker's claim on a pack.
+
+    Attributes:
+        number: From 1, in the order of the claims.
+        resumed_at: Step of the checkpoint it starts from; -1 from the beginning. Rows of
+            earlier attempts behind this step don't count any more.
+        record: The whole claim.
+    """
+
+    number: int
+    resumed_at: int
+    record: Record
+
+
+@dataclass(slots=True)
+class PackState:
+    """What the ledger knows of one pack.
+
+    Attributes:
+        id: The pack.
+        size: Number of its trials.
+        path: The Parquet file that lists them.
+        attempts: In order.
+        parts: (attempt number, metrics part).
+        ends: (attempt number, file of ends, with the same fields as a part).
+        checkpoint: The last one: path, size, sha256, step, attempt.
+        done: Every trial of the last attempt ended.
+        failed: Trials that failed.
+        split_at: Step at which smaller packs took over; None if they didn't.
+        void: Nothing of it counts.
+    """
+
+    id: str
+    size: int
+    path: str
+    parents: tuple[str, ...] = ()
+    attempts: list[Attempt] = field(default_factory=list)
+    parts: list[tuple[int, Part]] = field(default_factory=list)
+    ends: list[tuple[int, Part]] = field(default_factory=list)
+    checkpoint: Record | None = None
+    done: bool = False
+    failed: int = 0
+    split_at: int | None = None
+    void: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """Number of the last attempt; 0 before the first."""
+        return self.attempts[-1].number if self.attempts else 0
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has work."""
+        return not (self.done or self.void or self.split_at is not None)
+
+    def cutoff(self, attempt: int) -> int | None:
+        """Return the last step up to which rows of `attempt` count; None for all."""
+        later = [a.resumed_at for a in self.attempts if a.number > attempt]
+        if self.split_at is not None:
+            later.append(self.split_at)
+        return min(later, default=None)
+
+
+@dataclass(slots=True)
+class State:
+    """The log, folded.
+
+    Attributes:
+        launches: By id, in order.
+        packs: By id, in order.
+        files: Path to checksum of the files that list packs.
+        compacted: Parts that replaced others.
+        compacted_packs: The packs whose rows are in there.
+        compacted_by: Compacted file to the packs whose rows are in it.
+        replaced: (Unix time, path) of the parts that they replaced.
+    """
+
+    launches: dict[str, Record] = field(default_factory=dict)
+    packs: dict[str, PackState] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    compacted: list[Part] = field(default_factory=list)
+    compacted_packs: set[str] = field(default_factory=set)
+    compacted_by: dict[str, set[str]] = field(default_factory=dict)
+    replaced: list[tuple[float, str]] = field(default_factory=list)
+
+    @property
+    def launch(self) -> Record | None:
+        """The latest launch."""
+        return next(reversed(self.launches.values()), None)
+
+    def fold(self, record: Record) -> None:
+        """Take in the next record."""
+        kind = record["kind"]
+        if kind == "launch":
+            self.launches[record["launch_id"]] = record
+        elif kind == "packs":
+            self._list(record)
+        elif kind == "void":
+            self._void(record)
+        elif kind == "compact":
+            self._compact(record)
+        else:
+            self._fold_pack(self.packs[record["pack_id"]], kind, record)
+
+    def _fold_pack(self, pack: PackState, kind: str, record: Record) -> None:
+        if kind == "claim":
+            pack.attempts.append(Attempt(record["attempt"], record["resumed_at"], record))
+            pack.done = False
+        elif kind == "split":
+            pack.split_at = record["split_at"]
+            self._list(record)
+        elif kind == "rows":
+            for name, kept in (("part", pack.parts), ("ends", pack.ends)):
+                if record.get(name):
+                    kept.append((record["attempt"], _part(record[name])))
+            pack.failed += (record.get("ends") or {}).get("failed", 0)
+            if record.get("checkpoint"):
+                pack.checkpoint = record["checkpoint"]
+            pack.done = pack.done or bool(record.get("done"))
+
+    def _list(self, record: Record) -> None:
+        self.files[record["path"]] = record["sha256"]
+        for pack in record["packs"]:
+            parents = tuple(pack.get("parents", ()))
+            self.packs[pack["id"]] = PackState(pack["id"], pack["size"], record["path"], parents)
+
+    def _void(self, record: Record) -> None:
+        gone = set(record["pack_ids"])
+        for pack_id in gone:
+            self.packs[pack_id].void = True
+        if gone & self.compacted_packs:  # all of a compacted file's packs are voided together
+            self.compacted = [p for p in self.compacted if not gone & self.compacted_by[p.path]]
+            self.compacted_packs -= gone
+
+    def _compact(self, record: Record) -> None:
+        removed = set(record["removed"])
+        self.compacted = [p for p in self.compacted if p.path not in removed]
+        self.replaced += [(record.get("at", 0.0), path) for path in record["removed"]]
+        self.compacted += [_part(p) for p in record["added"]]
+        for pack_id in record["pack_ids"]:
+            self.packs[pack_id].parts.clear()
+        self.compacted_packs |= set(record["pack_ids"])
+        self.compacted_by |= {p["path"]: set(record["pack_ids"]) for p in record["added"]}
+
+    def parts(self) -> Iterator[tuple[Part, int | None]]:
+        """Yield every metrics part that counts, with the last step that counts (None: all)."""
+        for part in self.compacted:
+            yield part, None
+        for pack in self.packs.values():
+            yield from self.valid(pack)
+
+    def ends(
+        self, packs: Iterable[PackState] | None = None
+    ) -> Iterator[tuple[str, int, Part, int | None]]:
+        """Yield (pack, attempt, file, cutoff) of every file of ends that counts.
+
+        Of all packs, or of some.
+        """
+        for pack in self.packs.values() if packs is None else packs:
+            for attempt, part in pack.ends:
+                cutoff = pack.cutoff(attempt)
+                if not pack.void and (cutoff is None or part.min_step <= cutoff):
+                    yield pack.id, attempt, part, cutoff
+
+    @staticmethod
+    def valid(pack: PackState) -> Iterator[tuple[Part, int | None]]:
+        """Yield the parts of `pack` that count, as `parts` does."""
+        if pack.void:
+            return
+        for attempt, part in pack.parts:
+            cutoff = pack.cutoff(attempt)
+            if cutoff is None or part.max_step <= cutoff:
+                yield part, None
+            elif part.min_step <= cutoff:
+                yield part, cutoff
+
+
+def _part(record: Record) -> Part:
+    fields = {k: record[k] for k in ("path", "size", "sha256", "rows", "min_step", "max_step")}
+    return Part(**fields, columns=tuple(record.get("columns", ())))
+
+
+class Ledger:
+    """The log of one sweep and its folded state.
+
+    Attributes:
+        files: The sweep's folder.
+        meta: What is fixed for the store: format, name, points_per_decade.
+        state: Everything up to record `number`.
+        number: The last record read; 0 before the first.
+    """
+
+    def __init__(self, files: Files, meta: Record) -> None:
+        self.files = files
+        self.meta = meta
+        self.state = State()
+        self.number = 0
+        self._last = b""
+
+    @classmethod
+    def open(cls, files: Files) -> Ledger:
+        """Return the ledger in the folder `files`, read to its end.
+
+        Raises:
+            StoreError: No sweep is there, a newer program wrote it, or a record is damaged.
+        """
+        raw = files.read(META)
+        if raw is None:
+            raise StoreError(f"{files.uri}: no sweep. See `sweeper ls`.")
+        meta = _json(files.location(META), raw)
+        if meta.get("format", 0) > FORMAT:
+            raise StoreError(
+                f"{files.location(META)}: format {meta['format']}, written by a newer sweeper. "
+                f"This one reads up to {FORMAT}: upgrade it. Nothing was changed."
+            )
+        if not {"format", "name", "points_per_decade"} <= meta.keys():
+            raise StoreError(
+                f"{files.location(META)}: damaged: it must hold format, name and "
+                "points_per_decade. Restore it from a backup; nothing was changed."
+            )
+        ledger = cls(files, meta)
+        ledger.refresh()
+        ledger.check_no_gap()
+        return ledger
+
+    def is_current(self) -> bool:
+        """Return whether this is still the log in its folder, to be read on from `number`.
+
+        Another sweep may stand there by now, or an older state of this one.
+        """
+        raw = self.files.read(META)
+        return (
+            raw is not None
+            and _json(self.files.location(META), raw) == self.meta
+            and (self.number == 0 or self.files.read(_path(self.number)) == self._last)
+        )
+
+    @classmethod
+    def create(cls, files: Files, meta: Record) -> Ledger:
+        """Return the ledger in `files`, begun with `meta` if there was none."""
+        files.create(META, _bytes({"format": FORMAT, **meta}))
+        return cls.open(files)
+
+    def check_no_gap(self) -> None:
+        """Check that no record is missing.
+
+        Raises:
+            StoreError: A later one is there, or files that only records can have made.
+        """
+        missing = _path(self.number + 1)
+        later = self.files.paths("log", after=missing)
+        if later and self.files.size(missing) is None:
+            raise StoreError(
+                f"{self.files.location(missing)}: missing, though {later[0]} is there. Restore it "
+                "from a backup; nothing was changed."
+            )
+        if self.number == 0 and self.files.paths("metrics") and self.files.size(missing) is None:
+            raise StoreError(
+                f"{self.files.location('log')}: empty, though the sweep was launched. Restore it "
+                "from a backup; nothing was changed."
+            )
+
+    def refresh(self) -> bool:
+        """Read what was appended since; return whether there was anything."""
+        before = self.number
+        while (raw := self.files.read(_path(self.number + 1))) is not None:
+            self.state.fold(_json(self.files.location(_path(self.number + 1)), raw))
+            self._last = raw
+            self.number += 1
+        return self.number > before
+
+    def append(self, record: Record, guard: Callable[[State], None] | None = None) -> None:
+        """Append `record` once `guard` accepts the state it will follow.
+
+        Args:
+            record: What to write, with its kind.
+            guard: Raises if the record must not be written after all; called again whenever
+                another writer was faster.
+        """
+        content = _bytes(record)
+        while True:
+            self.refresh()
+            if guard is not None:
+                guard(self.state)
+            if self.files.create(_path(self.number + 1), content):
+                self.state.fold(record)
+                self._last = content
+                self.number += 1
+                return
+
+
+def first_record() -> str:
+    """Return the path of the first record of every log."""
+    return _path(1)
+
+
+def _path(number: int) -> str:
+    return f"log/{number:0{DIGITS}d}.json"
+
+
+def _bytes(record: Record) -> bytes:
+    return json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _json(location: str, raw: bytes) -> Record:
+    try:
+        record = json.loads(raw)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise StoreError(
+            f"{location}: damaged: {len(raw)} bytes that aren't a record. Restore it from a "
+            "backup; the files it names are untouched."
+        )
+    return record

@@ -1,0 +1,250 @@
+"""Where a pack ends: rows about trials, streamed to the store.
+
+After `Sink.write` no pack exists any more; `pack_id` and `attempt` survive as provenance. Rows
+are buffered and committed every few seconds by a thread of the sink's own, so that they are
+visible in time however long a step takes. Rows, ends and a checkpoint that belong together are
+one record of the ledger: a reader sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sweeper.errors import SupersededError
+from sweeper.store import tables as parts
+from sweeper.store.files import Files
+from sweeper.store.ledger import Ledger, Record, State
+from sweeper.store.schema import ENDED, ENDS, METRICS, finite_or_null
+
+FLUSH_S = 2.0
+"""Longest time that a row waits for its commit, in seconds; readers are promised 5."""
+
+STOP = "stop"
+"""The file whose presence asks running packs to save and end: ``stop/<launch>``."""
+
+
+class Claim:
+    """This worker's right to write for one pack, until a newer attempt takes it.
+
+    Attributes:
+        ledger: The sweep's ledger.
+        pack_id: The pack.
+        attempt: Our attempt.
+        launch_id: The launch we work for.
+        started: Clock reading when the pack was claimed, in seconds.
+    """
+
+    def __init__(self, ledger: Ledger, pack_id: str, attempt: int, launch_id: str) -> None:
+        self.ledger = ledger
+        self.pack_id = pack_id
+        self.attempt = attempt
+        self.launch_id = launch_id
+        self.started = time.monotonic()
+
+    @classmethod
+    def take(cls, ledger: Ledger, pack_id: str, launch_id: str, about: Record) -> Claim:
+        """Claim the next attempt of `pack_id`; `about` adds host, device and the like.
+
+        Raises:
+            SupersededError: The pack has no work left.
+        """
+        while True:
+            pack = ledger.state.packs[pack_id]
+            if not pack.open:
+                raise SupersededError(pack_id)
+            number = pack.attempt + 1
+            saved = pack.checkpoint
+            record = {
+                "kind": "claim", "pack_id": pack_id, "attempt": number, "launch_id": launch_id,
+                "resumed_at": saved["step"] if saved else -1, "at": time.time(), **about,
+            }  # fmt: skip
+
+            def guard(state: State, number: int = number) -> None:
+                if state.packs[pack_id].attempt + 1 != number or not state.packs[pack_id].open:
+                    raise SupersededError(pack_id)
+
+            try:
+                ledger.append(record, guard)
+            except SupersededError:
+                continue  # someone was faster: look again
+            return cls(ledger, pack_id, number, launch_id)
+
+    def commit(self, record: Record) -> None:
+        """Append `record` for this attempt.
+
+        Raises:
+            SupersededError: A newer attempt exists; nothing was written.
+        """
+
+        def guard(state: State) -> None:
+            pack = state.packs[self.pack_id]
+            if pack.attempt != self.attempt or pack.void or pack.split_at is not None:
+                raise SupersededError(self.pack_id)
+
+        self.ledger.append({**record, "pack_id": self.pack_id, "attempt": self.attempt}, guard)
+
+
+def stop_requested(files: Files, launch_id: str) -> bool:
+    """Return whether the launch was asked to stop."""
+    return files.size(f"{STOP}/{launch_id}") is not None
+
+
+class Sink:
+    """Takes the rows and ends of one attempt; use it as a context manager.
+
+    Attributes:
+        claim: The attempt.
+        ended: Trial to how it ended, so far.
+        ended_at: Trial to its last logged step.
+        last_step: Step of the last rows taken; -1 before the first.
+        stopping: The sweep was asked to stop: save and end soon.
+    """
+
+    def __init__(self, claim: Claim) -> None:
+        """Begin with nothing taken."""
+        self.claim = claim
+        self.ended: dict[str, str] = {}
+        self.ended_at: dict[str, int] = {}
+        self.stopping = False
+        self.last_step = -1
+        self._rows: list[tuple[int, pa.Array, Mapping[str, np.ndarray]]] = []
+        self._texts: tuple[list[str], pa.Array] = ([], pa.array([], pa.string()))
+        self._ends: list[tuple[pa.Array, Record]] = []
+        self._sequence = 0
+        self._oldest: float | None = None
+        self._error: BaseException | None = None
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
+
+    def __enter__(self) -> Sink:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._wake.set()
+        self._thread.join()
+
+    def write(self, step: int, trial_ids: Sequence[str], **metrics: Any) -> None:
+        """Take one row a trial.
+
+        Args:
+            step: Optimizer steps taken before these metrics were measured.
+            trial_ids: The trials, in the order of the metrics.
+            metrics: Column name to one number per trial; what isn't finite is stored as null.
+        """
+        with self._lock:
+            self._check()
+            columns = {k: np.asarray(v, dtype=np.float64) for k, v in metrics.items()}
+            self._rows.append((step, self._text(trial_ids), columns))
+            self.last_step = step
+            self._oldest = self._oldest or time.monotonic()
+
+    def end(
+        self, trial_ids: Sequence[str], status: str, *, last_step: int, steps: int,
+        error: str | None = None,
+    ) -> None:  # fmt: skip
+        """Tell that trials ended: no row follows.
+
+        Args:
+            trial_ids: The trials.
+            status: One of `sweeper.store.schema.ENDED`.
+            last_step: Their last logged step.
+            steps: Optimizer steps they were trained for.
+            error: The traceback of a failed one.
+        """
+        if status not in ENDED:
+            raise ValueError(f"status {status!r} must be one of {ENDED}")
+        wall_s = time.monotonic() - self.claim.started
+        with self._lock:
+            self._check()
+            self.ended |= dict.fromkeys(trial_ids, status)
+            self.ended_at |= dict.fromkeys(trial_ids, last_step)
+            end = {"status": status, "last_step": last_step, "steps": steps, "error": error,
+                   "wall_s": wall_s}  # fmt: skip
+            self._ends.append((pa.array(list(trial_ids), pa.string()), end))
+            self._oldest = self._oldest or time.monotonic()
+
+    def flush(self, *, checkpoint: Record | None = None, done: bool = False) -> None:
+        """Commit everything taken so far, together with `checkpoint`."""
+        with self._lock:
+            self._check()
+            self._flush(checkpoint, done)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _flush(self, checkpoint: Record | None, done: bool) -> None:
+        record: Record = {"kind": "rows", "at": time.time()}
+        files = self.claim.ledger.files
+        name = f"{self.claim.pack_id}-{self.claim.attempt}-{self._sequence}.parquet"
+        if self._rows:
+            record["part"] = parts.write_metrics(files, f"metrics/{name}", self._metrics())
+        if self._ends:
+            record["ends"] = parts.write(files, f"ends/{name}", self._ended(), steps="last_step")
+            failed = sum(len(ids) for ids, end in self._ends if end["status"] == "failed")
+            record["ends"]["failed"] = failed
+        if checkpoint is not None:
+            record["checkpoint"] = checkpoint
+        if done:
+            record["done"] = True
+        if len(record) > 2:
+            self.claim.commit(record)
+            self._sequence += 1
+        self._rows, self._ends = [], []
+        self._oldest = None
+
+    def _text(self, trial_ids: Sequence[str]) -> pa.Array:
+        """Return the ids as Arrow has them: made once for as long as the same trials are alive."""
+        ids = list(trial_ids)
+        if ids != self._texts[0]:
+            self._texts = (ids, pa.array(ids, pa.string()))
+        return self._texts[1]
+
+    def _metrics(self) -> pa.Table:
+        counts = [len(ids) for _, ids, _ in self._rows]
+        steps = np.array([step for step, _, _ in self._rows], dtype=np.int64)
+        columns: dict[str, Any] = {
+            "trial_id": pa.chunked_array([ids for _, ids, _ in self._rows], pa.string()),
+            "step": pa.array(np.repeat(steps, counts)),
+        }
+        names = list(METRICS)[2:]
+        names += sorted({c for _, _, row in self._rows for c in row} - set(METRICS))
+        for name in names:
+            pieces = [
+                row[name] if name in row else np.full(n, np.nan)
+                for (_, _, row), n in zip(self._rows, counts, strict=True)
+            ]
+            columns[name] = finite_or_null(np.concatenate(pieces))
+        return pa.table(columns)
+
+    def _ended(self) -> pa.Table:
+        counts = [len(ids) for ids, _ in self._ends]
+        which = pa.array(np.repeat(np.arange(len(counts)), counts))
+        columns = {
+            name: pa.array([end[name] for _, end in self._ends], kind).take(which)
+            for name, kind in ENDS.items()
+            if name != "trial_id"
+        }
+        ids = pa.chunked_array([ids for ids, _ in self._ends], pa.string())
+        return pa.table({"trial_id": ids, **columns})
+
+    def _run(self) -> None:
+        while not self._wake.wait(FLUSH_S / 4):
+            try:
+                self.stopping = self.stopping or stop_requested(
+                    self.claim.ledger.files, self.claim.launch_id
+                )
+                with self._lock:
+                    if self._oldest and time.monotonic() - self._oldest > FLUSH_S:
+                        self._flush(None, done=False)
+            except BaseException as error:  # raised again where the pack is trained
+                self._error = error
+                return

@@ -1,0 +1,299 @@
+"""The papers' claims, verified: launch their grids, read the rows, say what came out.
+
+All grids of the chosen laws are launched together, so that the packs of one fill the cores while
+another one ends. Each is an ordinary sweep of an ordinary store: what is there isn't trained
+again, and an interrupted verification goes on where it was.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sweeper.analysis.diagrams.provenance import Provenance, counted
+from sweeper.analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured
+from sweeper.analysis.plot import draw_picture
+from sweeper.analysis.views.views import open_views
+from sweeper.compile.loading import load_grid
+from sweeper.engine.commands import request_stop
+from sweeper.engine.driver import Launched, Progress, Runner, drive
+from sweeper.engine.planner import agenda
+from sweeper.engine.progress import POLL_S
+from sweeper.engine.worker import PackTask
+from sweeper.errors import SweeperError, UsageError, did_you_mean
+from sweeper.grid.grid import Grid
+from sweeper.sql import query
+from sweeper.store import lease as store
+from sweeper.store.compaction import compact
+from sweeper.store.ledger import Ledger
+
+OFF_EXPECTATION = 3
+"""Exit code where a verdict is worse than the expected one."""
+
+WORK_LEFT = 4
+"""Exit code where a law couldn't be measured because its sweeps were stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A claim with what came out.
+
+    Attributes:
+        claim: The claim.
+        measured: What came out; a claim that couldn't be measured has no check that is met.
+        seconds: Seconds that the packs of its sweeps took, one after the other and whenever that
+            was; packs shared with other claims included.
+        trials: Trials that it was measured on.
+        quick: Whether its grids were cut.
+    """
+
+    claim: Claim
+    measured: Measured
+    seconds: float
+    trials: int
+    quick: bool
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the verdict is at least the one that we got."""
+        return self.measured.verdict.reaches(self.claim.expected)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return one JSON object."""
+        measured = self.measured
+        return {
+            "id": self.claim.id, "law": self.claim.number, "title": self.claim.title,
+            "claim": self.claim.claim, "source": self.claim.source,
+            "settings": self.claim.settings, "measured": measured.text,
+            "values": {name: asdict(value) for name, value in measured.values.items()},
+            "checks": {words: bool(met) for words, met in measured.checks.items()},
+            "note": measured.note, "verdict": str(measured.verdict),
+            "expected": str(self.claim.expected), "as_expected": self.as_expected,
+            "seconds": round(self.seconds, 2), "trials": self.trials, "quick": self.quick,
+        }  # fmt: skip
+
+
+def choose(wanted: Sequence[str], *, quick: bool) -> list[Claim]:
+    """Return the laws with these ids or numbers; without any, all, or with `quick` the quick ones.
+
+    Raises:
+        UsageError: There is no such law; names the nearest.
+    """
+    if not wanted:
+        return [law for law in LAWS if law.quick or not quick]
+    unknown = [w for w in wanted if not any(w in (law.id, str(law.number)) for law in LAWS)]
+    if unknown:
+        ids = [law.id for law in LAWS]
+        said = " ".join(f"no law {w!r}. {did_you_mean(w, ids)}" for w in unknown)
+        raise UsageError(f"{said} `sweeper verify --list` shows all.")
+    return [law for law in LAWS if law.id in wanted or str(law.number) in wanted]
+
+
+def grids_of(laws: Sequence[Claim], *, quick: bool) -> dict[str, Grid]:
+    """Return the grids of `laws` by name, each once; with `quick` their cuts.
+
+    Those with the longest horizon come first: what takes long mustn't start last.
+
+    Raises:
+        ConfigError: A grid file is wrong.
+    """
+    named: dict[str, LawGrid] = {grid.name: grid for law in laws for grid in law.grids}
+    return {name: load_grid(grid.path, grid.cut if quick else ()) for name, grid in named.items()}
+
+
+@dataclass(slots=True)
+class Training:
+    """The launches of a verification; made by `training`.
+
+    Attributes:
+        launched: One a grid.
+        stopped: It was asked to stop.
+    """
+
+    launched: list[Launched] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def new(self) -> int:
+        """Trials to train."""
+        return sum(one.trials for one in self.launched)
+
+    @property
+    def trials(self) -> int:
+        """All trials of the grids."""
+        return sum(one.counts.trials for one in self.launched)
+
+    @property
+    def tasks(self) -> list[PackTask]:
+        """The packs of all launches, in the order of the launches."""
+        return [task for one in self.launched for task in one.tasks]
+
+    def stop(self) -> None:
+        """Ask all packs to save and end."""
+        self.stopped = True
+        for one in self.launched:
+            request_stop(one.ledger.files, one.launch_id)
+
+
+def train(
+    grids: Sequence[Grid],
+    where: str,
+    runner: Runner,
+    *,
+    started: Callable[[Training], None] = lambda _: None,
+    show: Callable[[Progress], None] = lambda _: None,
+) -> bool:
+    """Train what the store `where` lacks of `grids`, their packs together; return if all is done.
+
+    Args:
+        grids: Of different names.
+        where: URI of the store; made if it isn't there.
+        runner: Runs the packs; all grids need the same resources.
+        started: Called once all packs are in the ledgers.
+        show: Called with the progress of all of them.
+
+    Raises:
+        BusyError: Another driver is at work on one of the sweeps.
+        StoreError: The store can't be read or written.
+    """
+    training = Training()
+    listing = replace(runner, launcher=lambda _: None)
+    with ExitStack() as held:
+        for grid in grids:
+            driver = held.enter_context(drive(grid, where, listing))
+            driver.train(grid, started=training.launched.append)
+        started(training)
+        if training.tasks:
+            with _followed(training, show):
+                runner.launcher(training.tasks)
+        left = 0
+        for grid, one in zip(grids, training.launched, strict=True):
+            one.ledger.refresh()
+            compact(one.ledger)
+            left += agenda(grid, one.ledger, workers=runner.workers).counts.new
+    return left == 0
+
+
+@contextmanager
+def _followed(training: Training, show: Callable[[Progress], None]) -> Iterator[None]:
+    """Show the progress of all launches from a thread, until the body ends."""
+    over = threading.Event()
+
+    def follow() -> None:
+        ledgers = [Ledger.open(one.ledger.files) for one in training.launched]
+        while True:
+            ending = over.wait(POLL_S)
+            try:
+                each = [
+                    one.progress(ledger)
+                    for one, ledger in zip(training.launched, ledgers, strict=True)
+                ]
+            except SweeperError:  # e.g. a file system that hiccups: the next look will tell
+                each = []
+            if each:
+                fields = asdict(each[0])
+                show(Progress(**{f: sum(getattr(p, f) for p in each) for f in fields}))
+            if ending:
+                return
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def measure(
+    laws: Sequence[Claim], where: str, *, quick: bool = False, figures: Path | None = None
+) -> Iterator[Verified]:
+    """Yield each law with what the rows in the store `where` say of it.
+
+    Args:
+        laws: Whose grids were trained.
+        where: URI of the store.
+        quick: Whether the grids were cut; only told on.
+        figures: Folder that gets a figure of each law, ``<id>.png``; None for none.
+
+    Raises:
+        StoreError: A sweep is missing or damaged.
+        UsageError: A figure can't be written.
+    """
+    for law in laws:
+        with ExitStack() as opened:
+            views, origins = {}, []
+            for grid in law.grids:
+                ledger = store.open_sweep(where, grid.name)
+                views[grid.name] = opened.enter_context(open_views(ledger))
+                origins.append(Provenance.of(ledger, views[grid.name]))
+            evidence = Evidence(views)
+            measured = _measured(law, evidence)
+            if figures is not None and MEASURABLE not in measured.checks:
+                _draw(law, evidence, figures, origins)
+            seconds, trials = _cost(evidence)
+        yield Verified(law, measured, seconds, trials, quick)
+
+
+MEASURABLE = "can be measured"
+"""The only check of a law whose trials failed, or didn't get to what it is measured by."""
+
+
+def _measured(law: Claim, evidence: Evidence) -> Measured:
+    """Return what came out; trials that failed or never got there are a claim that failed."""
+    counted = "select count(*) as n from trials where status = 'failed'"
+    failed = sum(query(views, counted).to_pylist()[0]["n"] for _, views in evidence.views())
+    if failed:
+        return Measured(f"{failed} trials failed: see `sweeper status`", {MEASURABLE: False})
+    try:
+        return law.measure(evidence)
+    except SweeperError as error:
+        return Measured(f"can't be measured: {error}", {MEASURABLE: False})
+
+
+COST = """
+    select sum(n)::bigint as trials, coalesce(sum(wall_s), 0) as seconds
+    from (select count(*) as n, max(wall_s) as wall_s from trials group by pack_id, attempt)"""
+"""How many trials there are, and the seconds that the last attempts of their packs took."""
+
+
+def _cost(evidence: Evidence) -> tuple[float, int]:
+    """Return the seconds that the packs of all sweeps took, and the number of trials."""
+    found = [query(views, COST).to_pylist()[0] for _, views in evidence.views()]
+    return sum(row["seconds"] for row in found), sum(row["trials"] or 0 for row in found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Joined(Provenance):
+    """The provenance of a figure that several sweeps feed."""
+
+    sizes: str = ""
+
+    @property
+    def footer(self) -> str:
+        """One line: every sweep with its trials and ledger record, and the code."""
+        return f"{self.sizes} · {super(_Joined, self).footer.split(' · ')[1]}"
+
+
+def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Provenance]) -> None:
+    first = asdict(origins[0]) | {
+        "sweep": f"law {law.number}",
+        "criterion": "\n".join(dict.fromkeys(o.criterion for o in origins)),
+    }
+    sizes = (f"{o.sweep} ({counted(o.trials, 'trial')}, record {o.record})" for o in origins)
+    joined = _Joined(**first, sizes=", ".join(sizes))
+    draw_picture(law.picture(evidence), folder / f"{law.id}.png", joined, law.title)
+
+
+def exit_code(verified: Sequence[Verified], *, complete: bool) -> int:
+    """Return 0 if every verdict is as expected, 3 if one is worse, 4 if training was stopped."""
+    if not complete:
+        return WORK_LEFT
+    return 0 if all(one.as_expected for one in verified) else OFF_EXPECTATION
+
+
+__all__ = ["Training", "Verified", "choose", "exit_code", "grids_of", "measure", "train"]

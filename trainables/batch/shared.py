@@ -1,0 +1,118 @@
+"""Products of a data set's matrix with the vectors of all trials that share it.
+
+r = X a + c and g = X^T r, for D data sets at once: the two products of a step of linear
+measurements. Shape suffixes: D data sets, M trials of a data set, N rows and n columns of X.
+
+A trial's numbers must not depend on its neighbours, bit for bit. In double precision the library
+of matrix products (MKL) computes tiles of 24 by one kernel and what is left over by others, whose
+last bits differ. So the dimension that it tiles is a multiple of 24: that of r and g while trials
+are rows of memory; that of the trials where they are its columns, which makes the product with
+few rows (N) half as dear again, and pays from about a hundred trials on. Both layouts then give the
+same bits. In single precision multiples of 8 do, and columns are no faster.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sweeper.trainables.batch.weights import padded
+
+TILE = 24
+"""Numbers that one kernel takes at once in double precision; 8 and 12 divide it."""
+
+COLUMNS = 96
+"""Trials of a data set from which on they are columns of memory."""
+
+
+def by_columns(trials: int, dtype: torch.dtype) -> bool:
+    """Return whether that many trials of a data set are columns of memory."""
+    return dtype == torch.float64 and trials >= COLUMNS
+
+
+def slots(trials: int, dtype: torch.dtype) -> int:
+    """Return M for a data set with that many trials: some of the slots are inert."""
+    return padded(trials, TILE) if by_columns(trials, dtype) else padded(trials)
+
+
+class Shared:
+    """The matrices X of some data sets, padded with zeros.
+
+    Args:
+        X: ``[D, N, n]``, in float64 on the CPU.
+        M: Slots of a data set.
+        dtype: Of the trials.
+        device: Of the trials.
+    """
+
+    def __init__(self, X: Tensor, M: int, *, dtype: torch.dtype, device: str) -> None:
+        self.columns = by_columns(M, dtype)
+        self._M = M
+        self._move: Any = {"dtype": dtype, "device": device}
+        tile = TILE if dtype == torch.float64 else padded(1)
+        self._inner = tuple(padded(size) for size in X.shape[1:])
+        self.n = padded(X.shape[2], tile)
+        self._N = self._inner[0] if self.columns else padded(X.shape[1], tile)
+        self._X = self._filled(X)
+
+    def _filled(self, matrices: Tensor) -> Tensor:
+        below, right = self._N - matrices.shape[1], self.n - matrices.shape[2]
+        return torch.nn.functional.pad(matrices, (0, right, 0, below)).to(**self._move)
+
+    def vectors(self, size: int) -> Tensor:
+        """Return zeros of each trial, ``[D, M, size]``, laid out as the products want them."""
+        D = len(self._X)
+        if self.columns:
+            return torch.zeros(D, size, self._M, **self._move).mT
+        return torch.zeros(D, self._M, size, **self._move)
+
+    def fit(self, a: Tensor, g: Tensor, c: Tensor, back: Tensor | None = None) -> Fit:
+        """Return the products of a step for vectors that stay where they are.
+
+        Args:
+            a: ``[D, M, n]``, padded, laid out as by `vectors`.
+            g: Where X^T r goes, likewise.
+            c: ``[D, N]``, in float64 on the CPU: what is added to X a.
+            back: ``[D, N, n]``, likewise: what takes the place of X in X^T r.
+        """
+        N, n = self._inner
+        r, plus = (self.vectors(self._N) for _ in range(2))
+        plus[..., : c.shape[1]] = c[:, None, :].to(plus)
+        X, Y = self._X, self._X if back is None else self._filled(back)
+        if self.columns:
+            left, right = X[..., :n].contiguous(), Y.mT.contiguous()
+            return Fit(r, g, (plus.mT, left, a.mT[:, :n], r.mT), (right, r.mT, g.mT))
+        Xt = X.mT.contiguous()
+        return Fit(r, g, (plus, a[..., :n], Xt[:, :n], r), (r[..., :N], Y[:, :N], g))
+
+
+class Fit:
+    """The products of a step, in buffers of their own.
+
+    Attributes:
+        r: X a + c, ``[D, M, N]``.
+        g: X^T r, ``[D, M, n]``.
+    """
+
+    def __init__(
+        self, r: Tensor, g: Tensor,
+        forward: tuple[Tensor, Tensor, Tensor, Tensor], backward: tuple[Tensor, Tensor, Tensor],
+    ) -> None:  # fmt: skip
+        self.r, self.g = r, g
+        self._forward, self._backward = forward, backward
+
+    def residual(self) -> Tensor:
+        """Write r of the vectors as they are now, and return it."""
+        plus, left, right, out = self._forward
+        torch.baddbmm(plus, left, right, out=out)
+        return self.r
+
+    def gradient(self) -> Tensor:
+        """Write r and g of the vectors as they are now, and return g."""
+        plus, left, right, out = self._forward
+        torch.baddbmm(plus, left, right, out=out)
+        left, right, out = self._backward
+        torch.bmm(left, right, out=out)
+        return self.g

@@ -1,0 +1,1 @@
+"""The examples that trials learn from: random streams, splits, data sets."""

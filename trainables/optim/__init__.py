@@ -1,0 +1,1 @@
+"""Optimizers, regularizers, and the metrics that are computed on request."""
