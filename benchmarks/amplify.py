@@ -93,9 +93,11 @@ def best_of_search(path: Path, store: str, sampler: str, seed: int, n: int, inli
     held = [f for f in found.finalists if f.values[0] is not None]
     first = held[0] if held else None
     return Winner(
-        f"{sampler}, seed {seed}", found.trials, first.params if first else {},
+        f"{sampler}, seed {seed}",
+        found.trials,
+        first.params if first else {},
         first.values[0] if first else None,
-    )  # fmt: skip
+    )
 
 
 def compare(
@@ -118,13 +120,18 @@ def compare(
         row = rows.get(number, {})
         table.append(
             {
-                "who": winner.who, "trials": winner.trials, "params": dict(winner.params),
-                "chosen_at": winner.chosen, "amplification": row.get("amplification"),
-                "at_least": row.get("amplification_lower"), "interval": row.get("interval"),
-                "generalized": row.get("n_generalized"), "delay": row.get("delay"),
+                "who": winner.who,
+                "trials": winner.trials,
+                "params": dict(winner.params),
+                "chosen_at": winner.chosen,
+                "amplification": row.get("amplification"),
+                "at_least": row.get("amplification_lower"),
+                "interval": row.get("interval"),
+                "generalized": row.get("n_generalized"),
+                "delay": row.get("delay"),
                 "reference_delay": row.get("reference_delay"),
             }
-        )  # fmt: skip
+        )
     return table
 
 

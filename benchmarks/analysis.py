@@ -72,9 +72,12 @@ def timed(*command: str) -> dict[str, float]:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     begun = time.perf_counter()
     process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": path},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        command,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     said = process.stdout.read().decode()
     _, status, used = os.wait4(process.pid, 0)
@@ -118,8 +121,11 @@ def check_delays(made: Synthetic, path: Path) -> None:
 def check_cells(made: Synthetic, path: Path) -> None:
     """Stop unless `cells` counts what is known, and has the median where nothing is censored."""
     with sql.connect() as connection:
-        for name, table in (("known", made.expected()), ("plan", made.plan),
-                            ("found", pq.read_table(path))):  # fmt: skip
+        for name, table in (
+            ("known", made.expected()),
+            ("plan", made.plan),
+            ("found", pq.read_table(path)),
+        ):
             connection.register(name, table)
         wrong = connection.sql(
             "with own as (select cell_id, count(*) as n, count(t1) as m, count(t2) as g, "
@@ -141,8 +147,9 @@ def queries(store: Path, name: str, scratch: Path) -> dict[str, dict[str, float]
     found["cells"] = ask(store, name, "select * from cells", out)
     check_cells(made, out)
     picture = scratch / "phase.png"
-    found["phase"] = timed(*SWEEPER, "phase", name, "--x", X, "--y", Y, "--store", str(store),
-                           "-o", str(picture))  # fmt: skip
+    found["phase"] = timed(
+        *SWEEPER, "phase", name, "--x", X, "--y", Y, "--store", str(store), "-o", str(picture)
+    )
     found["all"] = {
         "wall_s": sum(one["wall_s"] for one in found.values()),
         "core_s": sum(one["core_s"] for one in found.values()),
@@ -177,8 +184,13 @@ def sunk(args: argparse.Namespace, store: Path, scratch: Path) -> dict[str, Any]
     compacted = python(COMPACT, scratch, str(store), "sunk")
     after = queries(store, "sunk", scratch)
     shutil.rmtree(store)
-    return {"made": made, "files": count, **before, "compaction": compacted,
-            **{f"{name}, compacted": one for name, one in after.items()}}  # fmt: skip
+    return {
+        "made": made,
+        "files": count,
+        **before,
+        "compaction": compacted,
+        **{f"{name}, compacted": one for name, one in after.items()},
+    }
 
 
 def small(store: Path, scratch: Path) -> dict[str, Any]:
@@ -219,8 +231,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=100, help="logged steps of a trial")
     parser.add_argument("-o", "--output", help="write the figures here, as JSON")
     args = parser.parse_args(argv)
-    report: dict[str, Any] = {"at": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count(),
-                              "numpy": np.__version__, "pyarrow": pa.__version__}  # fmt: skip
+    report: dict[str, Any] = {
+        "at": time.strftime("%Y-%m-%d"),
+        "cpus": os.cpu_count(),
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+    }
     with tempfile.TemporaryDirectory(prefix="analysis-") as folder:
         scratch = Path(folder)
         report["start"] = start()

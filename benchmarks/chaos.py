@@ -203,8 +203,10 @@ class Campaign:
     def report(self) -> None:
         """Print every kill, and where the attempts of each launch began."""
         for number in range(launches(self.store)):
-            began = [f"{c['pack_id'][:4]}#{c['attempt']}@{c['resumed_at']}"
-                     for c in claims(self.store, number)]  # fmt: skip
+            began = [
+                f"{c['pack_id'][:4]}#{c['attempt']}@{c['resumed_at']}"
+                for c in claims(self.store, number)
+            ]
             print(f"  launch {number}: attempts from step: {' '.join(began) or 'none'}")
             for kill in self.kills:
                 if kill.launch == number:
@@ -246,17 +248,26 @@ def chaos(grid: Path, folder: Path, kills: int, seed: int, window: float) -> dic
         total.update(k.who for k in campaign.kills)
         found = [*faults(store, points, steps), *differences(store, reference), *reader.problems]
         late = late_commits(store)
-        total.update(reads=reader.reads, late=late, launches=len(campaign.processes),
-                     resumed=sum(c["resumed_at"] > 0 for i in range(launches(store))
-                                 for c in claims(store, i)))  # fmt: skip
-        print(f"sweep {sweeps}: {len(campaign.kills)} kills, {len(campaign.processes)} launches, "
-              f"{reader.reads} reads, {late} late commits, "
-              f"{'bit-equal' if not found else found[:5]}", flush=True)  # fmt: skip
+        total.update(
+            reads=reader.reads,
+            late=late,
+            launches=len(campaign.processes),
+            resumed=sum(
+                c["resumed_at"] > 0 for i in range(launches(store)) for c in claims(store, i)
+            ),
+        )
+        print(
+            f"sweep {sweeps}: {len(campaign.kills)} kills, {len(campaign.processes)} launches, "
+            f"{reader.reads} reads, {late} late commits, "
+            f"{'bit-equal' if not found else found[:5]}",
+            flush=True,
+        )
         campaign.report()
         bad += found + [f"{late} late commits"] * bool(late)
         sweeps += 1
-    print(f"\n{dict(total)} in {sweeps} sweeps: "
-          f"{bad or 'no duplicate, no gap, all rows bit-equal'}")  # fmt: skip
+    print(
+        f"\n{dict(total)} in {sweeps} sweeps: {bad or 'no duplicate, no gap, all rows bit-equal'}"
+    )
     return {"sweeps": sweeps, "counts": dict(total), "problems": bad}
 
 

@@ -61,7 +61,8 @@ def probe(pack: Pack[Any]) -> float:  # noqa: ARG001
 def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
     """Write step 0 and end every trial."""
     ones = [1.0] * len(pack.trials)
-    sink.write(0, pack.trial_ids, train_loss=ones, test_loss=ones, train_error=ones,
-               test_error=ones)  # fmt: skip
+    sink.write(
+        0, pack.trial_ids, train_loss=ones, test_loss=ones, train_error=ones, test_error=ones
+    )
     sink.end(pack.trial_ids, "generalized", last_step=0, steps=0)
     checkpoints.finish(0, None)

@@ -45,7 +45,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "regularizer.strength",
     ),
     "matrix completion": (
-        "{task: {name: matrix_completion}, regularizer.name: nuclear}", "regularizer.strength"
+        "{task: {name: matrix_completion}, regularizer.name: nuclear}",
+        "regularizer.strength",
     ),
     "factorised U V^T": (
         "{task: {name: matrix_completion, N: 80}, model.name: factorised,"
@@ -53,7 +54,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "regularizer.strength",
     ),
     "matrix sensing": (
-        "{task: {name: matrix_sensing}, regularizer.name: nuclear}", "regularizer.strength"
+        "{task: {name: matrix_sensing}, regularizer.name: nuclear}",
+        "regularizer.strength",
     ),
     "modular addition, mlp": ("{task: {name: modular_arithmetic}}", "optimizer.weight_decay"),
     "mod 97, matrices, batches of 2048": (
@@ -62,7 +64,8 @@ FAMILIES: dict[str, tuple[str, str]] = {
         "optimizer.weight_decay",
     ),
     "toy addition, sphere": (
-        "{task: {name: toy_addition}, optimizer.constant_norm: true}", "model.init_scale"
+        "{task: {name: toy_addition}, optimizer.constant_norm: true}",
+        "model.init_scale",
     ),
     "modular addition, transformer": (
         "{task: {name: modular_arithmetic, p: 29},"
@@ -74,31 +77,33 @@ FAMILIES: dict[str, tuple[str, str]] = {
         " mlp: 192, layers: 2, layer_norm: true, operator_token: true}}",
         "optimizer.weight_decay",
     ),
-    "permutations, mlp": (
-        "{task: {name: symmetric_group, degree: 4}}", "optimizer.weight_decay"
-    ),
+    "permutations, mlp": ("{task: {name: symmetric_group, degree: 4}}", "optimizer.weight_decay"),
     "teacher, student": ("{task: {name: teacher_student}}", "optimizer.weight_decay"),
     "the same at constant norm": (
-        "{task: {name: teacher_student}, optimizer.constant_norm: true}", "model.init_scale"
+        "{task: {name: teacher_student}, optimizer.constant_norm: true}",
+        "model.init_scale",
     ),
     "ReLU student, l1": (RELU + "regularizer.name: l1}", "regularizer.strength"),
     "ReLU student, nuclear": (RELU + "regularizer.name: nuclear}", "regularizer.strength"),
     "ReLU student, Sobolev": (RELU + "regularizer.name: sobolev}", "regularizer.strength"),
     "ReLUs of one variable": (
-        "{task: {name: relu_regression}, regularizer.name: l2_sq}", "regularizer.strength"
+        "{task: {name: relu_regression}, regularizer.name: l2_sq}",
+        "regularizer.strength",
     ),
     "digits, 200 images": (
-        "{task: {name: digits, N: 200}, optimizer.batch: 200}", "optimizer.weight_decay"
+        "{task: {name: digits, N: 200}, optimizer.batch: 200}",
+        "optimizer.weight_decay",
     ),
     "mnist, batches of 200": (
-        "{task: {name: mnist, N: 1000}, optimizer.batch: 200}", "optimizer.weight_decay"
+        "{task: {name: mnist, N: 1000}, optimizer.batch: 200}",
+        "optimizer.weight_decay",
     ),
     "film reviews, lstm": (
         "{task: {name: imdb, N: 300, length: 40}, model: {d: 16, width: 16}}",
         "optimizer.weight_decay",
     ),
     "molecules, message passing": ("{task: {name: qm9}}", "optimizer.weight_decay"),
-}  # fmt: skip
+}
 """Name of a family to its fixed values and the axis that its trials differ in."""
 
 SIZES = (1, 8, 32, 128)
@@ -145,13 +150,18 @@ def measured(rounds: int, folder: Path, only: Sequence[str] = ()) -> list[dict[s
                     one[size] = (len(pack.trials) / loop.probe(pack), matrix_rate(dtype))
             found.append(one)
         for size in SIZES:
-            rows.append({  # noqa: PERF401
-                "family": family, "pack": size,
-                "trial_steps_per_s": median(one[size][0] for one in found),
-                "times_alone": median(one[size][0] / one[1][0] for one in found),
-                "gemm_fraction": median(one[size][0] * flops[size] / one[size][1] for one in found),
-                "mflop": flops[size] / 1e6,
-            })  # fmt: skip
+            rows.append(  # noqa: PERF401
+                {
+                    "family": family,
+                    "pack": size,
+                    "trial_steps_per_s": median(one[size][0] for one in found),
+                    "times_alone": median(one[size][0] / one[1][0] for one in found),
+                    "gemm_fraction": median(
+                        one[size][0] * flops[size] / one[size][1] for one in found
+                    ),
+                    "mflop": flops[size] / 1e6,
+                }
+            )
         print(f"  {family}", flush=True)
     return rows
 
@@ -166,8 +176,10 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table."""
     print(f"\n{'family':26} {'pack':>5} {'trial-steps/s':>14} {'x alone':>8} {'of gemm':>8}")
     for r in rows:
-        print(f"{r['family']:26} {r['pack']:5d} {r['trial_steps_per_s']:14,.0f} "
-              f"{r['times_alone']:8.2f} {100 * r['gemm_fraction']:6.0f} %")  # fmt: skip
+        print(
+            f"{r['family']:26} {r['pack']:5d} {r['trial_steps_per_s']:14,.0f} "
+            f"{r['times_alone']:8.2f} {100 * r['gemm_fraction']:6.0f} %"
+        )
     slower = sorted({r["family"] for r in rows if r["pack"] > 1 and r["times_alone"] < 1})
     print(f"slower packed than alone: {', '.join(slower) or 'none'}")
 

@@ -71,17 +71,23 @@ FAMILIES = (
         "sparse recovery",
         "task: {name: sparse_recovery, n: 100, s: 5, N: 30}, regularizer.name: l1",
         "regularizer.strength",
-        (10, 100, 1000, 10_000), 200, (100, 1000, 10_000, 100_000), 32,
+        (10, 100, 1000, 10_000),
+        200,
+        (100, 1000, 10_000, 100_000),
+        32,
         (2, 8, 32, 128, 512, 2048, 8192),
     ),
     Family(
         "modular addition, MLP",
         "task: {name: modular_arithmetic, p: 23}",
         "optimizer.weight_decay",
-        (1, 10, 100, 1000), 10, (10, 100, 1000, 10_000), 1,
+        (1, 10, 100, 1000),
+        10,
+        (10, 100, 1000, 10_000),
+        1,
         (1, 4, 16, 64, 256, 1024),
     ),
-)  # fmt: skip
+)
 
 Points = list[tuple[float, float]]
 
@@ -187,8 +193,10 @@ def measure(family: Family, memory: dict[int, tuple[int, int]]) -> dict[str, Poi
         found[what] = [(n, cost(n)) for n in sizes]
         total, last = exponents(found[what])
         shown = ", ".join(f"{n:g}: {c:.3g}" for n, c in found[what])
-        print(f"{family.name:24} {what:9} {shown}; exponent {total:.2f}, last decade {last:.2f}",
-              flush=True)  # fmt: skip
+        print(
+            f"{family.name:24} {what:9} {shown}; exponent {total:.2f}, last decade {last:.2f}",
+            flush=True,
+        )
 
     launched(family, 1, 1)  # what is loaded once is no growth
     each("trials", family.trials, lambda n: launched(family, n, family.trial_steps))
@@ -218,8 +226,7 @@ def draw(found: dict[str, dict[str, Points]], path: Path) -> None:
                 axes.plot(n, estimate, ":", color=colour, label=f"{name}: memory_bytes")
         axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small",
-                    frameon=False)  # fmt: skip
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), fontsize="small", frameon=False)
     figure.savefig(path, dpi=110)
 
 

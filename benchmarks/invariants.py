@@ -44,9 +44,10 @@ class Reader(threading.Thread):
                 continue
             try:
                 table = api.query(
-                    self.store, NAME,
+                    self.store,
+                    NAME,
                     "select trial_id, list(step order by step) as steps from metrics group by all",
-                )  # fmt: skip
+                )
             except Exception as error:
                 self.problems.append(f"{type(error).__name__}: {error}")
                 continue

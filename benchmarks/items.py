@@ -29,12 +29,12 @@ from sweeper.trainables import loop
 from sweeper.trainables.batch import malloc as heap
 
 SOURCES = {
-    "trainables/optimizers.py": "optimizer",
-    "trainables/regularizers.py": "penalties",
-    "trainables/spectra.py": "penalties",
+    "trainables/optim/optimizers.py": "optimizer",
+    "trainables/optim/regularizers.py": "penalties",
+    "trainables/batch/spectra.py": "penalties",
     "networks/sobolev.py": "penalties",
     "networks/losses.py": "loss",
-    "trainables/batches.py": "gather, scatter",
+    "trainables/data/batches.py": "gather, scatter",
     "networks/examples.py": "gather, scatter",
 }
 """End of the name of a file to the group of what it asks for, products excepted."""
@@ -42,19 +42,47 @@ SOURCES = {
 NAMES = {
     "products": ("bmm", "baddbmm", "baddbmm_", "mm", "addmm"),
     "gather, scatter": (
-        "index", "index_select", "index_add", "index_add_", "gather", "scatter", "scatter_",
-        "scatter_add", "scatter_add_", "embedding", "embedding_dense_backward", "index_put",
+        "index",
+        "index_select",
+        "index_add",
+        "index_add_",
+        "gather",
+        "scatter",
+        "scatter_",
+        "scatter_add",
+        "scatter_add_",
+        "embedding",
+        "embedding_dense_backward",
+        "index_put",
     ),
     "loss": (
-        "softmax", "_softmax", "_log_softmax", "_log_softmax_backward_data", "nll_loss_forward",
-        "nll_loss_backward", "softplus", "softplus_backward",
+        "softmax",
+        "_softmax",
+        "_log_softmax",
+        "_log_softmax_backward_data",
+        "nll_loss_forward",
+        "nll_loss_backward",
+        "softplus",
+        "softplus_backward",
     ),
     "norms": ("native_layer_norm", "native_layer_norm_backward"),
     "copies": (
-        "copy_", "clone", "_to_copy", "cat", "stack", "constant_pad_nd", "zeros", "zeros_like",
-        "new_zeros", "zero_", "fill_", "slice_backward", "select_backward", "full",
+        "copy_",
+        "clone",
+        "_to_copy",
+        "cat",
+        "stack",
+        "constant_pad_nd",
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "zero_",
+        "fill_",
+        "slice_backward",
+        "select_backward",
+        "full",
     ),
-}  # fmt: skip
+}
 """Group to the names of its operations; all others are elementwise passes and sums."""
 
 GROUPS = (*NAMES, "elementwise", "penalties", "optimizer", "overhead")
@@ -84,9 +112,7 @@ class Items(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.moved = 0
         self.products: Counter[tuple[str, tuple[Shape, ...], torch.dtype]] = Counter()
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:  # fmt: skip
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         begun = time.process_time()
         out = func(*args, **(kwargs or {}))
         taken = time.process_time() - begun
@@ -181,20 +207,28 @@ def measured(pack: Pack[Any], flops: float, steps: int = 10) -> dict[str, Any]:
     alone = _alone(items.products) / steps
     logs = len(logged_steps(pack.run.points_per_decade, HORIZON)) * evaluation
     return {
-        "us": seconds / len(pack.trials) * 1e6, "groups": groups,
+        "us": seconds / len(pack.trials) * 1e6,
+        "groups": groups,
         "of_gemm": flops / seconds / matrix,
         "shapes_of_gemm": flops / alone / matrix if alone else 0.0,
-        "floor": floor / seconds, "evaluation": logs / (logs + HORIZON * seconds),
-    }  # fmt: skip
+        "floor": floor / seconds,
+        "evaluation": logs / (logs + HORIZON * seconds),
+    }
 
 
 def show(rows: Sequence[dict[str, Any]]) -> None:
     """Print a table of rows of `measured`, each with the name of its `family`."""
-    print("| family | us | of gemm | its products alone | floor | "
-          + " | ".join(GROUPS) + " | evaluation |")  # fmt: skip
+    print(
+        "| family | us | of gemm | its products alone | floor | "
+        + " | ".join(GROUPS)
+        + " | evaluation |"
+    )
     print("|" + "---|" * (6 + len(GROUPS)))
     for r in rows:
         cells = [f"{100 * r['groups'].get(group, 0):.0f}" for group in GROUPS]
-        print(f"| {r['family']} | {r['us']:.0f} | {100 * r['of_gemm']:.0f} % | "
-              f"{100 * r['shapes_of_gemm']:.0f} % | {100 * r['floor']:.0f} % | "
-              + " | ".join(cells) + f" | {100 * r['evaluation']:.0f} % |")  # fmt: skip
+        print(
+            f"| {r['family']} | {r['us']:.0f} | {100 * r['of_gemm']:.0f} % | "
+            f"{100 * r['shapes_of_gemm']:.0f} % | {100 * r['floor']:.0f} % | "
+            + " | ".join(cells)
+            + f" | {100 * r['evaluation']:.0f} % |"
+        )

@@ -38,17 +38,35 @@ class Process:
         """Start `sweeper launch` in a session of its own."""
         mark = secrets.token_hex(8)
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        env = os.environ | {MARK: mark, "PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0",
-                            "OMP_NUM_THREADS": "1"}  # fmt: skip
+        env = os.environ | {
+            MARK: mark,
+            "PYTHONPATH": path,
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+        }
         for name in ("SWEEPER_STORE", "SWEEPER_ADDRESS", "RAY_ADDRESS"):
             env.pop(name, None)
-        command = [sys.executable, "-m", "sweeper.cli", "launch", str(grid), "--store", store,
-                   "--yes", "--quiet"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "sweeper.cli",
+            "launch",
+            str(grid),
+            "--store",
+            store,
+            "--yes",
+            "--quiet",
+        ]
         log = open(f"{store}.log", "ab")  # noqa: SIM115, PTH123 - inherited, and closed below
         process = subprocess.Popen(
-            command, env=env, cwd=ROOT, start_new_session=True, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log,
-        )  # fmt: skip
+            command,
+            env=env,
+            cwd=ROOT,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
         log.close()
         return cls(process, mark, time.monotonic())
 

@@ -93,8 +93,11 @@ def command(*words: str) -> tuple[float, int, str]:
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
             [sys.executable, "-m", "sweeper.cli", *words],
-            env=environment(), cwd=ROOT, stdout=said, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            env=environment(),
+            cwd=ROOT,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
         peak = 0
         while process.poll() is None:
             peak = max(peak, peak_kb(process.pid))
@@ -132,24 +135,33 @@ def empty(sizes: Sequence[int], rounds: int, scratch: Path) -> dict[str, Any]:
             compact(ledger, min_parts=1)
             sweep_out(ledger, grace_s=-1)  # as after the hour that replaced files stay
             files, size = footprint(store)
-            runs[n].append({"wall_s": wall, "peak_kb": peak, "files_left": left, "files": files,
-                            "bytes": size})  # fmt: skip
+            runs[n].append(
+                {"wall_s": wall, "peak_kb": peak, "files_left": left, "files": files, "bytes": size}
+            )
     found = {n: {k: median(r[k] for r in mine) for k in mine[0]} for n, mine in runs.items()}
-    print(f"{'empty trials':>12} {'wall s':>8} {'driver MB':>10} {'files/100':>10} "
-          f"{'compacted':>10} {'store B/trial':>14}")  # fmt: skip
+    print(
+        f"{'empty trials':>12} {'wall s':>8} {'driver MB':>10} {'files/100':>10} "
+        f"{'compacted':>10} {'store B/trial':>14}"
+    )
     for n, m in found.items():
-        print(f"{n:12,d} {m['wall_s']:8.2f} {m['peak_kb'] / 1024:10.1f} "
-              f"{100 * m['files_left'] / n:10.2f} {100 * m['files'] / n:10.2f} "
-              f"{m['bytes'] / n:14.0f}")  # fmt: skip
+        print(
+            f"{n:12,d} {m['wall_s']:8.2f} {m['peak_kb'] / 1024:10.1f} "
+            f"{100 * m['files_left'] / n:10.2f} {100 * m['files'] / n:10.2f} "
+            f"{m['bytes'] / n:14.0f}"
+        )
     more = []
     for few, many in pairwise(sizes):
         a, b = found[few], found[many]
         slope = {
-            "from": few, "to": many, "ms": 1e3 * (b["wall_s"] - a["wall_s"]) / (many - few),
+            "from": few,
+            "to": many,
+            "ms": 1e3 * (b["wall_s"] - a["wall_s"]) / (many - few),
             "driver_kb": (b["peak_kb"] - a["peak_kb"]) / (many - few),
-        }  # fmt: skip
-        print(f"one more trial, {few:,} to {many:,}: {slope['ms']:.3f} ms, "
-              f"{slope['driver_kb']:.2f} KB of the driver")  # fmt: skip
+        }
+        print(
+            f"one more trial, {few:,} to {many:,}: {slope['ms']:.3f} ms, "
+            f"{slope['driver_kb']:.2f} KB of the driver"
+        )
         more.append(slope)
     return {"launched": found, "marginal": more}
 
@@ -259,11 +271,17 @@ def pack(packs: int, scratch: Path) -> dict[str, Any]:
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--empty", type=int, nargs="*", default=[2000, 20_000, 100_000],
-                        help="numbers of empty trials to launch on Ray, ascending")  # fmt: skip
+    parser.add_argument(
+        "--empty",
+        type=int,
+        nargs="*",
+        default=[2000, 20_000, 100_000],
+        help="numbers of empty trials to launch on Ray, ascending",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="of those launches")
-    parser.add_argument("--million", type=int, default=MILLION,
-                        help="trials of the finished sweep; 0 for none")  # fmt: skip
+    parser.add_argument(
+        "--million", type=int, default=MILLION, help="trials of the finished sweep; 0 for none"
+    )
     parser.add_argument("--packs", type=int, default=200, help="packs to itemise; 0 for none")
     parser.add_argument("-o", "--output", help="write the figures here, as JSON")
     args = parser.parse_args()

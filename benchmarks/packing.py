@@ -80,8 +80,7 @@ def sparse_pack(
     seeds = list(range(min(sets, size)))
     init = 1e-6 if depth == 1 else 0.1
     return pack_of(
-        SPARSE.format(depth=depth, init=init, strengths=strengths, seeds=seeds, dtype=dtype),
-        folder,
+        SPARSE.format(depth=depth, init=init, strengths=strengths, seeds=seeds, dtype=dtype), folder
     )
 
 
@@ -186,9 +185,11 @@ class SoloMlp:
         train, _ = pairs.split_of(trial)
         self.a, self.b, self.c = a[train], b[train], c[train]
         self.optimizer = torch.optim.AdamW(
-            self.W, lr=v["optimizer.lr"], betas=v["optimizer.betas"],
+            self.W,
+            lr=v["optimizer.lr"],
+            betas=v["optimizer.betas"],
             weight_decay=v["optimizer.weight_decay"],
-        )  # fmt: skip
+        )
 
     def loss(self) -> Tensor:
         """Return the train loss now."""
@@ -268,9 +269,14 @@ class Series:
     """One line of the table: pack sizes against a solo loop and the matrix rate."""
 
     def __init__(
-        self, name: str, packs: dict[int, Packed], solo: Step, gemm: tuple[Step, float],
-        flops: float, bare: Step | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        packs: dict[int, Packed],
+        solo: Step,
+        gemm: tuple[Step, float],
+        flops: float,
+        bare: Step | None = None,
+    ) -> None:
         self.name, self.packs, self.solo, self.gemm = name, packs, solo, gemm
         self.flops, self.bare = flops, bare
         self.rounds: list[dict[str, float]] = []
@@ -300,13 +306,15 @@ class Series:
 
         bare = None if self.bare is None else middle(lambda r: r[key] / r["numpy"])
         return {
-            "series": self.name, "pack": size, "times_numpy": bare,
+            "series": self.name,
+            "pack": size,
+            "times_numpy": bare,
             "trial_steps_per_s": middle(lambda r: r[key]),
             "times_solo": middle(lambda r: r[key] / r["solo"]),
             "gemm_fraction": middle(lambda r: r[key] * self.flops / r[gemm]),
             "gemm_gflops": middle(lambda r: r[gemm]) / 1e9,
             "solo_steps_per_s": middle(lambda r: r["solo"]),
-        }  # fmt: skip
+        }
 
 
 def series(sizes: Sequence[int], folder: Path) -> list[Series]:
@@ -319,8 +327,11 @@ def series(sizes: Sequence[int], folder: Path) -> list[Series]:
                 b: sparse_pack(b, sets, depth, folder) for b in sizes if b % sets == 0 or sets == 1
             }
             if sets > 1:
-                packs = {b * sets: sparse_pack(b * sets, sets, depth, folder)
-                         for b in (1, 8, 32) if b * sets <= 2 * max(sizes)}  # fmt: skip
+                packs = {
+                    b * sets: sparse_pack(b * sets, sets, depth, folder)
+                    for b in (1, 8, 32)
+                    if b * sets <= 2 * max(sizes)
+                }
             first = next(iter(packs.values())).trials[0]
             solo = SoloSparse(first.values, first.seed, depth)
             bare = NumpySparse(first.values, first.seed) if depth == 1 else None
@@ -330,10 +341,15 @@ def series(sizes: Sequence[int], folder: Path) -> list[Series]:
             found.append(Series(name, built, solo, double, sparse_flops(), bare))
     packs = {b: sparse_pack(b, 1, 1, folder, "float32") for b in sizes}
     first = packs[min(packs)].trials[0]
-    found.append(Series(
-        "sparse, depth 1, float32", {b: Packed(p) for b, p in packs.items()},
-        SoloSparse(first.values, first.seed, 1), single, sparse_flops(),
-    ))  # fmt: skip
+    found.append(
+        Series(
+            "sparse, depth 1, float32",
+            {b: Packed(p) for b, p in packs.items()},
+            SoloSparse(first.values, first.seed, 1),
+            single,
+            sparse_flops(),
+        )
+    )
     mlps = {b: mlp_pack(b, folder) for b in sizes if b <= 256}
     first_mlp = next(iter(mlps.values()))
     with torch.no_grad():
@@ -360,11 +376,15 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     )
     for r in rows:
         bare = f"{r['times_numpy']:8.1f}" if r["times_numpy"] is not None else f"{'':8}"
-        print(f"{r['series']:26} {r['pack']:5d} {r['trial_steps_per_s']:14,.0f} "
-              f"{r['times_solo']:7.1f} {bare} {100 * r['gemm_fraction']:6.0f} %")  # fmt: skip
+        print(
+            f"{r['series']:26} {r['pack']:5d} {r['trial_steps_per_s']:14,.0f} "
+            f"{r['times_solo']:7.1f} {bare} {100 * r['gemm_fraction']:6.0f} %"
+        )
     best = max((r for r in rows if r["times_numpy"]), key=lambda r: r["times_solo"])
-    print(f"at its best, a pack of {best['pack']}: {best['times_solo']:.0f} times the torch loop, "
-          f"{best['times_numpy']:.1f} times the numpy loop")  # fmt: skip
+    print(
+        f"at its best, a pack of {best['pack']}: {best['times_solo']:.0f} times the torch loop, "
+        f"{best['times_numpy']:.1f} times the numpy loop"
+    )
     for width, name in ((64, "sparse, depth 1, shared"), (32, "mlp")):
         gemm = median(r["gemm_gflops"] for r in rows if r["series"].startswith(name))
         print(f"the machine's matrix rate in float{width}, 512 x 512, one core: {gemm:.0f} Gflop/s")
@@ -377,8 +397,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--family", nargs="*", default=[], choices=families.FAMILIES,
-                        help="measure these families only")  # fmt: skip
+    parser.add_argument(
+        "--family",
+        nargs="*",
+        default=[],
+        choices=families.FAMILIES,
+        help="measure these families only",
+    )
     parser.add_argument("-o", "--output", help="write the figures here, as JSON")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -391,8 +416,11 @@ def main() -> None:
         show(rows)
     families.show(every)
     if args.output:
-        report = {"at": time.strftime("%Y-%m-%d"), "rows": [] if args.family else rows,
-                  "families": every}  # fmt: skip
+        report = {
+            "at": time.strftime("%Y-%m-%d"),
+            "rows": [] if args.family else rows,
+            "families": every,
+        }
         Path(args.output).write_text(json.dumps(report, indent=2) + "\n")
 
 

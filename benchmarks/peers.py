@@ -149,14 +149,36 @@ def kinds(steps: int | None, times: int = 1) -> dict[str, Kind]:
     """
     strengths = tuple(float(f"{s:.6e}") for s in np.geomspace(1e-5, 1e-2, 100))
     decays = tuple(float(f"{d:.3g}") for d in np.geomspace(0.03, 3, 8))
-    sparse = Kind("sparse", SPARSE, "regularizer.strength", strengths, 10, steps or 20_000,
-                  plain.METRICS, (8, 16), "float64",
-                  {"numpy": (20, 80), "torch": (2, 4), "optuna": (2, 4), "vmap": (1000,),
-                   "sweeper": (10, 1000)})  # fmt: skip
-    mlp = Kind("mlp", MLP, "optimizer.weight_decay", decays, 8, steps or 3000,
-               plain_mlp.METRICS, (8, 16), "float32",
-               {"numpy": (), "torch": (2, 6), "optuna": (2, 6), "vmap": (64,),
-                "sweeper": (8, 64)})  # fmt: skip
+    sparse = Kind(
+        "sparse",
+        SPARSE,
+        "regularizer.strength",
+        strengths,
+        10,
+        steps or 20_000,
+        plain.METRICS,
+        (8, 16),
+        "float64",
+        {
+            "numpy": (20, 80),
+            "torch": (2, 4),
+            "optuna": (2, 4),
+            "vmap": (1000,),
+            "sweeper": (10, 1000),
+        },
+    )
+    mlp = Kind(
+        "mlp",
+        MLP,
+        "optimizer.weight_decay",
+        decays,
+        8,
+        steps or 3000,
+        plain_mlp.METRICS,
+        (8, 16),
+        "float32",
+        {"numpy": (), "torch": (2, 6), "optuna": (2, 6), "vmap": (64,), "sweeper": (8, 64)},
+    )
     return {kind.name: _longer(kind, times) for kind in (sparse, mlp)}
 
 
@@ -173,8 +195,13 @@ def _longer(kind: Kind, times: int) -> Kind:
 def save(kind: Kind, path: Path, scratch: Path) -> None:
     """Write what the sides read: the grid, and what sweeper draws for each seed."""
     knob, seed = zip(*kind.cells, strict=True)
-    arrays: dict[str, Any] = {"kind": kind.name, "steps": kind.steps, "logged": kind.logged,
-                              "knob": knob, "seed": seed}  # fmt: skip
+    arrays: dict[str, Any] = {
+        "kind": kind.name,
+        "steps": kind.steps,
+        "logged": kind.logged,
+        "knob": knob,
+        "seed": seed,
+    }
     if kind.name == "sparse":
         for s in range(kind.seeds):
             one = plain.draw(s)
@@ -216,10 +243,17 @@ def run(kind: Kind, side: str, trials: int, scratch: Path) -> tuple[float, Array
         wall, store = processes.launch(kind.file(trials), scratch)
         return wall, sweeper_rows(kind, store, trials)
     output = scratch / "rows.npy"
-    wall = processes.timed([
-        sys.executable, "-m", "benchmarks.peers_side", side, str(scratch / f"{kind.name}.npz"),
-        str(trials), str(output),
-    ])  # fmt: skip
+    wall = processes.timed(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.peers_side",
+            side,
+            str(scratch / f"{kind.name}.npz"),
+            str(trials),
+            str(output),
+        ]
+    )
     return wall, np.load(output)
 
 
@@ -288,8 +322,10 @@ def report(kind: Kind, times: Times, worst: dict[str, float]) -> dict[str, Any]:
     ours = median(times["sweeper"][kind.trials])
     found: dict[str, Any] = {}
     print(f"\n{kind.name}: {kind.trials} trials x {kind.steps} steps on {processes.CORES} CPUs")
-    print(f"{'side':15} {'measured':>24} {'start-up s':>11} {'s/trial':>9} {'whole grid s':>13} "
-          f"{'x sweeper':>10} {'differs by':>11}")  # fmt: skip
+    print(
+        f"{'side':15} {'measured':>24} {'start-up s':>11} {'s/trial':>9} {'whole grid s':>13} "
+        f"{'x sweeper':>10} {'differs by':>11}"
+    )
     for side, by_size in times.items():
         wall = {n: median(each) for n, each in by_size.items()}
         (few, a), *_, (many, b) = sorted(wall.items())[:: len(wall) - 1 or 1] * 2
@@ -300,13 +336,18 @@ def report(kind: Kind, times: Times, worst: dict[str, float]) -> dict[str, Any]:
             whole = b + slope * (kind.trials - many)
         start = a - slope * few if slope is not None else None
         measured = ", ".join(f"{n}: {s:.1f} s" for n, s in sorted(wall.items()))
-        print(f"{side:15} {measured:>24} {_cell(start, '.1f'):>11} {_cell(slope, '.3f'):>9} "
-              f"{whole:13.1f} {whole / ours:10.1f} {worst[side]:11.0e}")  # fmt: skip
+        print(
+            f"{side:15} {measured:>24} {_cell(start, '.1f'):>11} {_cell(slope, '.3f'):>9} "
+            f"{whole:13.1f} {whole / ours:10.1f} {worst[side]:11.0e}"
+        )
         found[side] = {
             "wall_s": {str(n): [round(s, 3) for s in each] for n, each in by_size.items()},
-            "start_s": start, "s_per_trial": slope, "whole_s": whole, "ratio": whole / ours,
+            "start_s": start,
+            "s_per_trial": slope,
+            "whole_s": whole,
+            "ratio": whole / ours,
             "difference": worst[side],
-        }  # fmt: skip
+        }
     return {"trials": kind.trials, "steps": kind.steps, "sides": found}
 
 
@@ -321,8 +362,9 @@ def main() -> None:
     parser.add_argument("--sides", nargs="*", choices=SIDES, default=list(SIDES))
     parser.add_argument("--rounds", type=int, default=1, help="interleaved repetitions")
     parser.add_argument("--steps", type=int, help="cut all trials to so many steps")
-    parser.add_argument("--times", type=int, default=1,
-                        help="slow sides train so many times as many trials")  # fmt: skip
+    parser.add_argument(
+        "--times", type=int, default=1, help="slow sides train so many times as many trials"
+    )
     parser.add_argument("-o", "--output", help="write the figures here, as JSON")
     args = parser.parse_args()
     result: dict[str, Any] = {"at": time.strftime("%Y-%m-%d"), "cpus": os.cpu_count()}

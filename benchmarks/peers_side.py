@@ -110,9 +110,12 @@ def ray_tune(problem: Problem, cells: Sequence[Cell], *, once: bool) -> list[Row
             tune.report({"rows": [list(map(float, row)) for row in rows]})
 
     ray.init(
-        address="local", include_dashboard=False, log_to_driver=False, num_cpus=CORES,
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        num_cpus=CORES,
         object_store_memory=80 << 20,
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as scratch:
         grid = [(i, *cell) for i, cell in enumerate(cells)]
         tuner = tune.Tuner(
@@ -164,9 +167,11 @@ def optuna_worker(path: str, n: int, journal: str) -> dict[int, Rows]:
         return float(found[index][-1][1])
 
     study = optuna.create_study(
-        study_name="grid", storage=optuna.storages.JournalStorage(JournalFileBackend(journal)),
-        sampler=optuna.samplers.GridSampler({"cell": list(range(n))}, seed=0), load_if_exists=True,
-    )  # fmt: skip
+        study_name="grid",
+        storage=optuna.storages.JournalStorage(JournalFileBackend(journal)),
+        sampler=optuna.samplers.GridSampler({"cell": list(range(n))}, seed=0),
+        load_if_exists=True,
+    )
     study.optimize(objective)  # ends when the grid is exhausted
     return found
 

@@ -40,9 +40,15 @@ def draw(seed: int) -> Data:
     from sweeper.trainables.data.sparse_data import instance
 
     one = instance(
-        seed=seed, n=N_VECTOR, s=N_NONZERO, N=N_MEASURED, signal="gaussian", snr=None, tau=0.0,
+        seed=seed,
+        n=N_VECTOR,
+        s=N_NONZERO,
+        N=N_MEASURED,
+        signal="gaussian",
+        snr=None,
+        tau=0.0,
         rng="torch",
-    )  # fmt: skip
+    )
     return Data(one.X.numpy(), one.y.numpy(), one.signal.numpy())
 
 
@@ -64,10 +70,13 @@ def measure(data: Data, a: NDArray[np.float64], residual: NDArray[np.float64]) -
     difference = a - data.signal
     test = math.sqrt(float(difference @ difference))
     return (
-        train**2 / 2, test**2 / 2, train / math.sqrt(float(data.y @ data.y)),
-        test / math.sqrt(float(data.signal @ data.signal)), float(np.abs(a).sum()),
+        train**2 / 2,
+        test**2 / 2,
+        train / math.sqrt(float(data.y @ data.y)),
+        test / math.sqrt(float(data.signal @ data.signal)),
+        float(np.abs(a).sum()),
         math.sqrt(float(a @ a)),
-    )  # fmt: skip
+    )
 
 
 def numpy_trial(

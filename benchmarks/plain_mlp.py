@@ -24,8 +24,16 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 LR, BETAS, EPS = 1e-2, (0.9, 0.98), 1e-8
 
 METRICS = (
-    "train_loss", "test_loss", "train_acc", "test_acc", "l1", "l2", "nuclear", "norm_ratio", "med",
-)  # fmt: skip
+    "train_loss",
+    "test_loss",
+    "train_acc",
+    "test_acc",
+    "l1",
+    "l2",
+    "nuclear",
+    "norm_ratio",
+    "med",
+)
 
 WEIGHTS = ("a.weight", "b.weight", "hidden.weight", "out.weight")
 """The parameters, in the order of `sweeper.trainables.families.modular_arithmetic.base_weights`."""

@@ -30,9 +30,13 @@ def timed(command: Sequence[str]) -> float:
     """
     begun = time.perf_counter()
     done = subprocess.run(
-        command, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command,
+        env=environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         check=False,
-    )  # fmt: skip
+    )
     wall = time.perf_counter() - begun
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stdout.decode()}")
@@ -45,6 +49,18 @@ def launch(grid: str, scratch: Path, *extra: str) -> tuple[float, str]:
     path = Path(where, "grid.yaml")
     path.write_text(grid)
     store = str(Path(where, "sweeps"))
-    wall = timed([sys.executable, "-m", "sweeper.cli", "launch", str(path), "--store", store,
-                  "--yes", "--quiet", *extra])  # fmt: skip
+    wall = timed(
+        [
+            sys.executable,
+            "-m",
+            "sweeper.cli",
+            "launch",
+            str(path),
+            "--store",
+            store,
+            "--yes",
+            "--quiet",
+            *extra,
+        ]
+    )
     return wall, store

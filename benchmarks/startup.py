@@ -79,10 +79,21 @@ cli.main()
 def launched(scratch: Path) -> tuple[float, float]:
     """Return the seconds of a launch, and of the phase table after it."""
     wall, store = processes.launch(GRID.read_text(), scratch)
-    phase = processes.timed([
-        sys.executable, "-m", "sweeper.cli", "phase", "smoke", "--x", "regularizer.strength",
-        "--y", "selection.tau", "--store", store,
-    ])  # fmt: skip
+    phase = processes.timed(
+        [
+            sys.executable,
+            "-m",
+            "sweeper.cli",
+            "phase",
+            "smoke",
+            "--x",
+            "regularizer.strength",
+            "--y",
+            "selection.tau",
+            "--store",
+            store,
+        ]
+    )
     return wall, phase
 
 
@@ -90,10 +101,19 @@ def parts(scratch: Path) -> dict[str, float]:
     """Return the seconds of each part of a launch, in their order."""
     where = Path(tempfile.mkdtemp(dir=scratch))
     begun = time.time()
-    processes.timed([
-        sys.executable, "-c", NOTED, "launch", str(GRID), "--store", str(where / "sweeps"),
-        "--quiet", str(where / "moments.json"),
-    ])  # fmt: skip
+    processes.timed(
+        [
+            sys.executable,
+            "-c",
+            NOTED,
+            "launch",
+            str(GRID),
+            "--store",
+            str(where / "sweeps"),
+            "--quiet",
+            str(where / "moments.json"),
+        ]
+    )
     ended = time.time()
     at = json.loads((where / "moments.json").read_text())
     book = stored.open_sweep(str(where / "sweeps"), "smoke")

@@ -83,8 +83,16 @@ class Synthetic:
         cells = -(-trials // SEEDS)
         nx = max(n for n in range(1, int(cells**0.5) + 1) if cells % n == 0)
         ny = cells // nx
-        text = GRID.format(name=name, horizon=steps[-1], nx=nx, ny=ny, seeds=SEEDS, train=TRAIN,
-                           test=TEST, density=density)  # fmt: skip
+        text = GRID.format(
+            name=name,
+            horizon=steps[-1],
+            nx=nx,
+            ny=ny,
+            seeds=SEEDS,
+            train=TRAIN,
+            test=TEST,
+            density=density,
+        )
         Path(where).mkdir(parents=True, exist_ok=True)
         path = Path(where, f"{name}.yaml")
         path.write_text(text)
@@ -159,14 +167,25 @@ class Synthetic:
                 mine = np.concatenate(places)
                 mine = mine[np.argsort(ids[mine])]
                 path = f"metrics/compact-{number:06}.parquet"
-                job = (self.ledger.files.uri, path, list(ids[mine]), self.steps,
-                       self.first[:, mine], number)  # fmt: skip
+                job = (
+                    self.ledger.files.uri,
+                    path,
+                    list(ids[mine]),
+                    self.steps,
+                    self.first[:, mine],
+                    number,
+                )
                 waiting.append(([p.id for p in packs], workers.submit(write, *job)))
             for pack_ids, job_done in waiting:
-                self.ledger.append({
-                    "kind": "compact", "at": time.time(), "removed": [],
-                    "added": [job_done.result()], "pack_ids": pack_ids,
-                })  # fmt: skip
+                self.ledger.append(
+                    {
+                        "kind": "compact",
+                        "at": time.time(),
+                        "removed": [],
+                        "added": [job_done.result()],
+                        "pack_ids": pack_ids,
+                    }
+                )
 
     def _end(self, sink: Sink, names: Sequence[str]) -> None:
         last = int(self.steps[-1])
@@ -232,9 +251,13 @@ def draw(rows: int, first: NDArray[np.int64], seed: int) -> dict[str, NDArray[np
 
 
 def write(
-    uri: str, path: str, ids: list[str], steps: NDArray[np.int64], first: NDArray[np.int64],
+    uri: str,
+    path: str,
+    ids: list[str],
+    steps: NDArray[np.int64],
+    first: NDArray[np.int64],
     seed: int,
-) -> Record:  # fmt: skip
+) -> Record:
     """Write the rows of sorted trials as one compacted file; return its entry."""
     n, m = len(ids), len(steps)
     codes = pa.array(np.repeat(np.arange(n, dtype=np.int32), m))

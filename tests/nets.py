@@ -13,13 +13,21 @@ from sweeper.trainables.networks.block import Network
 from tests.packs import pack, trial
 
 SMALL: dict[str, Any] = {
-    "task.name": "teacher_student", "task.N": 13, "task.N_test": 9, "task.inputs": 3,
-    "task.outputs": 2, "task.hidden": 6, "model.width": 7, "dtype": "float64",
-}  # fmt: skip
+    "task.name": "teacher_student",
+    "task.N": 13,
+    "task.N_test": 9,
+    "task.inputs": 3,
+    "task.outputs": 2,
+    "task.hidden": 6,
+    "model.width": 7,
+    "dtype": "float64",
+}
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU, "tanh": nn.Tanh, "leaky_relu": lambda: nn.LeakyReLU(0.2),
-}  # fmt: skip
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "leaky_relu": lambda: nn.LeakyReLU(0.2),
+}
 
 
 def network(given: dict[str, Any], *seeds: int, **more: Any) -> Network:

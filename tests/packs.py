@@ -22,12 +22,19 @@ STRICT = Criterion(metric="error", train=1e-9, test=1e-9)
 
 SPARSE = {"task.name": "sparse_recovery", "task.n": 20, "task.s": 2, "task.N": 10}
 MATRIX = {
-    "task.name": "matrix_completion", "task.n1": 6, "task.n2": 5, "task.rank": 1, "task.N": 20,
-}  # fmt: skip
+    "task.name": "matrix_completion",
+    "task.n1": 6,
+    "task.n2": 5,
+    "task.rank": 1,
+    "task.N": 20,
+}
 DENSE = {
-    "task.name": "teacher_student", "task.N": 20, "task.N_test": 15, "task.hidden": 12,
+    "task.name": "teacher_student",
+    "task.N": 20,
+    "task.N_test": 15,
+    "task.hidden": 12,
     "model.width": 20,
-}  # fmt: skip
+}
 MODULAR = {"task.name": "modular_arithmetic", "task.p": 7, "model.d": 12, "model.width": 20}
 
 
@@ -53,12 +60,15 @@ def pack(
     """Return a pack that runs `trials` for `steps`."""
     tasks = GrokkingConfig.parts["task"]
     settings: dict[str, Any] = {
-        "points_per_decade": 20, "criteria": dict.fromkeys(tasks, criterion),
-    }  # fmt: skip
+        "points_per_decade": 20,
+        "criteria": dict.fromkeys(tasks, criterion),
+    }
     return Pack(
-        pack_id([t.id for t in trials]), tuple(trials), GrokkingConfig,
+        pack_id([t.id for t in trials]),
+        tuple(trials),
+        GrokkingConfig,
         Run(steps=steps, **(settings | run)),
-    )  # fmt: skip
+    )
 
 
 class KilledError(Exception):

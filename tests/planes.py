@@ -96,8 +96,14 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
         last = -1
         for last in logged:
             train_error, test_error = float(last < 1), float(last < t2)
-            sink.write(last, [trial.id], train_loss=[train_error], test_loss=[test_error],
-                       train_error=[train_error], test_error=[test_error])  # fmt: skip
+            sink.write(
+                last,
+                [trial.id],
+                train_loss=[train_error],
+                test_loss=[test_error],
+                train_error=[train_error],
+                test_error=[test_error],
+            )
             if test_error == 0:
                 break
         status = "censored" if last < t2 else "generalized"

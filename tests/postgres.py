@@ -75,15 +75,29 @@ class Server:
         assert folder is not None
         command: Sequence[str] = [str(folder / program), *words]
         if os.geteuid() == 0:
-            command = ["setpriv", f"--reuid={self.owner}", f"--regid={_group(self.owner)}",
-                       "--clear-groups", *command]  # fmt: skip
+            command = [
+                "setpriv",
+                f"--reuid={self.owner}",
+                f"--regid={_group(self.owner)}",
+                "--clear-groups",
+                *command,
+            ]
         subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, timeout=120)
 
     def start(self) -> None:
         """Start the server."""
         options = f"-h 127.0.0.1 -p {self.port} -k {self.folder} -c fsync=off"
-        self.call("pg_ctl", "-D", str(self.folder / "data"), "-l", str(self.folder / "log"),
-                  "-w", "-o", options, "start")  # fmt: skip
+        self.call(
+            "pg_ctl",
+            "-D",
+            str(self.folder / "data"),
+            "-l",
+            str(self.folder / "log"),
+            "-w",
+            "-o",
+            options,
+            "start",
+        )
 
     def stop(self) -> None:
         """Stop this server, at once."""

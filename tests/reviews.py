@@ -12,8 +12,20 @@ from tempfile import mkdtemp
 
 PRAISE = ("great", "wonderful", "loved", "brilliant", "moving")
 BLAME = ("awful", "boring", "hated", "dull", "waste")
-OTHER = ("film", "plot", "actor", "scene", "music", "story", "camera", "ending", "train", "night",
-         "script", "star")  # fmt: skip
+OTHER = (
+    "film",
+    "plot",
+    "actor",
+    "scene",
+    "music",
+    "story",
+    "camera",
+    "ending",
+    "train",
+    "night",
+    "script",
+    "star",
+)
 
 
 def written(file: Path, rows: list[tuple[str, str]], names: tuple[str, str]) -> Path:
@@ -42,7 +54,14 @@ def reviews_csv() -> str:
 def texts(**more: object) -> dict[str, object]:
     """Return the values of a small LSTM on those reviews."""
     return {
-        "task.name": "imdb", "task.path": reviews_csv(), "task.N": 20, "task.N_test": 12,
-        "task.words": 15, "task.length": 6, "model.d": 8, "model.width": 8,
-        "optimizer.batch": 8, "optimizer.lr": 1e-2,
-    } | more  # fmt: skip
+        "task.name": "imdb",
+        "task.path": reviews_csv(),
+        "task.N": 20,
+        "task.N_test": 12,
+        "task.words": 15,
+        "task.length": 6,
+        "model.d": 8,
+        "model.width": 8,
+        "optimizer.batch": 8,
+        "optimizer.lr": 1e-2,
+    } | more

@@ -126,16 +126,28 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
         train_error = [0.1 * T1 / max(step, 1) for _ in alive]
         test_error = [min(1.0, 0.1 * (T1 + delays[i]) / max(step, 1)) for i in alive]
         loss = [math.nan if fates[i] == "diverges" and step >= 5 else state[i] for i in alive]
-        sink.write(step, alive, train_loss=loss, test_loss=loss, train_error=train_error,
-                   test_error=test_error, product=[state[i] for i in alive])  # fmt: skip
+        sink.write(
+            step,
+            alive,
+            train_loss=loss,
+            test_loss=loss,
+            train_error=train_error,
+            test_error=test_error,
+            product=[state[i] for i in alive],
+        )
         if step >= 3 and "raises" in fates.values():
             raise ArithmeticError("a trial of this pack raises")
         broken = [i for i, value in zip(alive, loss, strict=True) if math.isnan(value)]
         sink.end(broken, "diverged", last_step=step, steps=step)
-        done = [
-            i for i, error in zip(alive, test_error, strict=True)
-            if i not in broken and step >= T1 and error <= (pack.criterion.test or 0.0)
-        ] if pack.run.after_generalization else []  # fmt: skip
+        done = (
+            [
+                i
+                for i, error in zip(alive, test_error, strict=True)
+                if i not in broken and step >= T1 and error <= (pack.criterion.test or 0.0)
+            ]
+            if pack.run.after_generalization
+            else []
+        )
         sink.end(done, "generalized", last_step=step, steps=step)
         ended |= dict.fromkeys([*broken, *done], step)
         alive = [i for i in alive if i not in ended]

@@ -21,20 +21,30 @@ from sweeper.store.schema import ENDS, METRICS, finite_or_null
 
 ACCURACY: Record = {"metric": "acc", "train": 0.99, "test": 0.99, "rule": "threshold", "gap": 1000}
 PROVENANCE: Record = {
-    "git_commit": "0123456789abcdef0123456789abcdef01234567", "dirty": None,
-    "versions": {"python": "3.11.2", "torch": "2.13.0"}, "host": "driver",
-}  # fmt: skip
+    "git_commit": "0123456789abcdef0123456789abcdef01234567",
+    "dirty": None,
+    "versions": {"python": "3.11.2", "torch": "2.13.0"},
+    "host": "driver",
+}
 
 
 def config(**changes: Any) -> dict[str, Any]:
     """Return a flat config of a modular-arithmetic trial; ``__`` in a name stands for a dot."""
     values: dict[str, Any] = {
-        "task.name": "modular_arithmetic", "task.p": 23, "model.name": "mlp", "model.depth": 1,
-        "regularizer.name": "l1", "regularizer.strength": 1e-3,
-        "regularizer.terms.l1.strength": None, "selection.name": "uniform",
-        "selection.fraction": 0.6, "optimizer.name": "adamw", "optimizer.lr": 1e-2,
-        "optimizer.betas": [0.9, 0.98], "dtype": "float32",
-    }  # fmt: skip
+        "task.name": "modular_arithmetic",
+        "task.p": 23,
+        "model.name": "mlp",
+        "model.depth": 1,
+        "regularizer.name": "l1",
+        "regularizer.strength": 1e-3,
+        "regularizer.terms.l1.strength": None,
+        "selection.name": "uniform",
+        "selection.fraction": 0.6,
+        "optimizer.name": "adamw",
+        "optimizer.lr": 1e-2,
+        "optimizer.betas": [0.9, 0.98],
+        "dtype": "float32",
+    }
     return values | {name.replace("__", "."): value for name, value in changes.items()}
 
 
@@ -66,9 +76,13 @@ class Made:
         return cls(Ledger.create(files, {"name": name, "points_per_decade": 50}))
 
     def launch(
-        self, trials: Sequence[Planned], *, steps: int = 1000,
-        criteria: Mapping[str, Record] | None = None, after_generalization: bool = True,
-    ) -> str:  # fmt: skip
+        self,
+        trials: Sequence[Planned],
+        *,
+        steps: int = 1000,
+        criteria: Mapping[str, Record] | None = None,
+        after_generalization: bool = True,
+    ) -> str:
         """Record a launch that plans `trials`; return its id."""
         self._counter += 1
         launch_id = f"launch-{self._counter}"
@@ -85,13 +99,19 @@ class Made:
         entry = parts.write(self.ledger.files, path, pa.table(columns), steps=None)
         self.ledger.append(
             {
-                "kind": "launch", "launch_id": launch_id, "at": time.time(), "plan": entry,
-                "trainable": "trainables.grokking", "steps": steps, "grid": "",
+                "kind": "launch",
+                "launch_id": launch_id,
+                "at": time.time(),
+                "plan": entry,
+                "trainable": "trainables.grokking",
+                "steps": steps,
+                "grid": "",
                 "criteria": dict(criteria or {"modular_arithmetic": ACCURACY}),
                 "stop": {"after_generalization": after_generalization, "diverged": True},
-                "provenance": PROVENANCE, "seeds": sorted({t.seed for t in trials}),
+                "provenance": PROVENANCE,
+                "seeds": sorted({t.seed for t in trials}),
             }
-        )  # fmt: skip
+        )
         return launch_id
 
     def pack(self, trial_ids: Sequence[str], *, start: str | None = None) -> str:
@@ -112,18 +132,29 @@ class Made:
         attempt = self.ledger.state.packs[pack_id].attempt + 1
         self.ledger.append(
             {
-                "kind": "claim", "pack_id": pack_id, "attempt": attempt, "launch_id": launch_id,
-                "resumed_at": resumed_at, "at": 1_700_000_000.0, "host": f"host-{attempt}",
-                "device": "cpu", "pack_size": self.ledger.state.packs[pack_id].size,
+                "kind": "claim",
+                "pack_id": pack_id,
+                "attempt": attempt,
+                "launch_id": launch_id,
+                "resumed_at": resumed_at,
+                "at": 1_700_000_000.0,
+                "host": f"host-{attempt}",
+                "device": "cpu",
+                "pack_size": self.ledger.state.packs[pack_id].size,
             }
-        )  # fmt: skip
+        )
         return attempt
 
     def rows(
-        self, pack_id: str, attempt: int, rows: Sequence[Mapping[str, Any]] = (),
-        ends: Sequence[Mapping[str, Any]] = (), *, done: bool = False,
+        self,
+        pack_id: str,
+        attempt: int,
+        rows: Sequence[Mapping[str, Any]] = (),
+        ends: Sequence[Mapping[str, Any]] = (),
+        *,
+        done: bool = False,
         checkpoint: tuple[str, int] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Record metrics `rows` (trial_id, step, metrics) and `ends` of one attempt."""
         self._counter += 1
         record: Record = {"kind": "rows", "pack_id": pack_id, "attempt": attempt}
@@ -140,9 +171,12 @@ class Made:
             path, step = checkpoint
             self.ledger.files.write(path, b"state")
             record["checkpoint"] = {
-                "path": path, "size": 5, "step": step, "attempt": attempt,
+                "path": path,
+                "size": 5,
+                "step": step,
+                "attempt": attempt,
                 "sha256": sha256(b"state").hexdigest(),
-            }  # fmt: skip
+            }
         if done:
             record["done"] = True
         self.ledger.append(record)
@@ -181,6 +215,8 @@ def curve(trial_id: str, steps: Sequence[int], **metrics: Sequence[float | None]
 def end(trial_id: str, status: str, last_step: int, steps: int | None = None) -> Record:
     """Return the end of one trial."""
     return {
-        "trial_id": trial_id, "status": status, "last_step": last_step,
+        "trial_id": trial_id,
+        "status": status,
+        "last_step": last_step,
         "steps": last_step if steps is None else steps,
-    }  # fmt: skip
+    }

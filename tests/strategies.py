@@ -29,32 +29,51 @@ def _given(fields: dict[str, Any]) -> st.SearchStrategy[Flat]:
 
 SPARSE = _given(
     {
-        "task.n": (20, 50, 100), "task.s": (1, 5, 7), "task.N": (10, 30), "task.snr": (None, 10.0),
-        "task.signal": ("gaussian", "rademacher"), "task.data_seed": (None, 7),
-        "model.depth": (1, 2, 3), "model.init_scale": (1e-6, 1e-2),
+        "task.n": (20, 50, 100),
+        "task.s": (1, 5, 7),
+        "task.N": (10, 30),
+        "task.snr": (None, 10.0),
+        "task.signal": ("gaussian", "rademacher"),
+        "task.data_seed": (None, 7),
+        "model.depth": (1, 2, 3),
+        "model.init_scale": (1e-6, 1e-2),
         "model.sign_free": (True, False),
-        "optimizer.lr": (0.1, 1.0, 0.01), "selection.tau": (0.0, 0.2, 0.5),
+        "optimizer.lr": (0.1, 1.0, 0.01),
+        "selection.tau": (0.0, 0.2, 0.5),
         "dtype": ("float32", "float64"),
     }
-).map(lambda given: {"task.name": "sparse_recovery", **given})  # fmt: skip
+).map(lambda given: {"task.name": "sparse_recovery", **given})
 
 MODULAR = _given(
     {
-        "task.p": (5, 23), "task.operation": ("add", "div"), "model.width": (16, 128),
-        "model.depth": (1, 2), "optimizer.lr": (0.01, 0.001), "optimizer.weight_decay": (0.0, 1.0),
-        "optimizer.betas": ((0.9, 0.98), (0.9, 0.95)), "selection.fraction": (0.3, 0.6),
-        "optimizer.batch": (None, 64), "dtype": ("float32", "float64"),
+        "task.p": (5, 23),
+        "task.operation": ("add", "div"),
+        "model.width": (16, 128),
+        "model.depth": (1, 2),
+        "optimizer.lr": (0.01, 0.001),
+        "optimizer.weight_decay": (0.0, 1.0),
+        "optimizer.betas": ((0.9, 0.98), (0.9, 0.95)),
+        "selection.fraction": (0.3, 0.6),
+        "optimizer.batch": (None, 64),
+        "dtype": ("float32", "float64"),
     }
-).map(lambda given: {"task.name": "modular_arithmetic", **given})  # fmt: skip
+).map(lambda given: {"task.name": "modular_arithmetic", **given})
 
 MATRIX = _given(
     {
-        "task.n1": (8, 10), "task.n2": (9, 12), "task.rank": (1, 2, 3), "task.N": (40, 60),
-        "task.data_seed": (None, 7), "model.depth": (2, 3), "model.width": (None, 4),
-        "model.init_scale": (1e-6, 1.0), "optimizer.lr": (0.1, 1.0, 0.01),
-        "selection.tau": (0.0, 0.2, 0.5), "dtype": ("float32", "float64"),
+        "task.n1": (8, 10),
+        "task.n2": (9, 12),
+        "task.rank": (1, 2, 3),
+        "task.N": (40, 60),
+        "task.data_seed": (None, 7),
+        "model.depth": (2, 3),
+        "model.width": (None, 4),
+        "model.init_scale": (1e-6, 1.0),
+        "optimizer.lr": (0.1, 1.0, 0.01),
+        "selection.tau": (0.0, 0.2, 0.5),
+        "dtype": ("float32", "float64"),
     }
-).map(lambda given: {"task.name": "matrix_completion", **given})  # fmt: skip
+).map(lambda given: {"task.name": "matrix_completion", **given})
 
 
 @st.composite
@@ -71,7 +90,7 @@ def regularized(draw: st.DrawFn, configs: st.SearchStrategy[Flat]) -> Flat:
 
 GIVEN: st.SearchStrategy[Flat] = st.one_of(
     regularized(SPARSE), regularized(MODULAR), regularized(MATRIX)
-)  # fmt: skip
+)
 """Configs as a file gives them: without the defaults."""
 
 

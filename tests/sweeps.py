@@ -74,8 +74,10 @@ def assert_whole(where: str, grid: Grid, name: str = "toy") -> None:
         table["trial_id"].to_pylist(), table["step"].to_pylist(), strict=True
     ):
         seen.setdefault(trial_id, []).append(step)
-    ends = {r["trial_id"]: r["last_step"] for r in ended_trials(ledger(where, name)).sort_by(
-        [("steps", "ascending")]).to_pylist()}  # fmt: skip
+    ends = {
+        r["trial_id"]: r["last_step"]
+        for r in ended_trials(ledger(where, name)).sort_by([("steps", "ascending")]).to_pylist()
+    }
     logged = run_steps(grid)
     for trial in grid.trials():
         assert seen[trial.id] == [s for s in logged if s <= ends[trial.id]]

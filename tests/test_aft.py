@@ -76,9 +76,11 @@ def test_early_late_and_exact_times_are_taken_together_as_by_scipy() -> None:
     low[:10], high[:10] = -np.inf, np.ceil(y[:10])
     low[10:20] = high[10:20] = y[10:20]
     data = stats.CensoredData(
-        uncensored=y[10:20], left=high[:10], right=low[20:][np.isinf(high[20:])],
+        uncensored=y[10:20],
+        left=high[:10],
+        right=low[20:][np.isinf(high[20:])],
         interval=np.column_stack([low, high])[20:][np.isfinite(high[20:])],
-    )  # fmt: skip
+    )
     found = Regression(low, high, np.ones((80, 1))).fit()
     assert found == pytest.approx(stats.norm.fit(data), abs=1e-3)
 

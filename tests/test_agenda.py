@@ -66,8 +66,12 @@ def made(grid: Grid, past: list[Past], keep: str) -> Iterator[tuple[Made, list[s
     ids = [trial.id for trial in grid.trials()]
     with tempfile.TemporaryDirectory() as where:
         book = Made.at(where, "toy")
-        launch = {"kind": "launch", "launch_id": "l", "checkpoint": {"keep": keep},
-                  "criteria": {t: c.model_dump() for t, c in grid.criteria.items()}}  # fmt: skip
+        launch = {
+            "kind": "launch",
+            "launch_id": "l",
+            "checkpoint": {"keep": keep},
+            "criteria": {t: c.model_dump() for t, c in grid.criteria.items()},
+        }
         book.ledger.append(launch)
         packs: list[str] = []
         for one in past:
@@ -129,17 +133,22 @@ def test_the_agenda_is_what_a_loop_over_trials_says(
         opened = [k for k in counting if not past[k].done]
         in_open = {i for k in opened for i in past[k].trials}
         short = {
-            i for i, (status, steps, _) in ends.items()
+            i
+            for i, (status, steps, _) in ends.items()
             if steps < HORIZON and (status == "censored" or (status == "generalized" and not stops))
-        }  # fmt: skip
+        }
         failed = {i for i, found in ends.items() if found[0] == "failed"}
         new = {i for i in range(TRIALS) if i not in ends} | short
         lost = [
-            i for i in range(TRIALS)
-            if i in short - in_open and (
-                not past[ends[i][2]].saved or keep == "none"
-                or (keep == "censored" and ends[i][0] != "censored"))
-        ]  # fmt: skip
+            i
+            for i in range(TRIALS)
+            if i in short - in_open
+            and (
+                not past[ends[i][2]].saved
+                or keep == "none"
+                or (keep == "censored" and ends[i][0] != "censored")
+            )
+        ]
         if lost:
             with pytest.raises(
                 UsageError, match=f"trial {ids[lost[0]]} should go on from step {ends[lost[0]][1]},"
@@ -158,11 +167,16 @@ def test_the_agenda_is_what_a_loop_over_trials_says(
             ids[i]: f"{packs[ends[i][2]]}.pt" if i in short else None for i in new - in_open
         }
         for name, table in found.packs.items():
-            begun = {ends[i][1] if i in short else -1
-                     for i in map(ids.index, table["trial_id"].to_pylist())}  # fmt: skip
+            begun = {
+                ends[i][1] if i in short else -1
+                for i in map(ids.index, table["trial_id"].to_pylist())
+            }
             assert len(begun) == 1, "a pack goes on from one step"
-            parents = {packs[ends[ids.index(i)][2]] for i in table["trial_id"].to_pylist()
-                       if ids.index(i) in short}  # fmt: skip
+            parents = {
+                packs[ends[ids.index(i)][2]]
+                for i in table["trial_id"].to_pylist()
+                if ids.index(i) in short
+            }
             assert found.parents[name] == sorted(parents)
         if not any(one.fate == "metrics" for one in past):
             assert counts(grid, book.ledger, found.table) == expected
@@ -195,10 +209,14 @@ def test_a_trial_has_reached_its_thresholds_where_some_row_of_it_does(
         ids = pa.chunked_array([[f"t{i}" for i in range(4)]])
         found = survey.reached(book.ledger, ids, criteria, np.arange(4)).tolist()
     below = [
-        [any(r[0] == i and (x := r[side]) is not None and x <= asked[i] for f in files for r in f)
-         for side in (1, 2)]
+        [
+            any(
+                r[0] == i and (x := r[side]) is not None and x <= asked[i] for f in files for r in f
+            )
+            for side in (1, 2)
+        ]
         for i in range(4)
-    ]  # fmt: skip
+    ]
     assert found == [all(sides) for sides in below]
 
 

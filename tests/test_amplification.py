@@ -90,8 +90,11 @@ def bounds(found: Mapping[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def test_the_amplification_is_the_ratio_of_the_median_delays(tmp_path: Path) -> None:
-    found = row(tmp_path, [well(10, 1000), well(10, 500), well(10, 200)],
-                [well(10, 50), well(10, 100), well(20, 100)])  # fmt: skip
+    found = row(
+        tmp_path,
+        [well(10, 1000), well(10, 500), well(10, 200)],
+        [well(10, 50), well(10, 100), well(20, 100)],
+    )
     assert (found["delay"], found["reference_delay"]) == (490, 80)
     assert bounds(found) == (490 / 80, None, None)
     assert found["log_amplification"] == pytest.approx(math.log10(490 / 80))
@@ -173,9 +176,13 @@ def test_seeds_may_be_missing_and_cells_unknown(tmp_path: Path) -> None:
     assert (a["n_seeds"], a["amplification"], a["objective_1"]) == (2, 9, 2)
     known = {name: value for name, value in new.items() if value is not None}
     assert known == {
-        "cell_id": "new", "reference_id": "b", "violation": 1, "amplification_violation": 1,
-        "reference_delay": 10, "reference_counted": 10,
-    }  # fmt: skip
+        "cell_id": "new",
+        "reference_id": "b",
+        "violation": 1,
+        "amplification_violation": 1,
+        "reference_delay": 10,
+        "reference_counted": 10,
+    }
     assert (b["amplification"], b["amplification_upper"]) == (None, None)
     assert (b["violation"], b["amplification_violation"]) == (0, 1)
 
@@ -293,13 +300,22 @@ def two(tmp_path: Path) -> Made:
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
-        ("amplification * 2", 18), ("cells.delay - t1", 80), ("n_seeds > 1", 1),
-        ("model.depth", 1), ("delay / 0", None), ("'NaN'::double", None), ("null", None),
-        ("delay -- in steps", 90), ("case when phase = 'grokking' then 3.5 else 2.5 end", 2.5),
-        ("(select max(l1) from metrics join trials using (trial_id) "
-         "where trials.cell_id = cells.cell_id)", 1000),
+        ("amplification * 2", 18),
+        ("cells.delay - t1", 80),
+        ("n_seeds > 1", 1),
+        ("model.depth", 1),
+        ("delay / 0", None),
+        ("'NaN'::double", None),
+        ("null", None),
+        ("delay -- in steps", 90),
+        ("case when phase = 'grokking' then 3.5 else 2.5 end", 2.5),
+        (
+            "(select max(l1) from metrics join trials using (trial_id) "
+            "where trials.cell_id = cells.cell_id)",
+            1000,
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_objective_is_any_number_over_the_columns(
     two: Made, expression: str, value: float | None
 ) -> None:
@@ -312,23 +328,30 @@ def test_an_objective_is_any_number_over_the_columns(
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("amplificaton * 2", "'amplificaton * 2': no column 'amplificaton'. "
-         "Did you mean 'amplification'?"),
+        (
+            "amplificaton * 2",
+            "'amplificaton * 2': no column 'amplificaton'. Did you mean 'amplification'?",
+        ),
         ("cells.dellay", "'cells.dellay': no column 'dellay'. Did you mean 'delay'?"),
-        ("log(optimizer.lrr)", "'log(optimizer.lrr)': no column 'optimizer.lrr'. "
-         "Did you mean 'optimizer.lr'?"),
-        ("optimiser.lr", "'optimiser.lr': no column 'optimiser.lr'. "
-         "Did you mean 'optimizer.lr'?"),
+        (
+            "log(optimizer.lrr)",
+            "'log(optimizer.lrr)': no column 'optimizer.lrr'. Did you mean 'optimizer.lr'?",
+        ),
+        ("optimiser.lr", "'optimiser.lr': no column 'optimiser.lr'. Did you mean 'optimizer.lr'?"),
         ("phase", "'phase' is a string, not a number. Name a numeric column."),
         ("delay +", "'delay +': Parser Error: syntax error at or near \")\""),
         ("1) as x, (2", "'1) as x, (2': Parser Error: syntax error at or near \"as\""),
-        ("phase::double", "'phase::double': Conversion Error: Could not convert string "
-         "'comprehension' to DOUBLE"),
-        ("(with w as (copy (select 1) to '/tmp/x') select 1)",
-         "\"(with w as (copy (select 1) to '/tmp/x') select 1)\": the store is read-only here: "
-         "the query contains a statement that writes."),
+        (
+            "phase::double",
+            "'phase::double': Conversion Error: Could not convert string 'comprehension' to DOUBLE",
+        ),
+        (
+            "(with w as (copy (select 1) to '/tmp/x') select 1)",
+            "\"(with w as (copy (select 1) to '/tmp/x') select 1)\": the store is read-only here: "
+            "the query contains a statement that writes.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_bad_objective_is_named_with_the_remedy(two: Made, expression: str, message: str) -> None:
     with (
         open_views(two.ledger) as connection,

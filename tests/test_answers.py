@@ -47,13 +47,16 @@ def test_all_columns_of_trials_are_written_as_csv(tmp_path: Path, finished: str)
 
 NESTED = pa.table(
     {
-        "a": pa.array([{"b": {"c": 1.5}, "m": [("k", 2.0)]}, None],
-                      pa.struct({"b": pa.struct({"c": pa.float64()}),
-                                 "m": pa.map_(pa.string(), pa.float64())})),
+        "a": pa.array(
+            [{"b": {"c": 1.5}, "m": [("k", 2.0)]}, None],
+            pa.struct(
+                {"b": pa.struct({"c": pa.float64()}), "m": pa.map_(pa.string(), pa.float64())}
+            ),
+        ),
         "rows": pa.array([[{"x": float("nan")}], []], pa.list_(pa.struct({"x": pa.float64()}))),
         "x": [float("inf"), 1.0],
     }
-)  # fmt: skip
+)
 
 
 def test_what_is_nested_becomes_dotted_columns_and_json_in_csv(tmp_path: Path) -> None:
@@ -133,11 +136,14 @@ def test_suffix_and_format_must_agree(
 @pytest.mark.parametrize(
     ("name", "form", "content"),
     [
-        ("f.csv", None, b'"x"\n1\n'), ("f.CSV", "csv", b'"x"\n1\n'),
-        ("f.json", None, b'{"x": 1}\n'), ("f.txt", "json", b'{"x": 1}\n'),
-        ("f.txt", "table", b"x\n1\n"), ("f.parquet", None, None),
+        ("f.csv", None, b'"x"\n1\n'),
+        ("f.CSV", "csv", b'"x"\n1\n'),
+        ("f.json", None, b'{"x": 1}\n'),
+        ("f.txt", "json", b'{"x": 1}\n'),
+        ("f.txt", "table", b"x\n1\n"),
+        ("f.parquet", None, None),
     ],
-)  # fmt: skip
+)
 def test_a_file_holds_the_format_that_its_suffix_or_the_option_names(
     tmp_path: Path, finished: str, name: str, form: str | None, content: bytes | None
 ) -> None:
@@ -172,8 +178,7 @@ def test_a_trainable_that_fails_at_its_import_says_where(
 
 
 @pytest.mark.parametrize(
-    ("rates", "told"),
-    [("[0.1, 0.1]", "(2 cells"), ("[0.1]", "(1 cell"), ("[0.2]", None)],
+    ("rates", "told"), [("[0.1, 0.1]", "(2 cells"), ("[0.1]", "(1 cell"), ("[0.2]", None)]
 )
 def test_a_plan_says_that_collapsed_cells_mean_the_same(
     tmp_path: Path, rates: str, told: Any

@@ -56,8 +56,11 @@ def loaded(code: str) -> set[str]:
     ending = "import sys; print('\\n', *{m.partition('.')[0] for m in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\n{ending}"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())
 
@@ -73,9 +76,10 @@ def test_the_layers_are_few_enough_to_remember() -> None:
 def test_every_room_has_its_layer(name: str, folder: str) -> None:
     listed = {room.strip() for line in contract(name) for room in re.split(r"[|:]", line)}
     rooms = {
-        path.stem for path in (ROOT / folder).iterdir()
-        if path.suffix == ".py" or path.is_dir() and any(path.glob("*.py"))
-    }  # fmt: skip
+        path.stem
+        for path in (ROOT / folder).iterdir()
+        if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))
+    }
     assert rooms - {"__init__"} == listed
 
 
@@ -108,9 +112,10 @@ except SystemExit as end:
 
 def test_the_engine_and_the_analysis_load_neither_torch_nor_ray() -> None:
     light = [
-        m for m in map(module, SHIPPED)
+        m
+        for m in map(module, SHIPPED)
         if not m.startswith("sweeper.trainables") and m not in ("sweeper.engine.ray", "sweeper.api")
-    ]  # fmt: skip
+    ]
     assert not HEAVY & loaded("\n".join(f"import {m}" for m in light))
 
 

@@ -22,8 +22,12 @@ def sweeper(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedPro
     """Run the command; environment variables by keyword."""
     return subprocess.run(
         [sys.executable, "-m", "sweeper.cli", *words],
-        input=stdin, capture_output=True, text=True, check=False, env={**os.environ, **env},
-    )  # fmt: skip
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **env},
+    )
 
 
 @pytest.fixture
@@ -50,8 +54,9 @@ def test_launch_says_first_what_it_will_do_and_last_what_was_done(
     assert lines[-1] == "12 trials: 12 done"
     again = sweeper("launch", grid_file, "--inline", "--store", store)
     assert again.stdout.splitlines() == [
-        "12 trials: 12 done, 0 new, 0 failed; nothing to do", "12 trials: 12 done",
-    ]  # fmt: skip
+        "12 trials: 12 done, 0 new, 0 failed; nothing to do",
+        "12 trials: 12 done",
+    ]
 
 
 def test_json_is_one_object_a_line(grid_file: str, store: str) -> None:
@@ -180,13 +185,33 @@ def test_the_prompt_answers_line_by_line_and_survives_mistakes(finished: str) ->
 
 def test_phase_and_curves_write_pictures(finished: str, tmp_path: Path) -> None:
     picture = tmp_path / "phase.png"
-    done = sweeper("phase", "toy", "--x", "task.rate", "--y", "task.shift", "-o", str(picture),
-                   "--store", finished)  # fmt: skip
+    done = sweeper(
+        "phase",
+        "toy",
+        "--x",
+        "task.rate",
+        "--y",
+        "task.shift",
+        "-o",
+        str(picture),
+        "--store",
+        finished,
+    )
     assert done.stdout == f"{picture}\n", done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = tmp_path / "phase.csv"
-    sweeper("phase", "toy", "--x", "task.rate", "--y", "task.shift", "-o", str(table),
-            "--store", finished)  # fmt: skip
+    sweeper(
+        "phase",
+        "toy",
+        "--x",
+        "task.rate",
+        "--y",
+        "task.shift",
+        "-o",
+        str(table),
+        "--store",
+        finished,
+    )
     assert len(list(csv.DictReader(table.read_text().splitlines()))) == 6
     done = sweeper("phase", "toy", "--x", "task.rate", "--y", "task.shift", "--store", finished)
     assert done.returncode == 0
@@ -211,8 +236,10 @@ def begun(words: list[str], where: str) -> subprocess.Popen[str]:
     """Start a launch and wait until a pack has saved a checkpoint."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper.cli", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -256,8 +283,10 @@ def test_the_second_signal_kills(grid_file: str, store: str) -> None:
     words = ["launch", grid_file, "task.pause=5", "--store", store, "--inline"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper.cli", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not (Path(store) / "toy" / "log" / "000000000003.json").exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -294,8 +323,11 @@ def test_a_trainable_in_the_working_folder_is_found_and_hides_nothing_of_ours(
     command = "import sys; sys.path.pop(0); from sweeper.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", command, "launch", "mine.yaml", *(["--inline"] if inline else [])],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "12 trials: 12 done"

@@ -50,9 +50,13 @@ def test_a_combination_and_its_gradients_are_those_of_the_formula(name: str, d: 
 
 
 SMALL = {
-    "task.name": "modular_arithmetic", "task.p": 7, "model.d": 9, "model.width": 11,
-    "dtype": "float64", "optimizer.name": "adam",
-}  # fmt: skip
+    "task.name": "modular_arithmetic",
+    "task.p": 7,
+    "model.d": 9,
+    "model.width": 11,
+    "dtype": "float64",
+    "optimizer.name": "adam",
+}
 
 
 class Recorder:

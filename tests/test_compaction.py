@@ -34,15 +34,22 @@ def test_what_is_measured_is_encoded_byte_by_byte_and_what_repeats_by_a_dictiona
 ) -> None:
     files = Files.at(str(tmp_path), create=True)
     n = 5000
-    table = pa.table({
-        "trial_id": [f"t{k // 100}" for k in range(n)], "step": [k % 100 for k in range(n)],
-        "train_loss": np.random.default_rng(0).random(n), "train_acc": np.arange(n) % 7 / 7,
-        "nuclear": pa.nulls(n, pa.float64()),
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "trial_id": [f"t{k // 100}" for k in range(n)],
+            "step": [k % 100 for k in range(n)],
+            "train_loss": np.random.default_rng(0).random(n),
+            "train_acc": np.arange(n) % 7 / 7,
+            "nuclear": pa.nulls(n, pa.float64()),
+        }
+    )
     entry = parts.write_metrics(files, "a.parquet", table)
     chunks = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
-    split = {chunks.column(i).path_in_schema for i in range(5)
-             if "BYTE_STREAM_SPLIT" in chunks.column(i).encodings}  # fmt: skip
+    split = {
+        chunks.column(i).path_in_schema
+        for i in range(5)
+        if "BYTE_STREAM_SPLIT" in chunks.column(i).encodings
+    }
     assert split == {"train_loss"}
     assert parts.read(files, entry).equals(table)
 

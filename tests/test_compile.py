@@ -24,27 +24,37 @@ def mistakes(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("grid", "mistake"),
     [
-        ("{product: {regularizer.name: [], regularizer.strength: [1]}}",
-         "g:3:36: regularizer.name = [] needs at least one value."),
-        ("{product: {regularizer.name: [l1], regularizer.strength: 5}}",
-         "g:3:64: regularizer.strength = 5 must be a list of values, or logspace, linspace or "
-         "range. To fix it at one value, move it to fixed."),
-        ("{product: {regularizer.name: [l1, l2_s], regularizer.strength: [1]}}",
-         "g:3:41: regularizer.name = 'l2_s' is unknown. Did you mean 'l2_sq'?"),
-        ("{product: {selection: [uniform], selection.tau: [0]}}",
-         "g:3:18: selection is a part, not a value. Sweep one of its fields: selection.name."),
+        (
+            "{product: {regularizer.name: [], regularizer.strength: [1]}}",
+            "g:3:36: regularizer.name = [] needs at least one value.",
+        ),
+        (
+            "{product: {regularizer.name: [l1], regularizer.strength: 5}}",
+            "g:3:64: regularizer.strength = 5 must be a list of values, or logspace, linspace or "
+            "range. To fix it at one value, move it to fixed.",
+        ),
+        (
+            "{product: {regularizer.name: [l1, l2_s], regularizer.strength: [1]}}",
+            "g:3:41: regularizer.name = 'l2_s' is unknown. Did you mean 'l2_sq'?",
+        ),
+        (
+            "{product: {selection: [uniform], selection.tau: [0]}}",
+            "g:3:18: selection is a part, not a value. Sweep one of its fields: selection.name.",
+        ),
         ("5", "g:3:7: grid = 5 must be a mapping, e.g. product: {model.depth: [1, 2]}."),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_has_no_echo(grid: str, mistake: str) -> None:
     assert mistakes(HEAD + f"grid: {grid}\n") == [mistake]
 
 
 @pytest.mark.parametrize(
     "p",
-    ["fixed: {task.p: x, steps: 10}\ngrid: {product: {",
-     "fixed: {steps: 10}\ngrid: {product: {task.p: [x, 17], "],
-)  # fmt: skip
+    [
+        "fixed: {task.p: x, steps: 10}\ngrid: {product: {",
+        "fixed: {steps: 10}\ngrid: {product: {task.p: [x, 17], ",
+    ],
+)
 def test_a_value_that_two_slabs_share_is_refused_once_and_breaks_no_constraint(p: str) -> None:
     text = f"name: g\n{p}task.name: [modular_arithmetic], model.name: [mlp, transformer]}}}}\n"
     (message,) = mistakes(text)

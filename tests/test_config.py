@@ -40,12 +40,15 @@ class _Config(Config):
 @pytest.mark.parametrize(
     ("path", "value", "expected"),
     [
-        ("task.size", 4, 4), ("task.size", 4.0, 4), ("task.rate", 2, 2.0),
-        ("task.rate", 1e-3, 1e-3), ("task.pair", [1, 2], (1.0, 2.0)),
+        ("task.size", 4, 4),
+        ("task.size", 4.0, 4),
+        ("task.rate", 2, 2.0),
+        ("task.rate", 1e-3, 1e-3),
+        ("task.pair", [1, 2], (1.0, 2.0)),
         ("task.pair", [-0.0, 1], (0.0, 1.0)),
         ("task.flag", True, True),
     ],
-)  # fmt: skip
+)
 def test_a_value_becomes_the_type_of_its_field(path: str, value: object, expected: Scalar) -> None:
     found = resolve(_Config, {path: value})
     assert found.problems == []
@@ -60,16 +63,22 @@ def test_a_value_becomes_the_type_of_its_field(path: str, value: object, expecte
         ("task.size", 1.5, "task.size = 1.5 must be a whole number."),
         ("task.size", None, "task.size = null must be a whole number."),
         ("task.size", 0, "task.size = 0 must be at least 1."),
-        ("task.size", 2**63,
-         "task.size = 9223372036854775808 is too large: numbers stay below 2^63."),
+        (
+            "task.size",
+            2**63,
+            "task.size = 9223372036854775808 is too large: numbers stay below 2^63.",
+        ),
         ("task.size", 1e300, "task.size = 1e+300 is too large: numbers stay below 2^63."),
         ("task.rate", 0, "task.rate = 0 must be above 0."),
         ("task.rate", float("nan"), "task.rate = nan isn't finite. Write a finite number."),
         ("task.rate", float("inf"), "task.rate = inf isn't finite. Write a finite number."),
         ("task.rate", True, "task.rate = true must be a number."),
         ("task.rate", "low", "task.rate = 'low' must be a number."),
-        ("task.rate", [1],
-         "task.rate = [1] must be a number. To sweep it, make it an axis of grid."),
+        (
+            "task.rate",
+            [1],
+            "task.rate = [1] must be a number. To sweep it, make it an axis of grid.",
+        ),
         ("task.rate", {"a": 1}, "task.rate = {a: 1} must be a number."),
         ("task.pair", [1], "task.pair = [1] has too few values."),
         ("task.pair", [1, 2, 3], "task.pair = [1, 2, 3] has too many values: it takes 2."),
@@ -81,7 +90,7 @@ def test_a_value_becomes_the_type_of_its_field(path: str, value: object, expecte
         ("task.name", "u", "task.name = 'u' is unknown. Known: t."),
         ("task.name", 1, "task.name = 1 is unknown. Known: t."),
     ],
-)  # fmt: skip
+)
 def test_an_unusable_value_is_named_with_its_remedy(path: str, value: object, message: str) -> None:
     assert resolve(_Config, {path: value}).problems == [(path, message)]
 

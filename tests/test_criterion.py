@@ -70,10 +70,18 @@ def test_a_diverged_trial_is_nothing_else(t1: int | None, t2: int | None) -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"gap": 0}, {"rule": "first"}, {"metric": "A b"}, {"x": 1}, {"train": None},
-     {"rule": "argmin"}, {"rule": "relative", "test": 1.5}, {"metric": "error", "rule": "relative"},
-     {"rule": "stable_final", "train": None}],
-)  # fmt: skip
+    [
+        {"gap": 0},
+        {"rule": "first"},
+        {"metric": "A b"},
+        {"x": 1},
+        {"train": None},
+        {"rule": "argmin"},
+        {"rule": "relative", "test": 1.5},
+        {"metric": "error", "rule": "relative"},
+        {"rule": "stable_final", "train": None},
+    ],
+)
 def test_a_criterion_is_checked(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Criterion.model_validate({"metric": "acc", "train": 0.9, "test": 0.9, **change})

@@ -92,9 +92,7 @@ def test_a_median_that_isnt_reached_has_a_bound_instead(
 
 
 @given(st.lists(st.one_of(st.none(), seeds), max_size=20))
-def test_cells_taken_together_are_as_each_alone(
-    cells: list[list[tuple[int, bool]] | None],
-) -> None:
+def test_cells_taken_together_are_as_each_alone(cells: list[list[tuple[int, bool]] | None]) -> None:
     codes = [None if c is None else [2 * t + x for t, x in c] for c in cells]
     found = survival(pa.array(codes, pa.list_(pa.int64()))).to_pylist()
     for cell, row in zip(cells, found, strict=True):

@@ -53,10 +53,15 @@ def test_delays_are_those_of_the_one_definition(
 ) -> None:
     one = st.tuples(st.sampled_from(STATUS), settling if rule == "stable_final" else logs)
     trials = data.draw(st.lists(one, min_size=8, max_size=25))
-    criterion = Criterion.model_validate({
-        "metric": metric, "rule": rule, "train": train, "test": data.draw(st.sampled_from(tests)),
-        "gap": data.draw(st.sampled_from([1, 10, 90, 100_000])),
-    })  # fmt: skip
+    criterion = Criterion.model_validate(
+        {
+            "metric": metric,
+            "rule": rule,
+            "train": train,
+            "test": data.draw(st.sampled_from(tests)),
+            "gap": data.draw(st.sampled_from([1, 10, 90, 100_000])),
+        }
+    )
     with TemporaryDirectory() as folder:
         made = Made.at(folder)
         ids = [f"t{k:02}" for k in range(len(trials))]
@@ -65,8 +70,11 @@ def test_delays_are_those_of_the_one_definition(
         attempt = made.claim(pack, launch)
         found, ends = [], []
         for i, (status, log) in zip(ids, trials, strict=True):
-            logged = {f"{side}_{metric}": [row[k] for row in log]
-                      for k, side in enumerate(("train", "test")) if metric != "never"}  # fmt: skip
+            logged = {
+                f"{side}_{metric}": [row[k] for row in log]
+                for k, side in enumerate(("train", "test"))
+                if metric != "never"
+            }
             found += curve(i, [10**k - 1 for k in range(len(log))], **logged)
             if status != "pending":
                 ends.append(end(i, status, 10 ** len(log) // 10 - 1))
@@ -99,9 +107,15 @@ def _delay(
     over = ended or None not in (t1, t2)
     lowers = [None if not t else int(steps[steps < t].max()) for t in (t1, t2)]
     return (
-        trial_id, t1, t2, known and known[0], bool(known and known[1]), last,
-        phase(t1, t2, diverged=diverged, gap=criterion.gap).value if over else None, *lowers,
-    )  # fmt: skip
+        trial_id,
+        t1,
+        t2,
+        known and known[0],
+        bool(known and known[1]),
+        last,
+        phase(t1, t2, diverged=diverged, gap=criterion.gap).value if over else None,
+        *lowers,
+    )
 
 
 @given(data=st.data())
@@ -111,8 +125,11 @@ def test_lower_ends_are_the_logged_steps_before_whatever_steps_a_trial_logs(
 ) -> None:
     usual = logged_steps(50, 40)
     steps = st.lists(st.integers(0, 41), min_size=1, max_size=12, unique=True).map(sorted)
-    own = data.draw(st.lists(st.integers(1, len(usual)).map(lambda n: usual[:n]) | steps,
-                             min_size=4, max_size=12))  # fmt: skip
+    own = data.draw(
+        st.lists(
+            st.integers(1, len(usual)).map(lambda n: usual[:n]) | steps, min_size=4, max_size=12
+        )
+    )
     with TemporaryDirectory() as folder:
         made = Made.at(folder)
         ids = [f"t{k:02}" for k in range(len(own))]
@@ -121,8 +138,12 @@ def test_lower_ends_are_the_logged_steps_before_whatever_steps_a_trial_logs(
         found, expected = [], []
         for i, logged in zip(ids, own, strict=True):
             t1, t2 = (data.draw(st.sampled_from(logged)) for _ in range(2))
-            found += curve(i, logged, train_acc=[float(s >= t1) for s in logged],
-                           test_acc=[float(s >= t2) for s in logged])  # fmt: skip
+            found += curve(
+                i,
+                logged,
+                train_acc=[float(s >= t1) for s in logged],
+                test_acc=[float(s >= t2) for s in logged],
+            )
             before = [max((s for s in logged if s < t), default=None) for t in (t1, t2)]
             expected.append((i, t1, t2, *before))
         made.rows(pack, made.claim(pack, launch), found)
@@ -163,8 +184,11 @@ def test_every_task_is_read_by_its_own_criterion(tmp_path: Path) -> None:
         "modular_arithmetic": {"metric": "acc", "train": 0.9, "test": 0.9},
         "sparse_recovery": {"metric": "error", "train": 0.1, "test": 0.1},
     }
-    plan = [Planned("a"), Planned("b", config=config(task__name="sparse_recovery")),
-            Planned("c", config=config(task__name="unheard_of"))]  # fmt: skip
+    plan = [
+        Planned("a"),
+        Planned("b", config=config(task__name="sparse_recovery")),
+        Planned("c", config=config(task__name="unheard_of")),
+    ]
     launch = made.launch(plan, criteria=criteria)
     pack = made.pack(["a", "b", "c"])
     attempt = made.claim(pack, launch)
@@ -188,15 +212,21 @@ def test_an_unknown_metric_is_named_with_those_there_are(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        ("'acc', 0.9, 0.9, rule := 'first'",
-         "unknown rule. Known: threshold, relative, stable_final, argmin."),
+        (
+            "'acc', 0.9, 0.9, rule := 'first'",
+            "unknown rule. Known: threshold, relative, stable_final, argmin.",
+        ),
         ("'acc'", "rule threshold takes thresholds: train := ..., test := ..."),
-        ("'acc', 0.9, rule := 'relative'",
-         "rule relative takes thresholds: train := ..., test := ..."),
-        ("'acc', 0.9, rule := 'argmin'",
-         "rule argmin takes no thresholds. Leave train and test out."),
+        (
+            "'acc', 0.9, rule := 'relative'",
+            "rule relative takes thresholds: train := ..., test := ...",
+        ),
+        (
+            "'acc', 0.9, rule := 'argmin'",
+            "rule argmin takes no thresholds. Leave train and test out.",
+        ),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("wanted", ["*", "t2", "count(*)"])
 def test_a_rule_that_is_asked_for_wrongly_says_what_it_takes(
     tmp_path: Path, call: str, message: str, wanted: str
@@ -216,11 +246,16 @@ def test_cells_follow_the_rule_and_a_trial_that_was_cut_short_is_censored(tmp_pa
     pack = made.pack(["a", "b", "c"])
     attempt = made.claim(pack, launch)
     steps, train = [0, 10, 100, 1000], [1, 0.1, 0.1, 0.1]
-    made.rows(pack, attempt, [
-        *curve("a", steps, train_error=train, test_error=[1, 1, 0.1, 0.2]),
-        *curve("b", steps, train_error=train, test_error=[1, 0.9, 0.5, 0.1]),  # still falling
-        *curve("c", steps, train_error=train, test_error=[1, 0.1, 0.2, 0.2]),
-    ], [end("a", "censored", 1000), end("b", "censored", 1000)])  # fmt: skip
+    made.rows(
+        pack,
+        attempt,
+        [
+            *curve("a", steps, train_error=train, test_error=[1, 1, 0.1, 0.2]),
+            *curve("b", steps, train_error=train, test_error=[1, 0.9, 0.5, 0.1]),  # still falling
+            *curve("c", steps, train_error=train, test_error=[1, 0.1, 0.2, 0.2]),
+        ],
+        [end("a", "censored", 1000), end("b", "censored", 1000)],
+    )
     with open_views(made.ledger) as connection:
         query = "select trial_id, t1, t2, delay, censored, phase, t1_lower, t2_lower from delays"
         assert rows(connection, f"{query} order by 1") == [
@@ -236,13 +271,17 @@ def test_cells_follow_the_rule_and_a_trial_that_was_cut_short_is_censored(tmp_pa
     ("given", "words"),
     [
         ({"train": 0.1, "test": 0.2}, "t1: train_error ≤ 0.1, t2: test_error ≤ 0.2"),
-        ({"rule": "relative", "train": 1.5, "test": 2.0},
-         "t1: train_error ≤ 1.5 times its best, t2: test_error ≤ 2 times its best"),
+        (
+            {"rule": "relative", "train": 1.5, "test": 2.0},
+            "t1: train_error ≤ 1.5 times its best, t2: test_error ≤ 2 times its best",
+        ),
         ({"rule": "argmin"}, "t1: train_error at its best, t2: test_error at its best"),
-        ({"rule": "stable_final"},
-         "t1: train_error stays near its final value, t2: test_error stays near its final value"),
+        (
+            {"rule": "stable_final"},
+            "t1: train_error stays near its final value, t2: test_error stays near its final value",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_criterion_is_told_in_words(tmp_path: Path, given: dict[str, object], words: str) -> None:
     made = Made.at(tmp_path)
     one_trial(made)

@@ -32,9 +32,13 @@ def commands(language: str) -> list[list[str]]:
 def sweeper(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as typed in `folder`."""
     return subprocess.run(
-        [sys.executable, "-m", "sweeper.cli", *words], cwd=folder, capture_output=True, text=True,
-        check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        [sys.executable, "-m", "sweeper.cli", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
 
 
 def test_the_readmes_commands_run_in_the_order_that_they_stand_in(tmp_path: Path) -> None:

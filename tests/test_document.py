@@ -23,11 +23,22 @@ def refusal(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-3", 1e-3), ("1.0e-3", 1e-3), ("200_000", 200_000), ("0.10", 0.1), ("no", "no"),
-        ("yes", "yes"), ("true", True), ("null", None), ("~", None), ("'1'", "1"),
-        ("2020-01-01", "2020-01-01"), ("[1, a]", [1, "a"]), ("{a: 1}", {"a": 1}), ("1,2", "1,2"),
+        ("1e-3", 1e-3),
+        ("1.0e-3", 1e-3),
+        ("200_000", 200_000),
+        ("0.10", 0.1),
+        ("no", "no"),
+        ("yes", "yes"),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("'1'", "1"),
+        ("2020-01-01", "2020-01-01"),
+        ("[1, a]", [1, "a"]),
+        ("{a: 1}", {"a": 1}),
+        ("1,2", "1,2"),
     ],
-)  # fmt: skip
+)
 def test_yaml_means_what_it_says(text: str, value: object) -> None:
     found = parse_value(text, "override")
     assert found == value
@@ -48,12 +59,21 @@ def test_a_document_without_places_is_called_by_its_name() -> None:
 
 
 def test_problems_come_in_the_order_of_the_file_each_once() -> None:
-    problems = [("g.yaml:10:2", "b"), ("override 'x=1'", "z"), ("g.yaml:9:10", "a"),
-                ("g.yaml:9:9", "c"), ("g.yaml:10:2", "b"), ("override 'a=1'", "y")]  # fmt: skip
+    problems = [
+        ("g.yaml:10:2", "b"),
+        ("override 'x=1'", "z"),
+        ("g.yaml:9:10", "a"),
+        ("g.yaml:9:9", "c"),
+        ("g.yaml:10:2", "b"),
+        ("override 'a=1'", "y"),
+    ]
     assert arrange(problems) == [
-        "g.yaml:9:9: c", "g.yaml:9:10: a", "g.yaml:10:2: b", "override 'x=1': z",
+        "g.yaml:9:9: c",
+        "g.yaml:9:10: a",
+        "g.yaml:10:2: b",
+        "override 'x=1': z",
         "override 'a=1': y",
-    ]  # fmt: skip
+    ]
 
 
 def test_aliases_tags_depth_and_size_are_refused_where_they_stand() -> None:
@@ -66,10 +86,12 @@ def test_aliases_tags_depth_and_size_are_refused_where_they_stand() -> None:
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("fixed:\n  <<: {steps: 20}\n", "2:3"), ("a: [1, {b: c, <<: {d: 1}}]\n", "1:15"),
-        ("<<: [{a: 1}]\n", "1:1"), ("a: &x {b: 1}\nc: {d: {e: [f]}, <<: *x}\n", "2:18"),
+        ("fixed:\n  <<: {steps: 20}\n", "2:3"),
+        ("a: [1, {b: c, <<: {d: 1}}]\n", "1:15"),
+        ("<<: [{a: 1}]\n", "1:1"),
+        ("a: &x {b: 1}\nc: {d: {e: [f]}, <<: *x}\n", "2:18"),
     ],
-)  # fmt: skip
+)
 def test_a_merge_key_is_refused_where_it_stands(text: str, place: str) -> None:
     assert refusal(text) == (
         f"g.yaml:{place}: merge key <<. Merge keys aren't allowed: write the keys out."

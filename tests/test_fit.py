@@ -82,8 +82,12 @@ def make(
                     status = (ends or {}).get(trial, status)
                     if status == "pending":
                         continue
-                    rows += curve(trial, steps, train_acc=[float(s >= t1) for s in steps],
-                                  test_acc=[float(s >= t2) for s in steps])  # fmt: skip
+                    rows += curve(
+                        trial,
+                        steps,
+                        train_acc=[float(s >= t1) for s in steps],
+                        test_acc=[float(s >= t2) for s in steps],
+                    )
                     over.append(end(trial, status, steps[-1]))
     launch = made.launch(plan, steps=HORIZON)
     pack = made.pack([p.trial_id for p in plan])
@@ -283,40 +287,65 @@ def test_what_cannot_be_fitted_is_said(noisy_store: Made) -> None:
     found = fitted(noisy_store, by="regularizer.strength", law="t2 ~ 1/optimizer.lr").groups
     one_rate = [g for g in found if g.sample.reached.any() and g.slope.value is None]
     for group in one_rate:
-        assert group.notes[0].endswith("fewer than two values of 1/optimizer.lr: "
-                                       "its slope can't be fitted.")  # fmt: skip
+        assert group.notes[0].endswith(
+            "fewer than two values of 1/optimizer.lr: its slope can't be fitted."
+        )
 
 
 @pytest.mark.parametrize(
     ("law", "options", "message"),
     [
-        ("t2 ~ 1/optimizer.lrr", {},
-         "law 't2 ~ 1/optimizer.lrr', column 8: no path 'optimizer.lrr'. "
-         "Did you mean 'optimizer.lr'?"),
-        ("t2 ~ optimizer.name*optimizer.lr", {},
-         "law 't2 ~ optimizer.name*optimizer.lr', column 6: optimizer.name isn't a number: adamw. "
-         "Fit its values apart with --by optimizer.name."),
-        ("t2 ~ regularizer.terms.l1.strength", {},
-         "law 't2 ~ regularizer.terms.l1.strength', column 6: regularizer.terms.l1.strength is "
-         "null in 72 of 72 trials. Choose the others, e.g. --where "
-         '"regularizer.terms.l1.strength is not null".'),
-        ("t3 ~ optimizer.lr", {},
-         "law 't3 ~ optimizer.lr': no column of steps 't3'. Known: steps, last_step, pack_size, "
-         "attempt, t1, t2, delay, t1_lower, t2_lower."),
-        ("status ~ optimizer.lr", {},
-         "law 'status ~ optimizer.lr': no column of steps 'status'. Known: steps, last_step, "
-         "pack_size, attempt, t1, t2, delay, t1_lower, t2_lower."),
-        (LAW, {"by": "optimizer.nam"},
-         "by: no path 'optimizer.nam'. Did you mean 'optimizer.name'?"),
+        (
+            "t2 ~ 1/optimizer.lrr",
+            {},
+            "law 't2 ~ 1/optimizer.lrr', column 8: no path 'optimizer.lrr'. "
+            "Did you mean 'optimizer.lr'?",
+        ),
+        (
+            "t2 ~ optimizer.name*optimizer.lr",
+            {},
+            "law 't2 ~ optimizer.name*optimizer.lr', column 6: optimizer.name isn't a number: adamw. "
+            "Fit its values apart with --by optimizer.name.",
+        ),
+        (
+            "t2 ~ regularizer.terms.l1.strength",
+            {},
+            "law 't2 ~ regularizer.terms.l1.strength', column 6: regularizer.terms.l1.strength is "
+            "null in 72 of 72 trials. Choose the others, e.g. --where "
+            '"regularizer.terms.l1.strength is not null".',
+        ),
+        (
+            "t3 ~ optimizer.lr",
+            {},
+            "law 't3 ~ optimizer.lr': no column of steps 't3'. Known: steps, last_step, pack_size, "
+            "attempt, t1, t2, delay, t1_lower, t2_lower.",
+        ),
+        (
+            "status ~ optimizer.lr",
+            {},
+            "law 'status ~ optimizer.lr': no column of steps 'status'. Known: steps, last_step, "
+            "pack_size, attempt, t1, t2, delay, t1_lower, t2_lower.",
+        ),
+        (
+            LAW,
+            {"by": "optimizer.nam"},
+            "by: no path 'optimizer.nam'. Did you mean 'optimizer.name'?",
+        ),
         (LAW, {"where": "seed > 9"}, "no trial matches 'seed > 9'. Loosen it."),
         (LAW, {"level": 95.0}, "level = 95 must be between 0 and 1, e.g. 0.95."),
-        (LAW, {"where": "t2 is null"},
-         "none of 38 trials reached t2: bounds alone determine no law. "
-         "Train longer with sweeper extend, or choose other trials."),
-        (LAW, {"where": "(with w as (copy (select 1) to '/tmp/x') select true)"},
-         "the store is read-only here: the query contains a statement that writes."),
+        (
+            LAW,
+            {"where": "t2 is null"},
+            "none of 38 trials reached t2: bounds alone determine no law. "
+            "Train longer with sweeper extend, or choose other trials.",
+        ),
+        (
+            LAW,
+            {"where": "(with w as (copy (select 1) to '/tmp/x') select true)"},
+            "the store is read-only here: the query contains a statement that writes.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_fit_that_makes_no_sense_is_refused_with_the_remedy(
     noisy_store: Made, law: str, options: dict[str, Any], message: str
 ) -> None:
@@ -361,10 +390,11 @@ def test_rows_are_json_and_the_table_says_the_same(noisy_store: Made) -> None:
         f"{row['trials']} {row['censored']} {row['seeds']} k in t2 = C * law^k 1 "
         f"{slope['value']:#.4g} {slope['low']:#.4g} to {slope['high']:#.4g}",
         f"exponent of optimizer.lr -1 {lr['value']:#.4g} {lr['low']:#.4g} to {lr['high']:#.4g}",
-        f"C where k = 1 {row['prefactor']['value']:#.4g}", "95 % interval",
+        f"C where k = 1 {row['prefactor']['value']:#.4g}",
+        "95 % interval",
         f"scatter: sigma of ln t2 {row['sigma']:#.4g}",
         f"{row['collapse']['spread']:.3g}x 12 cells, {row['collapse']['bounded']} only bounded",
-    ):  # fmt: skip
+    ):
         assert words in text, text
 
 

@@ -108,9 +108,12 @@ def test_a_rule_tells_apart_names_that_differ_in_case_only() -> None:
     text = grid_text([{"task.N": ["20", "5"], "task.s": ["2", "5"]}])
     assert grid_of(text + 'exclude: "task.N = 20"\n').n_excluded == 2
     both = text.replace("task.s: [2, 5]", "task.n: [20, 40]")
-    left = [(t.values["task.N"], t.values["task.n"]) for t in
-            grid_of(both + 'exclude: "task.n = 20 and TASK.N = 5"\n'.replace("TASK", "task"))
-            .trials()]  # fmt: skip
+    left = [
+        (t.values["task.N"], t.values["task.n"])
+        for t in grid_of(
+            both + 'exclude: "task.n = 20 and TASK.N = 5"\n'.replace("TASK", "task")
+        ).trials()
+    ]
     assert sorted(set(left)) == [(5, 40), (20, 20), (20, 40)]
 
 

@@ -31,8 +31,13 @@ STEPS = 3
 """Steps of a figure's cut."""
 
 CUT = {
-    "amplify_modular": ["seeds=1", "selection.k=5", "selection.fraction=0.5",
-                        "optimizer.weight_decay=1.2", "steps=200"],
+    "amplify_modular": [
+        "seeds=1",
+        "selection.k=5",
+        "selection.fraction=0.5",
+        "optimizer.weight_decay=1.2",
+        "steps=200",
+    ],
     "amplify_sparse": ["seeds=1", "selection.tau=0,0.4", "task.N=40", "steps=200"],
     "boundary_coherence": ["seeds=1", "selection.tau=0,0.4", "task.N=20,30", "steps=200"],
     "boundary_depth": ["seeds=1", "optimizer.lr=0.1", "steps=200"],
@@ -47,13 +52,12 @@ CUT = {
     "sensing": ["seeds=1", "steps=100"],
     "l1_delay": ["seeds=1", "optimizer.lr=0.1", "steps=300"],
     "l2_floor": ["seeds=1", "steps=300"],
-    "modular_decay": ["seeds=1", "optimizer.weight_decay=2", "selection.fraction=0.6",
-                      "steps=300"],
+    "modular_decay": ["seeds=1", "optimizer.weight_decay=2", "selection.fraction=0.6", "steps=300"],
     "product_depth": ["task.N=30", "steps=300"],
     "rules": ["seeds=1", "optimizer.name=ista", "steps=300"],
     "selection": ["seeds=1", "steps=60"],
     "smoke": ["seeds=1", "steps=300"],
-}  # fmt: skip
+}
 
 
 def test_the_mission_has_its_grids() -> None:
@@ -96,8 +100,9 @@ def test_some_trials_of_a_grid_train_and_log_what_its_criterion_reads(path: Path
     assert chosen
     steps = min(STEPS, grid.steps)
     for trials in chosen:
-        here = Run(steps=steps, criteria=grid.criteria, points_per_decade=5,
-                   after_generalization=False)  # fmt: skip
+        here = Run(
+            steps=steps, criteria=grid.criteria, points_per_decade=5, after_generalization=False
+        )
         pack = Pack(pack_id([t.id for t in trials]), trials, GrokkingConfig, here)
         memory = run(pack)
         assert set(memory.ends) == {t.id for t in trials}

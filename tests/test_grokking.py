@@ -20,9 +20,12 @@ from tests.packs import DENSE, MATRIX, MODULAR, SPARSE, STRICT, pack, run, same,
 
 SENSING = MATRIX | {"task.name": "matrix_sensing"}
 TOY = {
-    "task.name": "toy_addition", "task.symbols": 5, "task.N": 10, "task.outputs": 4,
+    "task.name": "toy_addition",
+    "task.symbols": 5,
+    "task.N": 10,
+    "task.outputs": 4,
     "model.width": 13,
-}  # fmt: skip
+}
 SUM = {"regularizer.name": "sum", "regularizer.terms.l1.strength": 1e-4}
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -33,20 +36,22 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "sparse depth 3 l2": SPARSE | {"model.depth": 3, "regularizer.name": "l2_sq"},
     "sign-free 1": SPARSE | {"model.sign_free": True, "regularizer.name": "l1"},
     "sign-free 2": SPARSE | {"model.sign_free": True, "model.depth": 2, "regularizer.name": "l1"},
-    "sign-free 3": SPARSE | {"model.sign_free": True, "model.depth": 3} | SUM
+    "sign-free 3": SPARSE
+    | {"model.sign_free": True, "model.depth": 3}
+    | SUM
     | {"regularizer.terms.l2_fro.strength": 1e-3},
     "sign-free 4 odd": SPARSE | {"model.sign_free": True, "model.depth": 4, "task.n": 21},
     "ista": SPARSE | {"optimizer.name": "ista", "regularizer.name": "l1"},
     "projected": SPARSE | {"optimizer.name": "projected", "regularizer.name": "l1"},
     "basis pursuit": SPARSE | {"optimizer.name": "basis_pursuit"},
     "sparse group": SPARSE | {"regularizer.name": "group", "regularizer.size": 3},
-    "ista group": SPARSE | {"optimizer.name": "ista", "regularizer.name": "group",
-                            "regularizer.size": 4},
+    "ista group": SPARSE
+    | {"optimizer.name": "ista", "regularizer.name": "group", "regularizer.size": 4},
     "diagonal": SPARSE | {"model.name": "diagonal", "regularizer.name": "l2_sq"},
-    "diagonal 3 odd": SPARSE | {"model.name": "diagonal", "model.depth": 3, "task.n": 21,
-                                "regularizer.name": "l1"},
-    "diagonal adam": SPARSE | {"model.name": "diagonal", "optimizer.name": "adam",
-                               "task.design": "fourier"},
+    "diagonal 3 odd": SPARSE
+    | {"model.name": "diagonal", "model.depth": 3, "task.n": 21, "regularizer.name": "l1"},
+    "diagonal adam": SPARSE
+    | {"model.name": "diagonal", "optimizer.name": "adam", "task.design": "fourier"},
     "sparse adamw": SPARSE | {"optimizer.name": "adamw", "regularizer.name": "l2_fro"},
     "sparse sgd": SPARSE | {"optimizer.name": "sgd"},
     "sparse noise": SPARSE | {"task.snr": 100.0, "selection.name": "coherent"},
@@ -57,8 +62,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "matrix svt": MATRIX | {"optimizer.name": "svt", "regularizer.name": "nuclear"},
     "matrix projected": MATRIX | {"optimizer.name": "projected", "regularizer.name": "l1"},
     "factorised l2": MATRIX | {"model.name": "factorised", "regularizer.name": "l2_sq"},
-    "factorised adam": MATRIX | {"model.name": "factorised", "model.width": 3,
-                                 "optimizer.name": "adam", "regularizer.name": "nuclear"},
+    "factorised adam": MATRIX
+    | {
+        "model.name": "factorised",
+        "model.width": 3,
+        "optimizer.name": "adam",
+        "regularizer.name": "nuclear",
+    },
     "factorised 4": MATRIX | {"model.depth": 4, "regularizer.name": "l2_fro"},
     "sensing": SENSING | {"regularizer.name": "nuclear"},
     "sensing svt": SENSING | {"optimizer.name": "svt", "selection.name": "coherent"},
@@ -67,11 +77,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "dense": DENSE,
     "dense batches": DENSE | {"optimizer.batch": 6, "task.N": 21, "dtype": "float64"},
     "dense sphere": DENSE | {"optimizer.constant_norm": True, "model.activation": "relu"},
-    "dense momentum": DENSE | {"optimizer.name": "sgd", "optimizer.momentum": 0.9}
+    "dense momentum": DENSE
+    | {"optimizer.name": "sgd", "optimizer.momentum": 0.9}
     | {"regularizer.name": "nuclear"},
     "dense sobolev": DENSE | {"regularizer.name": "sobolev", "task.teacher": "gaussian"},
-    "relu regression": {"task.name": "relu_regression", "model.width": 20,
-                        "regularizer.name": "l2_sq", "model.init_scale": 0.5},
+    "relu regression": {
+        "task.name": "relu_regression",
+        "model.width": 20,
+        "regularizer.name": "l2_sq",
+        "model.init_scale": 0.5,
+    },
     "mlp": MODULAR,
     "mlp depth 2": MODULAR | {"model.depth": 2},
     "mlp depth 3 odd": MODULAR | {"model.depth": 3, "model.d": 5, "model.width": 11},
@@ -84,23 +99,45 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "mlp l2_sq": MODULAR | {"optimizer.name": "adam", "regularizer.name": "l2_sq"},
     "mlp l2_fro": MODULAR | {"optimizer.name": "adam", "regularizer.name": "l2_fro"},
     "mlp nuclear": MODULAR | {"optimizer.name": "adam", "regularizer.name": "nuclear"},
-    "mlp sum sgd": MODULAR | {"optimizer.name": "sgd"} | SUM
+    "mlp sum sgd": MODULAR
+    | {"optimizer.name": "sgd"}
+    | SUM
     | {"regularizer.terms.nuclear.strength": 1e-3},
     "mlp gd": MODULAR | {"optimizer.name": "gd"},
     "mlp outliers": MODULAR | {"selection.name": "outliers"},
-    "mlp permutations": {"task.name": "symmetric_group", "task.degree": 3, "model.d": 12,
-                         "model.width": 20},
-    "transformer": {"task.name": "modular_arithmetic", "task.p": 7, "model.name": "transformer",
-                    "model.d": 12, "model.heads": 2, "model.mlp": 16,
-                    "selection.name": "outliers"},
+    "mlp permutations": {
+        "task.name": "symmetric_group",
+        "task.degree": 3,
+        "model.d": 12,
+        "model.width": 20,
+    },
+    "transformer": {
+        "task.name": "modular_arithmetic",
+        "task.p": 7,
+        "model.name": "transformer",
+        "model.d": 12,
+        "model.heads": 2,
+        "model.mlp": 16,
+        "selection.name": "outliers",
+    },
     "mlp matrix": MODULAR | {"model.embedding": "matrix", "model.d": 16, "model.init": "fan_out"},
-    "mlp matrix odd": MODULAR | {"model.embedding": "matrix", "model.d": 9, "optimizer.batch": 8,
-                                 "optimizer.drop_last": False},
+    "mlp matrix odd": MODULAR
+    | {
+        "model.embedding": "matrix",
+        "model.d": 9,
+        "optimizer.batch": 8,
+        "optimizer.drop_last": False,
+    },
     "mlp sum": MODULAR | {"model.embedding": "sum", "optimizer.constant_norm": True},
     "toy": TOY | {"optimizer.constant_norm": True},
-    "toy remainder": TOY | {"task.latent": 2, "task.labels": "remainder", "optimizer.batch": 4,
-                            "model.activation": "leaky_relu"},
-}  # fmt: skip
+    "toy remainder": TOY
+    | {
+        "task.latent": 2,
+        "task.labels": "remainder",
+        "optimizer.batch": 4,
+        "model.activation": "leaky_relu",
+    },
+}
 
 
 def company(family: str, count: int = 64, *, one_set: bool = False) -> list[Trial]:
@@ -151,9 +188,13 @@ def test_a_trial_has_the_same_rows_alone_and_in_every_company(family: str) -> No
 
 @pytest.mark.parametrize(
     "family",
-    [f for f, given in FAMILIES.items() if given["task.name"] == "sparse_recovery"
-     and given.get("optimizer.name") != "basis_pursuit"],
-)  # fmt: skip
+    [
+        f
+        for f, given in FAMILIES.items()
+        if given["task.name"] == "sparse_recovery"
+        and given.get("optimizer.name") != "basis_pursuit"
+    ],
+)
 def test_a_trial_has_the_same_rows_among_a_hundred_of_its_data_set(family: str) -> None:
     trials = company(family, 100, one_set=True)
     loose = Criterion(metric="error", train=0.3, test=0.99)  # half of them end: tensors shrink
@@ -189,9 +230,19 @@ def test_trials_that_end_early_leave_the_others_undisturbed(family: str) -> None
 @pytest.mark.parametrize("broken", ["model.init_scale", "optimizer.lr"])
 @pytest.mark.parametrize(
     "family",
-    ["sparse l1", "sign-free 3", "ista", "matrix", "matrix svt", "matrix projected",
-     "factorised l2", "sensing", "mlp", "mlp nuclear"],
-)  # fmt: skip
+    [
+        "sparse l1",
+        "sign-free 3",
+        "ista",
+        "matrix",
+        "matrix svt",
+        "matrix projected",
+        "factorised l2",
+        "sensing",
+        "mlp",
+        "mlp nuclear",
+    ],
+)
 def test_a_trial_that_diverges_is_told_so_and_its_mates_never_notice(
     family: str, broken: str
 ) -> None:

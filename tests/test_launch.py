@@ -137,8 +137,13 @@ def test_an_attempt_killed_anywhere_ends_with_the_rows_of_an_undisturbed_run(
     """Kill the writer at its k-th write to the store, for every k that there is."""
     from sweeper.store.files import Files
 
-    grid = toy_grid(tmp_path, "task.shift=0", "checkpoint.every_s=0.000001", "steps=12",
-                    "stop.after_generalization=false")  # fmt: skip
+    grid = toy_grid(
+        tmp_path,
+        "task.shift=0",
+        "checkpoint.every_s=0.000001",
+        "steps=12",
+        "stop.after_generalization=false",
+    )
     reference = str(tmp_path / "reference")
     run(grid, reference, workers=1)
     expected = rows(reference)

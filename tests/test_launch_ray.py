@@ -33,9 +33,14 @@ def test_a_launch_on_a_local_ray_gives_the_rows_of_one_in_this_process(
 ) -> None:
     grid = toy_grid(tmp_path, "task.fate=well,raises,diverges", "resources.pack=2")
     done = sweeper(
-        "launch", str(tmp_path / "toy.yaml"), "task.fate=well,raises,diverges",
-        "resources.pack=2", "--store", store, check=False,
-    )  # fmt: skip
+        "launch",
+        str(tmp_path / "toy.yaml"),
+        "task.fate=well,raises,diverges",
+        "resources.pack=2",
+        "--store",
+        store,
+        check=False,
+    )
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith("36 trials: 0 done, 36 new, 0 failed; 18 packs on 2 CPUs\n")
     assert "Traceback" not in done.stderr
@@ -103,19 +108,39 @@ def test_a_sweep_survives_the_death_of_one_of_two_nodes_with_fractional_gpus(
     cluster: Cluster, tmp_path: Path, store: str
 ) -> None:
     options = (
-        "resources.gpu=0.5", "resources.cpu=0.5", "resources.pack=3", "task.pause=0.06",
-        "checkpoint.every_s=0.5", "stop.after_generalization=false", "seeds=4", "steps=60",
-    )  # fmt: skip
+        "resources.gpu=0.5",
+        "resources.cpu=0.5",
+        "resources.pack=3",
+        "task.pause=0.06",
+        "checkpoint.every_s=0.5",
+        "stop.after_generalization=false",
+        "seeds=4",
+        "steps=60",
+    )
     grid = toy_grid(tmp_path, *options)
     nodes = [
         cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=OBJECT_STORE) for _ in range(2)
     ]
     cluster.wait_for_nodes()
     process = subprocess.Popen(
-        [sys.executable, "-m", "sweeper.cli", "launch", str(tmp_path / "toy.yaml"), *options,
-         "--store", store, "--address", cluster.address, "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ),
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "sweeper.cli",
+            "launch",
+            str(tmp_path / "toy.yaml"),
+            *options,
+            "--store",
+            store,
+            "--address",
+            cluster.address,
+            "--json",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
+    )
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
         try:
@@ -142,9 +167,14 @@ def test_an_unreachable_cluster_is_exit_code_5_and_leaves_no_store(
 ) -> None:
     toy_grid(tmp_path)
     done = sweeper(
-        "launch", str(tmp_path / "toy.yaml"), "--store", store, "--address", "127.0.0.1:1",
+        "launch",
+        str(tmp_path / "toy.yaml"),
+        "--store",
+        store,
+        "--address",
+        "127.0.0.1:1",
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 5, done.stdout + done.stderr
     assert "error: Ray at '127.0.0.1:1'" in done.stderr
     assert "Check the address" in done.stderr
@@ -194,8 +224,16 @@ def test_a_reader_during_a_launch_never_sees_an_error_a_duplicate_or_a_gap(
     thread = threading.Thread(target=poll)
     thread.start()
     try:
-        sweeper("launch", str(tmp_path / "toy.yaml"), "task.pause=0.02", "resources.pack=2",
-                "seeds=3", "checkpoint.every_s=1", "--store", store)  # fmt: skip
+        sweeper(
+            "launch",
+            str(tmp_path / "toy.yaml"),
+            "task.pause=0.02",
+            "resources.pack=2",
+            "seeds=3",
+            "checkpoint.every_s=1",
+            "--store",
+            store,
+        )
     finally:
         over.set()
         thread.join()

@@ -15,8 +15,11 @@ from sweeper.errors import UsageError
 @pytest.mark.parametrize(
     ("right", "factor", "exponents"),
     [
-        ("1/(optimizer.lr*regularizer.strength)", 1, {"optimizer.lr": -1,
-                                                       "regularizer.strength": -1}),
+        (
+            "1/(optimizer.lr*regularizer.strength)",
+            1,
+            {"optimizer.lr": -1, "regularizer.strength": -1},
+        ),
         ("regularizer.strength^-1 * task.N^2", 1, {"regularizer.strength": -1, "task.N": 2}),
         ("1/optimizer.weight_decay", 1, {"optimizer.weight_decay": -1}),
         ("a / b / c * d", 1, {"a": 1, "b": -1, "c": -1, "d": 1}),
@@ -31,7 +34,7 @@ from sweeper.errors import UsageError
         ("a/a", 1, {"a": 0}),
         ("regularizer.terms.l1.strength", 1, {"regularizer.terms.l1.strength": 1}),
     ],
-)  # fmt: skip
+)
 def test_a_law_is_multiplied_out(right: str, factor: float, exponents: dict[str, float]) -> None:
     law = Law.parse(f"t2 ~ {right}")
     assert {p.path: p.exponent for p in law.powers} == exponents
@@ -64,26 +67,45 @@ def test_the_power_of_a_product_is_the_product_of_powers(
     [
         ("t2 = 1/a", "column 4: '=' where ~ should come. Write it like EXAMPLE."),
         ("t2", "column 3: the law ends where ~ should come. Write it like EXAMPLE."),
-        ("", "column 1: the law ends where the name of a time: t1, t2 or delay should come. "
-         "Write it like EXAMPLE."),
-        ("1/a ~ t2", "column 1: '1' where the name of a time: t1, t2 or delay should come. "
-         "Write it like EXAMPLE."),
-        ("t2 ~ ", "column 5: the law ends where a path, a number or ( should come. "
-         "Write it like EXAMPLE."),
-        ("t2 ~ a + b", "column 8: '+' where *, / or ^ should come. "
-         "A law is a product of powers: a sum has no exponents to fit."),
-        ("t2 ~ (a - b)", "column 9: '-' where ) should come. "
-         "A law is a product of powers: a sum has no exponents to fit."),
+        (
+            "",
+            "column 1: the law ends where the name of a time: t1, t2 or delay should come. "
+            "Write it like EXAMPLE.",
+        ),
+        (
+            "1/a ~ t2",
+            "column 1: '1' where the name of a time: t1, t2 or delay should come. "
+            "Write it like EXAMPLE.",
+        ),
+        (
+            "t2 ~ ",
+            "column 5: the law ends where a path, a number or ( should come. "
+            "Write it like EXAMPLE.",
+        ),
+        (
+            "t2 ~ a + b",
+            "column 8: '+' where *, / or ^ should come. "
+            "A law is a product of powers: a sum has no exponents to fit.",
+        ),
+        (
+            "t2 ~ (a - b)",
+            "column 9: '-' where ) should come. "
+            "A law is a product of powers: a sum has no exponents to fit.",
+        ),
         ("t2 ~ (a * b", "column 12: the law ends where ) should come. Write it like EXAMPLE."),
         ("t2 ~ a * b)", "column 11: ')' where *, / or ^ should come. Write it like EXAMPLE."),
         ("t2 ~ a b", "column 8: 'b' where *, / or ^ should come. Write it like EXAMPLE."),
-        ("t2 ~ a^b", "column 8: 'b' where an exponent, a number should come. "
-         "Write it like EXAMPLE."),
+        (
+            "t2 ~ a^b",
+            "column 8: 'b' where an exponent, a number should come. Write it like EXAMPLE.",
+        ),
         ("t2 ~ a^2^3", "column 9: '^' where *, / or ^ should come. Write it like EXAMPLE."),
-        ("t2 ~ a * ;", "column 10: ';' where a path, a number or ( should come. "
-         "Write it like EXAMPLE."),
+        (
+            "t2 ~ a * ;",
+            "column 10: ';' where a path, a number or ( should come. Write it like EXAMPLE.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_law_that_says_nothing_is_refused_with_its_place(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Law.parse(text)
@@ -94,17 +116,28 @@ def test_a_law_that_says_nothing_is_refused_with_its_place(text: str, message: s
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("t2 ~ 3 * 2^-1", "law 't2 ~ 3 * 2^-1': nothing on the right is a path of the config. "
-         "Name one, e.g. 't2 ~ 1/(optimizer.lr*regularizer.strength)'."),
-        ("t2 ~ 0 * a", "law 't2 ~ 0 * a', column 6: 0 must be above 0 and finite. "
-         "Leave it out: the prefactor is fitted."),
-        ("t2 ~ a^(1/0)", "law 't2 ~ a^(1/0)', column 11: 0 must be above 0 and finite "
-         "to divide an exponent."),
+        (
+            "t2 ~ 3 * 2^-1",
+            "law 't2 ~ 3 * 2^-1': nothing on the right is a path of the config. "
+            "Name one, e.g. 't2 ~ 1/(optimizer.lr*regularizer.strength)'.",
+        ),
+        (
+            "t2 ~ 0 * a",
+            "law 't2 ~ 0 * a', column 6: 0 must be above 0 and finite. "
+            "Leave it out: the prefactor is fitted.",
+        ),
+        (
+            "t2 ~ a^(1/0)",
+            "law 't2 ~ a^(1/0)', column 11: 0 must be above 0 and finite to divide an exponent.",
+        ),
         ("t2 ~ a^-1e999", "law 't2 ~ a^-1e999', column 9: 1e999 is no finite exponent."),
-        ("t2 ~ 1e999*a", "law 't2 ~ 1e999*a', column 6: 1e999 must be above 0 and finite. "
-         "Leave it out: the prefactor is fitted."),
+        (
+            "t2 ~ 1e999*a",
+            "law 't2 ~ 1e999*a', column 6: 1e999 must be above 0 and finite. "
+            "Leave it out: the prefactor is fitted.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_numbers_that_no_law_has_are_refused(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         Law.parse(text)

@@ -23,11 +23,15 @@ def ends(**changed: dict[float, float | None] | float | None) -> Told:
         for decay in DECAYS:
             none = decay == 0
             row: dict[str, Any] = {
-                "seed": seed, "decay": decay, "plateau": 2.0, "final": 2.0 if none else 20 * decay,
+                "seed": seed,
+                "decay": decay,
+                "plateau": 2.0,
+                "final": 2.0 if none else 20 * decay,
                 "half": None if none else 0.5 * (1 + seed),
-                "tenth": None if none else 2.0 * (1 + seed), "balance": 1.5 if none else 1.001,
+                "tenth": None if none else 2.0 * (1 + seed),
+                "balance": 1.5 if none else 1.001,
                 "excess": 3.0 if none else 1 - 20 * decay,
-            }  # fmt: skip
+            }
             for name, value in changed.items():
                 if isinstance(value, dict):
                     row[name] = value.get(decay, row[name])
@@ -42,8 +46,13 @@ def verdict(measured: Measured) -> Verdict:
 
 
 def test_rows_as_claimed_hold() -> None:
-    for measure in (diagonal.measure_collapse, diagonal.measure_limits, diagonal.measure_balance,
-                    diagonal.measure_pursuit, diagonal.measure_width):  # fmt: skip
+    for measure in (
+        diagonal.measure_collapse,
+        diagonal.measure_limits,
+        diagonal.measure_balance,
+        diagonal.measure_pursuit,
+        diagonal.measure_width,
+    ):
         assert verdict(measure(ends())) is HOLDS, measure(ends()).missed
 
 
@@ -79,8 +88,9 @@ def pursuits(needed: dict[float, list[int]]) -> Told:
     """Rows of `diagonal.NEEDED`: by tau, N_min for s = 10, 20, 30."""
     rows = [
         {"tau": tau, "s": 10 * (i + 1), "failed": N - 10, "most": 100}
-        for tau, all_s in needed.items() for i, N in enumerate(all_s)
-    ]  # fmt: skip
+        for tau, all_s in needed.items()
+        for i, N in enumerate(all_s)
+    ]
     return Told((diagonal.NEEDED, rows))
 
 

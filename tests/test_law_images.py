@@ -20,8 +20,10 @@ def told(slow: float = 3.0, t1: int = 900, small: int = 40, seeds: int = 3) -> T
     for seed in range(seeds):
         more = 10 * seed
         for alpha, decay, t2 in (
-            (1.0, 0.3, small), (8.0, 0.1, round(slow * (2900 + more))), (8.0, 0.3, 2900 + more),
-        ):  # fmt: skip
+            (1.0, 0.3, small),
+            (8.0, 0.1, round(slow * (2900 + more))),
+            (8.0, 0.3, 2900 + more),
+        ):
             found: dict[str, Any] = {"seed": seed, "alpha": alpha, "decay": decay}
             rows.append(found | {"t1": t1 if alpha > 1 else 30, "t2": t2})
     return Told((images.TIMES, rows))
@@ -30,10 +32,16 @@ def told(slow: float = 3.0, t1: int = 900, small: int = 40, seeds: int = 3) -> T
 @pytest.mark.parametrize(
     ("changed", "wanted"),
     [
-        ({}, HOLDS), ({"seeds": 1}, HOLDS), ({"slow": 2.52}, HOLDS), ({"slow": 2.4}, NOT),
-        ({"slow": 1.0}, NOT), ({"slow": 3.6}, NOT), ({"t1": 2600}, PART), ({"small": 900}, PART),
+        ({}, HOLDS),
+        ({"seeds": 1}, HOLDS),
+        ({"slow": 2.52}, HOLDS),
+        ({"slow": 2.4}, NOT),
+        ({"slow": 1.0}, NOT),
+        ({"slow": 3.6}, NOT),
+        ({"t1": 2600}, PART),
+        ({"small": 900}, PART),
     ],
-)  # fmt: skip
+)
 def test_the_delay_goes_as_one_over_the_decay(changed: dict[str, Any], wanted: Verdict) -> None:
     measured = images.measure(told(**changed))
     assert measured.verdict is wanted, measured

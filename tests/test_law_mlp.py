@@ -18,10 +18,16 @@ HOLDS, PART, NOT = Verdict
 def norms(l2: list[float], l1: list[float]) -> Told:
     """Rows of `mlp_penalties.AFTER` whose norms change by these factors."""
     rows: Rows = [
-        {"strength": 1e-4, "seed": i, "l2_then": 20.0, "l2_end": 20.0 * a, "l1_then": 400.0,
-         "l1_end": 400.0 * b}
+        {
+            "strength": 1e-4,
+            "seed": i,
+            "l2_then": 20.0,
+            "l2_end": 20.0 * a,
+            "l1_then": 400.0,
+            "l1_end": 400.0 * b,
+        }
         for i, (a, b) in enumerate(zip(l2, l1, strict=True))
-    ]  # fmt: skip
+    ]
     return Told((mlp_penalties.AFTER, rows))
 
 
@@ -46,8 +52,9 @@ class Fitted(Told):
     def __init__(self, exponents: dict[str, float], times: dict[str, list[float]]) -> None:
         rows: Rows = [
             {"penalty": penalty, "strength": 1e-4 * 3**i, "t2": t2}
-            for penalty, column in times.items() for i, t2 in enumerate(column)
-        ]  # fmt: skip
+            for penalty, column in times.items()
+            for i, t2 in enumerate(column)
+        ]
         super().__init__((mlp_penalties.TIMES, rows))
         self._exponents = exponents
 
@@ -85,11 +92,18 @@ def test_exponents_have_to_be_between_minus_one_and_none(
 def plane(fitted: list[int], general: list[int]) -> Told:
     """Rows of `toy.LOSSES`: of 10 trials each with 25, 35, 45 pairs so many are so."""
     rows: Rows = [
-        {"N": N, "w": 1.0 + i, "m": 0.1, "seed": 0, "train": 0.75 - N / 100, "fitted": i < fits,
-         "general": i < generalizes}
+        {
+            "N": N,
+            "w": 1.0 + i,
+            "m": 0.1,
+            "seed": 0,
+            "train": 0.75 - N / 100,
+            "fitted": i < fits,
+            "general": i < generalizes,
+        }
         for N, fits, generalizes in zip((25, 35, 45), fitted, general, strict=True)
         for i in range(10)
-    ]  # fmt: skip
+    ]
     return Told((toy.LOSSES, rows))
 
 

@@ -10,15 +10,25 @@ from tests.test_law_verdicts import HOLDS, NOT, PART, Rows, Told
 
 @pytest.mark.parametrize(
     ("best", "cost", "train", "wanted"),
-    [(1, 2e3, 1e-7, HOLDS), (4, 2e3, 1e-7, NOT), (0.25, 2e3, 1e-7, NOT), (1, 500, 1e-7, PART),
-     (1, 2e3, 1e-3, PART)],
-)  # fmt: skip
+    [
+        (1, 2e3, 1e-7, HOLDS),
+        (4, 2e3, 1e-7, NOT),
+        (0.25, 2e3, 1e-7, NOT),
+        (1, 500, 1e-7, PART),
+        (1, 2e3, 1e-3, PART),
+    ],
+)
 def test_law_20(best: float, cost: float, train: float, wanted: Verdict) -> None:
     rows: Rows = [
-        {"scale": a, "seed": seed, "train": train if a >= 1 else 1e-3,
-         "test": 1e-9 if a == best else 1e-4 * (cost if a == 4 else 1)}
-        for seed in (0, 1) for a in (0.25, 1.0, 4.0)
-    ]  # fmt: skip
+        {
+            "scale": a,
+            "seed": seed,
+            "train": train if a >= 1 else 1e-3,
+            "test": 1e-9 if a == best else 1e-4 * (cost if a == 4 else 1),
+        }
+        for seed in (0, 1)
+        for a in (0.25, 1.0, 4.0)
+    ]
     if best == 1:  # its loss is the reference of the cost
         for row in rows:
             row["test"] = 1e-5 * {0.25: 10, 1.0: 1, 4.0: cost}[row["scale"]]
@@ -28,22 +38,36 @@ def test_law_20(best: float, cost: float, train: float, wanted: Verdict) -> None
 
 @pytest.mark.parametrize(
     ("slow", "exponent", "explained", "wanted"),
-    [(0.55, 1, 1, HOLDS), (0.3, 1, 1, PART), (0.8, 1, 1, PART), (0.55, 0.8, 1, NOT),
-     (0.55, 1, 0.8, PART)],
-)  # fmt: skip
+    [
+        (0.55, 1, 1, HOLDS),
+        (0.3, 1, 1, PART),
+        (0.8, 1, 1, PART),
+        (0.55, 0.8, 1, NOT),
+        (0.55, 1, 0.8, PART),
+    ],
+)
 def test_law_21(slow: float, exponent: float, explained: float, wanted: Verdict) -> None:
     rows: Rows = [
-        {"seed": 0, "decay": d, "t1": 200, "t2": slow / 1e-3 * d**-exponent,
-         "slow": slow, "explained": explained, "ratio": 0.6}
+        {
+            "seed": 0,
+            "decay": d,
+            "t1": 200,
+            "t2": slow / 1e-3 * d**-exponent,
+            "slow": slow,
+            "explained": explained,
+            "ratio": 0.6,
+        }
         for d in (0.03, 0.1, 0.3)
-    ]  # fmt: skip
+    ]
     measured = teacher_student.measure_times(Told((teacher_student.TIMES, rows)))
     assert measured.verdict is wanted
 
 
 def test_law_21_needs_every_trial_to_generalize() -> None:
-    rows: Rows = [{"seed": 0, "decay": 0.1, "t1": 200, "t2": t2, "slow": 0.5, "explained": 1.0,
-                   "ratio": 0.6} for t2 in (5000, None)]  # fmt: skip
+    rows: Rows = [
+        {"seed": 0, "decay": 0.1, "t1": 200, "t2": t2, "slow": 0.5, "explained": 1.0, "ratio": 0.6}
+        for t2 in (5000, None)
+    ]
     with pytest.raises(UnmeasuredError):
         teacher_student.measure_times(Told((teacher_student.TIMES, rows)))
 
@@ -53,10 +77,16 @@ def test_law_21_needs_every_trial_to_generalize() -> None:
 )
 def test_law_22(late: int, lag: int, wanted: Verdict) -> None:
     rows: Rows = [
-        {"scale": a, "decay": d, "seed": 0, "t1": late if d == 3 else 200,
-         "t2": None if a == 2 or d == 3 else 200 + lag}
-        for a in (0.5, 2.0) for d in (0.03, 0.3, 3.0)
-    ]  # fmt: skip
+        {
+            "scale": a,
+            "decay": d,
+            "seed": 0,
+            "t1": late if d == 3 else 200,
+            "t2": None if a == 2 or d == 3 else 200 + lag,
+        }
+        for a in (0.5, 2.0)
+        for d in (0.03, 0.3, 3.0)
+    ]
     measured = teacher_student.measure_memory(Told((teacher_student.MEMORIZED, rows)))
     assert measured.verdict is wanted
     rows[4]["t1"] = 400  # at alpha 2 and decay 0.3
@@ -67,10 +97,15 @@ def test_law_22(late: int, lag: int, wanted: Verdict) -> None:
 def halves(exponent: float, sobolev: float) -> tuple[str, Rows]:
     """Rows of `HALVES` for one exponent, and a Sobolev time."""
     rows: Rows = [
-        {"penalty": "l1", "strength": b, "seed": 0, "plateau": 5.0,
-         "half": 200 * (b / 1e-2) ** exponent}
+        {
+            "penalty": "l1",
+            "strength": b,
+            "seed": 0,
+            "plateau": 5.0,
+            "half": 200 * (b / 1e-2) ** exponent,
+        }
         for b in (1e-2, 1e-3, 1e-4)
-    ]  # fmt: skip
+    ]
     fast = {"penalty": "sobolev", "strength": 1e-2, "seed": 0, "plateau": 5.0, "half": sobolev}
     never = {"penalty": "l1", "strength": 1e-9, "seed": 0, "plateau": 5.0, "half": None}
     return teacher_student.HALVES, [*rows, fast, never]
@@ -105,10 +140,17 @@ def test_law_31(sobolev: float, wanted: Verdict) -> None:
 )
 def test_law_18(off: float, fall: float, wanted: Verdict) -> None:
     rows: Rows = [
-        {"seed": 0, "decay": d, "step": round(t / d * 1e3), "slow": t, "train": 1e-4,
-         "test": (off if d == 0.01 else 1) * fall ** (-t / 0.8)}
-        for d in (0.01, 0.02) for t in (0.1, 0.4, 0.8, 1.2, 2.0)
-    ]  # fmt: skip
+        {
+            "seed": 0,
+            "decay": d,
+            "step": round(t / d * 1e3),
+            "slow": t,
+            "train": 1e-4,
+            "test": (off if d == 0.01 else 1) * fall ** (-t / 0.8),
+        }
+        for d in (0.01, 0.02)
+        for t in (0.1, 0.4, 0.8, 1.2, 2.0)
+    ]
     measured = teacher_student.measure_flow(Told((teacher_student.FLOWS, rows)))
     assert measured.verdict is wanted
     assert measured.values["factor"].value == pytest.approx(off)

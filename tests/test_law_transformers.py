@@ -31,11 +31,19 @@ def sphere(near: Sequence[float | None], far: float = 4.0, free: float = 20.0) -
     """Return rows with these ratios t2 / t1 at scale 0.8 (None: never) and at scale 1."""
     ratios = [(False, 1.0, free)] * 3 + [(True, 1.0, far)] * 3
     rows = [(s, scale, r) for s, scale, r in ratios] + [(True, 0.8, r) for r in near]
-    return Told([
-        {"sphere": s, "scale": scale, "seed": i % 3, "t1": 100,
-         "t2": None if r is None else 100 * r, "ratio": 9.0 if r is None else r}
-        for i, (s, scale, r) in enumerate(rows)
-    ])  # fmt: skip
+    return Told(
+        [
+            {
+                "sphere": s,
+                "scale": scale,
+                "seed": i % 3,
+                "t1": 100,
+                "t2": None if r is None else 100 * r,
+                "ratio": 9.0 if r is None else r,
+            }
+            for i, (s, scale, r) in enumerate(rows)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,11 +63,22 @@ def test_law_25(found: Told, wanted: Verdict) -> None:
 
 def curve(l2: Sequence[float], med: Sequence[float] = (1, 2, 1.5, 1.2)) -> Told:
     """Return the curves of two seeds at steps 0, 100, 500 and 1000 = t2."""
-    return Told([
-        {"seed": seed, "step": step, "train_acc": 1.0, "test_acc": 0.5, "l2": a, "med": m,
-         "t1": 100, "t2": 1000}
-        for seed in (0, 1) for step, a, m in zip((0, 100, 500, 1000), l2, med, strict=True)
-    ])  # fmt: skip
+    return Told(
+        [
+            {
+                "seed": seed,
+                "step": step,
+                "train_acc": 1.0,
+                "test_acc": 0.5,
+                "l2": a,
+                "med": m,
+                "t1": 100,
+                "t2": 1000,
+            }
+            for seed in (0, 1)
+            for step, a, m in zip((0, 100, 500, 1000), l2, med, strict=True)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,8 +109,12 @@ def test_law_of_neighbours(l2: Sequence[float], med: Sequence[float], wanted: Ve
 
 
 def shares(times: dict[float, float | None]) -> Told:
-    return Told([{"fraction": f, "trials": 3, "generalized": 3 if t else 0, "t2": t}
-                 for f, t in times.items()])  # fmt: skip
+    return Told(
+        [
+            {"fraction": f, "trials": 3, "generalized": 3 if t else 0, "t2": t}
+            for f, t in times.items()
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -116,8 +139,13 @@ def test_a_percent_needs_five_fractions() -> None:
 def tables(critical: dict[int, float]) -> Told:
     """Return rows in which a share is enough from `critical` on."""
     grid = np.round(np.geomspace(0.05, 0.9, 40), 4)
-    return Told([{"p": p, "fraction": float(f), "enough": f >= c}
-                 for p, c in critical.items() for f in grid])  # fmt: skip
+    return Told(
+        [
+            {"p": p, "fraction": float(f), "enough": f >= c}
+            for p, c in critical.items()
+            for f in grid
+        ]
+    )
 
 
 @pytest.mark.parametrize(

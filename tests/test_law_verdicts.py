@@ -60,10 +60,20 @@ def verdict(measured: Measured) -> tuple[Verdict, list[str]]:
 def times(seeds: Sequence[int], prefactor: Callable[[int, float], float]) -> Rows:
     """Rows of `sparse.TIMES`; `prefactor` of seed and strength."""
     return [
-        {"solver": "gd", "seed": seed, "lr": 0.1, "strength": b, "x": 0.1 * b, "t1": 30, "l": 0.1,
-         "t2": 0.1 * prefactor(seed, b) / (0.1 * b), "prefactor": prefactor(seed, b)}
-        for seed in seeds for b in (2e-5, 4e-5, 1e-4)
-    ]  # fmt: skip
+        {
+            "solver": "gd",
+            "seed": seed,
+            "lr": 0.1,
+            "strength": b,
+            "x": 0.1 * b,
+            "t1": 30,
+            "l": 0.1,
+            "t2": 0.1 * prefactor(seed, b) / (0.1 * b),
+            "prefactor": prefactor(seed, b),
+        }
+        for seed in seeds
+        for b in (2e-5, 4e-5, 1e-4)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,18 +94,25 @@ def test_law_2(prefactor: Callable[[int, float], float], wanted: Verdict) -> Non
     ("ratio", "t1", "wanted"), [(1.01, 1, HOLDS), (1.04, 1, NOT), (1.0, 2, PART)]
 )
 def test_law_3(ratio: float, t1: int, wanted: Verdict) -> None:
-    rows = [{"solver": s, "seed": 1, "x": 1e-5, "t1": t1, "ratio": ratio}
-            for s in ("ista", "projected")]  # fmt: skip
+    rows = [
+        {"solver": s, "seed": 1, "x": 1e-5, "t1": t1, "ratio": ratio} for s in ("ista", "projected")
+    ]
     assert sparse.measure_solvers(Told((sparse.SOLVERS, rows))).verdict is wanted
 
 
 def floors(strength: float, rate: float) -> tuple[str, Rows]:
     """Errors that go as powers of strength and rate."""
     return sparse.FLOORS, [
-        {"lr": lr, "strength": b, "seed": 1, "train": 20 * b**strength,
-         "test": b**strength * lr**rate}
-        for lr in (0.05, 0.1, 0.2) for b in (1e-4, 1e-3)
-    ]  # fmt: skip
+        {
+            "lr": lr,
+            "strength": b,
+            "seed": 1,
+            "train": 20 * b**strength,
+            "test": b**strength * lr**rate,
+        }
+        for lr in (0.05, 0.1, 0.2)
+        for b in (1e-4, 1e-3)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -149,8 +166,10 @@ def test_law_6(from_: tuple[int, ...], wanted: Verdict) -> None:
     ],
 )
 def test_law_7(counts: Sequence[int], t2: Sequence[float | None], wanted: Verdict) -> None:
-    rows = [{"N": 30, "tau": tau, "trials": 5, "recovered": n, "t2": t}
-            for tau, n, t in zip((0, 0.5, 1), counts, t2, strict=True)]  # fmt: skip
+    rows = [
+        {"N": 30, "tau": tau, "trials": 5, "recovered": n, "t2": t}
+        for tau, n, t in zip((0, 0.5, 1), counts, t2, strict=True)
+    ]
     assert measurements.measure_coherence(Told((measurements.COHERENT, rows))).verdict is wanted
 
 
@@ -159,14 +178,25 @@ def test_law_7(counts: Sequence[int], t2: Sequence[float | None], wanted: Verdic
 )
 def test_law_11(off: float, late: float, wanted: Verdict) -> None:
     claimed = math.log(60 * math.exp(0.001 * 50) / (math.sqrt(3) * 0.8)) / 0.001
-    rows = [{"seed": 0, "x": 0.001, "unseen": 0.8, "t1": 50, "early": 60.0,
-             "drop": late * claimed, "final": 0.8 * off}]  # fmt: skip
+    rows = [
+        {
+            "seed": 0,
+            "x": 0.001,
+            "unseen": 0.8,
+            "t1": 50,
+            "early": 60.0,
+            "drop": late * claimed,
+            "final": 0.8 * off,
+        }
+    ]
     assert measurements.measure_floor(Told((measurements.DROPS, rows))).verdict is wanted
 
 
 def nearest(off: float = 0.0, product: float = 0.0132, free: float = 5e-4) -> tuple[str, Rows]:
-    rows = [{"N": N, "depth": depth, "sign_free": False, "nearest": max(value, product) + off}
-            for (N, depth), value in products.PUBLISHED.items()]  # fmt: skip
+    rows = [
+        {"N": N, "depth": depth, "sign_free": False, "nearest": max(value, product) + off}
+        for (N, depth), value in products.PUBLISHED.items()
+    ]
     return products.NEAREST, [*rows, {"N": 30, "depth": 3, "sign_free": True, "nearest": free}]
 
 
@@ -186,11 +216,29 @@ def test_law_13(off: float, free: float, wanted: Verdict) -> None:
     ("without", "factor", "wanted"), [(None, 1, HOLDS), (500, 1, NOT), (None, 1.2, PART)]
 )
 def test_law_14(without: int | None, factor: float, wanted: Verdict) -> None:
-    rows = [{"penalty": "l2_sq", "strength": b, "seed": 1, "t1": 50, "t2": 1000,
-             "slow": factor * slow, "final": 0.05}
-            for b, slow in products.SLOW.items()]  # fmt: skip
-    rows.append({"penalty": "none", "strength": 0.0, "seed": 1, "t1": 50, "t2": without,
-                 "slow": None, "final": 0.74})  # fmt: skip
+    rows = [
+        {
+            "penalty": "l2_sq",
+            "strength": b,
+            "seed": 1,
+            "t1": 50,
+            "t2": 1000,
+            "slow": factor * slow,
+            "final": 0.05,
+        }
+        for b, slow in products.SLOW.items()
+    ]
+    rows.append(
+        {
+            "penalty": "none",
+            "strength": 0.0,
+            "seed": 1,
+            "t1": 50,
+            "t2": without,
+            "slow": None,
+            "final": 0.74,
+        }
+    )
     assert products.measure_large_init(Told((products.INITS, rows))).verdict is wanted
 
 
@@ -198,8 +246,10 @@ def test_law_14(without: int | None, factor: float, wanted: Verdict) -> None:
     ("same", "slow", "wanted"), [(0.014, 0.014, HOLDS), (0.014, 0.02, PART), (0.02, 0.014, NOT)]
 )
 def test_four_factors(same: float, slow: float, wanted: Verdict) -> None:
-    rows = [{"depth": d, "init": i, "nearest": n, "at": 10, "train": 1e-3}
-            for d, i, n in ((3, 0.01, 0.014), (4, 0.0316, same), (4, 0.01, slow))]  # fmt: skip
+    rows = [
+        {"depth": d, "init": i, "nearest": n, "at": 10, "train": 1e-3}
+        for d, i, n in ((3, 0.01, 0.014), (4, 0.0316, same), (4, 0.01, slow))
+    ]
     assert products.measure_four(Told((products.FACTORS, rows))).verdict is wanted
 
 
@@ -213,8 +263,10 @@ def test_four_factors(same: float, slow: float, wanted: Verdict) -> None:
     ],
 )
 def test_law_9(t2: Sequence[float], recovered: Sequence[int], wanted: Verdict) -> None:
-    rows = [{"tau": tau, "trials": 8, "recovered": n, "t2": t}
-            for tau, n, t in zip((0.0, 0.3, 0.6, 1.0), recovered, t2, strict=True)]  # fmt: skip
+    rows = [
+        {"tau": tau, "trials": 8, "recovered": n, "t2": t}
+        for tau, n, t in zip((0.0, 0.3, 0.6, 1.0), recovered, t2, strict=True)
+    ]
     assert matrices.measure_leverage(Told((matrices.BY_TAU, rows))).verdict is wanted
 
 
@@ -222,8 +274,19 @@ def test_law_9(t2: Sequence[float], recovered: Sequence[int], wanted: Verdict) -
     ("rank", "rate", "wanted"), [(2, 1.0, HOLDS), (3, 0.4, PART), (6, 1.0, NOT)]
 )
 def test_law_10(rank: int, rate: float, wanted: Verdict) -> None:
-    rows = [{"seed": 0, "x": 1e-3, "early": 1.0, "late": 1.0 - rate * 0.9, "claimed": 0.9,
-             "kept_early": 4.0, "kept_late": 4.0, "rank_early": 8, "rank_late": rank}]  # fmt: skip
+    rows = [
+        {
+            "seed": 0,
+            "x": 1e-3,
+            "early": 1.0,
+            "late": 1.0 - rate * 0.9,
+            "claimed": 0.9,
+            "kept_early": 4.0,
+            "kept_late": 4.0,
+            "rank_early": 8,
+            "rank_late": rank,
+        }
+    ]
     assert matrices.measure_fall(Told((matrices.FALLS, rows))).verdict is wanted
 
 
@@ -231,24 +294,52 @@ def test_law_10(rank: int, rate: float, wanted: Verdict) -> None:
     ("t1", "exponent", "wanted"), [(10, 1, HOLDS), (10, 0.8, PART), (900, 1, NOT)]
 )
 def test_sensing(t1: int, exponent: float, wanted: Verdict) -> None:
-    rows = [{"solver": "svt", "seed": 0, "x": x, "t1": t1, "t2": 0.5 / x**exponent, "l": 1.0,
-             "prefactor": 1.0} for x in (1e-4, 1e-3)]  # fmt: skip
+    rows = [
+        {
+            "solver": "svt",
+            "seed": 0,
+            "x": x,
+            "t1": t1,
+            "t2": 0.5 / x**exponent,
+            "l": 1.0,
+            "prefactor": 1.0,
+        }
+        for x in (1e-4, 1e-3)
+    ]
     assert matrices.measure_sensing(Told((matrices.TIMES, rows))).verdict is wanted
 
 
 def halves(
-    half: float = 1.0, norm: float = 1.0, stays: float = 1.0, tenth: float | None = 4.0,
+    half: float = 1.0,
+    norm: float = 1.0,
+    stays: float = 1.0,
+    tenth: float | None = 4.0,
     balance: float = 1.0,
-) -> Evidence:  # fmt: skip
+) -> Evidence:
     """Rows of `decay.HALVES`: those of the larger strength are off by these factors."""
     rows: Rows = [
-        {"seed": 0, "decay": b, "plateau": 0.7, "final": 0.01, "half": 0.5 * off,
-         "tenth": None if tenth is None else 0.5 * off * tenth, "half_norm": 0.3 * off_norm,
-         "balance": balance}
+        {
+            "seed": 0,
+            "decay": b,
+            "plateau": 0.7,
+            "final": 0.01,
+            "half": 0.5 * off,
+            "tenth": None if tenth is None else 0.5 * off * tenth,
+            "half_norm": 0.3 * off_norm,
+            "balance": balance,
+        }
         for b, off, off_norm in ((1e-3, 1.0, 1.0), (1e-2, half, norm))
-    ]  # fmt: skip
-    free = {"seed": 0, "decay": 0.0, "plateau": 0.7, "final": 0.7 * stays, "half": None,
-            "tenth": None, "half_norm": None, "balance": 2.0}  # fmt: skip
+    ]
+    free = {
+        "seed": 0,
+        "decay": 0.0,
+        "plateau": 0.7,
+        "final": 0.7 * stays,
+        "half": None,
+        "tenth": None,
+        "half_norm": None,
+        "balance": 2.0,
+    }
     return Told((decay.HALVES, [*rows, free]))
 
 
@@ -280,8 +371,10 @@ def test_law_19_for_matrices() -> None:
     ],
 )
 def test_law_24(generalized: Sequence[int], t2: Sequence[float | None], wanted: Verdict) -> None:
-    rows = [{"fraction": f, "trials": 5, "memorized": 5, "generalized": n, "t1": 40.0, "t2": t}
-            for f, n, t in zip((0.3, 0.5, 0.7), generalized, t2, strict=True)]  # fmt: skip
+    rows = [
+        {"fraction": f, "trials": 5, "memorized": 5, "generalized": n, "t1": 40.0, "t2": t}
+        for f, n, t in zip((0.3, 0.5, 0.7), generalized, t2, strict=True)
+    ]
     assert modular.measure_fraction(Told((modular.BY_FRACTION, rows))).verdict is wanted
 
 
@@ -295,8 +388,10 @@ def test_law_24(generalized: Sequence[int], t2: Sequence[float | None], wanted: 
     ],
 )
 def test_law_30(strips: Sequence[float], square: float, wanted: Verdict) -> None:
-    rows = [{"region": "strip", "k": k, "acc": a, "low": a, "high": a}
-            for k, a in zip((4, 6, 8, 9), strips, strict=True)]  # fmt: skip
+    rows = [
+        {"region": "strip", "k": k, "acc": a, "low": a, "high": a}
+        for k, a in zip((4, 6, 8, 9), strips, strict=True)
+    ]
     rows.append({"region": "square", "k": 5, "acc": square, "low": square, "high": square})
     assert modular.measure_holdout(Told((modular.BEST, rows))).verdict is wanted
 
@@ -305,9 +400,12 @@ STEPS = [0, *sorted({round(10 ** (k / 60)) for k in range(60 * 5)})]
 
 
 def fitted(
-    folder: Path, values: Callable[[float], dict[str, Any]], t2: Callable[[float], float],
-    criterion: str, **constants: float,
-) -> Evidence:  # fmt: skip
+    folder: Path,
+    values: Callable[[float], dict[str, Any]],
+    t2: Callable[[float], float],
+    criterion: str,
+    **constants: float,
+) -> Evidence:
     """A store of trials that memorize at 35 and generalize at `t2` of a number."""
     made = Made.at(folder)
     plan, rows, over = [], [], []

@@ -46,10 +46,14 @@ log: {points_per_decade: 200}
 def test_law_1_the_l1_delay_goes_as_one_over_rate_times_strength_for_every_solver(
     tmp_path: Path,
 ) -> None:
-    found = rows(tmp_path, LAW_1, """
+    found = rows(
+        tmp_path,
+        LAW_1,
+        """
         select optimizer.name, seed, optimizer.lr * regularizer.strength, t1, t2
         from trials join delays using (trial_id) order by all
-    """)  # fmt: skip
+    """,
+    )
     assert len(found) == 54
     t2 = {(solver, seed, x): t for solver, seed, x, _, t in found}
     for solver in ("gd", "ista", "projected"):
@@ -77,10 +81,14 @@ stop: {after_generalization: false}
 def test_law_11_l2_alone_ends_at_the_floor_of_what_the_measurements_dont_see(
     tmp_path: Path,
 ) -> None:
-    found = rows(tmp_path, LAW_11, """
+    found = rows(
+        tmp_path,
+        LAW_11,
+        """
         select seed, arg_max(test_error, step), max(null_floor)
         from trials join metrics using (trial_id) group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     assert len(found) == 3
     for seed, final, floor in found:
         assert final == pytest.approx(floor, rel=0.01)
@@ -104,10 +112,14 @@ log: {points_per_decade: 200}
 
 
 def test_law_12_depth_brings_the_published_instance_closer_to_its_signal(tmp_path: Path) -> None:
-    found = rows(tmp_path, LAW_12, """
+    found = rows(
+        tmp_path,
+        LAW_12,
+        """
         select model.depth, min(distance) from trials join metrics using (trial_id)
         group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     assert [depth for depth, _ in found] == [1, 2]
     assert [distance for _, distance in found] == pytest.approx([0.1327, 0.0199], abs=3e-4)
 
@@ -125,10 +137,16 @@ stop: {after_generalization: false}
 
 
 def test_law_13_a_product_keeps_its_sign_and_so_misses_a_negative_entry(tmp_path: Path) -> None:
-    found = dict(rows(tmp_path, LAW_13, """
+    found = dict(
+        rows(
+            tmp_path,
+            LAW_13,
+            """
         select model.sign_free, min(distance) from trials join metrics using (trial_id)
         group by all
-    """))  # fmt: skip
+    """,
+        )
+    )
     assert found[False] >= 0.01273  # its size in the published instance
     assert found[True] < 0.005
 
@@ -152,12 +170,16 @@ criterion: {metric: error, train: 5.0e-2, test: 5.0e-2}
 
 
 def test_law_14_a_large_init_groks_under_a_little_l2_and_never_without(tmp_path: Path) -> None:
-    found = rows(tmp_path, LAW_14, """
+    found = rows(
+        tmp_path,
+        LAW_14,
+        """
         select regularizer.name, t1, t2, t2 * optimizer.lr * regularizer.strength,
                arg_max(test_error, step)
         from trials join delays using (trial_id) join metrics using (trial_id)
         group by all
-    """)  # fmt: skip
+    """,
+    )
     never, *times = sorted(found, key=lambda row: row[0] == "l2_sq")
     assert never[0] == "none"
     assert never[1] < 200
@@ -176,10 +198,14 @@ seeds: 5
 
 
 def test_law_23_generalization_comes_sooner_the_stronger_the_decay(tmp_path: Path) -> None:
-    found = rows(tmp_path, LAW_23, """
+    found = rows(
+        tmp_path,
+        LAW_23,
+        """
         select optimizer.weight_decay, median(t1), median(t2), count(t2)
         from trials join delays using (trial_id) group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     decays, t1, t2, count = zip(*found, strict=True)
     assert count == (5, 5, 5)
     assert all(30 <= t <= 55 for t in t1)
@@ -194,10 +220,14 @@ fixed: {task: {name: modular_arithmetic}, optimizer: {weight_decay: 1}, steps: 3
 grid: {product: {selection.fraction: [0.3, 0.4, 0.5, 0.6, 0.7, 0.8]}}
 seeds: 5
 """
-    found = rows(tmp_path, text, """
+    found = rows(
+        tmp_path,
+        text,
+        """
         select selection.fraction, count(t1), count(t2), median(t2)
         from trials join delays using (trial_id) group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     assert all(n1 == 5 for _, n1, _, _ in found)
     assert found[0][2] == 0
     medians = [t for _, _, _, t in found[1:]]
@@ -211,12 +241,15 @@ def test_laws_7_and_30_what_is_selected_decides_what_is_learnt(tmp_path: Path) -
     grid = api.load_grid(Path(__file__).parents[1] / "grids" / "selection.yaml")
     assert api.launch(grid, store, inline=True).exit_code == 0
     views = open_views(open_sweep(store, "selection"))
-    table = sql.query(views, """
+    table = sql.query(
+        views,
+        """
         select task.N, selection.tau, count(t2) as reached,
                quantile_disc(coalesce(t2, 1_000_000), 0.5) as median
         from trials join delays using (trial_id)
         where task.name = 'sparse_recovery' group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     reached = list(zip(*table.to_pydict().values(), strict=True))
     for N in (30, 40, 50):
         counts = [count for n, _, count, _ in reached if n == N]
@@ -226,12 +259,14 @@ def test_laws_7_and_30_what_is_selected_decides_what_is_learnt(tmp_path: Path) -
         # ten seeds don't tell 0 and 0.2 apart at N = 50
         medians = [median for n, tau, _, median in reached if n == N and tau != 0.2]
         assert medians == sorted(medians)
-    best = dict(views.execute("""
+    best = dict(
+        views.execute("""
         with best as (select trial_id, max(test_acc) as acc from metrics group by all)
         select selection.name || selection.k, median(acc)
         from trials join best using (trial_id)
         where task.name = 'modular_arithmetic' group by all
-    """).fetchall())  # fmt: skip
+    """).fetchall()
+    )
     strips = [best[f"strip{k}"] for k in (4, 6, 8, 9)]
     assert strips == sorted(strips, reverse=True)
     assert strips == pytest.approx([0.61, 0.47, 0.25, 0.19], abs=0.08)

@@ -83,10 +83,14 @@ criterion: {metric: error, train: 2.0e-2, test: 2.0e-2}
 
 
 def test_law_9_entries_of_high_leverage_let_more_seeds_recover_and_sooner(tmp_path: Path) -> None:
-    found = rows(tmp_path, LAW_9, """
+    found = rows(
+        tmp_path,
+        LAW_9,
+        """
         select selection.tau, count(t2), quantile_disc(coalesce(t2, 9999), 0.5)
         from trials join delays using (trial_id) group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     counts, medians = [n for _, n, _ in found], [t for _, _, t in found]
     assert counts[0] <= 4
     assert min(counts[1:]) >= 6
@@ -126,13 +130,17 @@ criterion: {metric: error, train: 1.0e-2, test: 5.0e-2}
 
 
 def test_depth_stands_in_for_the_nuclear_norm_from_a_small_init(tmp_path: Path) -> None:
-    found = rows(tmp_path, DEPTH, """
+    found = rows(
+        tmp_path,
+        DEPTH,
+        """
         with best as (select trial_id, min(test_error) as e, arg_max(sigma_next, step) as s
           from metrics group by all)
         select coalesce(model.depth, 1), count(t1), median(e), median(s)
         from trials join delays using (trial_id) join best using (trial_id)
         group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     assert [(depth, memorized) for depth, memorized, _, _ in found] == [(d, 4) for d in range(1, 5)]
     errors, tails = [e for _, _, e, _ in found], [s for *_, s in found]
     assert errors == sorted(errors, reverse=True)
@@ -191,10 +199,14 @@ def test_law_8_over_the_shipped_grid(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_law_9_over_the_shipped_grid(tmp_path: Path) -> None:
-    found = shipped(tmp_path, "leverage", """
+    found = shipped(
+        tmp_path,
+        "leverage",
+        """
         select task.N, selection.tau, count(t2), quantile_disc(coalesce(t2, 99999), 0.5)
         from trials join delays using (trial_id) group by all order by all
-    """)  # fmt: skip
+    """,
+    )
     for N in (60, 70, 80):
         taus, counts, medians = zip(*(row[1:] for row in found if row[0] == N), strict=True)
         assert stats.spearmanr(taus, medians).statistic < -0.8

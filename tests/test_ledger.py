@@ -91,9 +91,7 @@ def test_rows_behind_the_step_that_a_later_attempt_resumes_from_do_not_count() -
     assert list(state.parts()) == []
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=1, max_size=6),
-)
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(1, 6)), min_size=1, max_size=6))
 def test_whatever_attempts_die_where_each_step_counts_exactly_once(
     attempts: list[tuple[int, int]],
 ) -> None:
@@ -144,8 +142,17 @@ def test_a_split_pack_keeps_its_rows_up_to_the_checkpoint_that_its_halves_go_on_
     state.fold({"kind": "claim", "pack_id": "a", "attempt": 1, "resumed_at": -1})
     state.fold({**rows(0, 9, "x"), "pack_id": "a", "attempt": 1})
     halves = [{"id": "b", "size": 1, "parents": ["a"]}, {"id": "c", "size": 1, "parents": ["a"]}]
-    state.fold({"kind": "split", "pack_id": "a", "attempt": 1, "split_at": 4, "packs": halves,
-                "path": "packs/s.parquet", "sha256": ""})  # fmt: skip
+    state.fold(
+        {
+            "kind": "split",
+            "pack_id": "a",
+            "attempt": 1,
+            "split_at": 4,
+            "packs": halves,
+            "path": "packs/s.parquet",
+            "sha256": "",
+        }
+    )
     assert [(p.path, cut) for p, cut in state.parts()] == [("x", 4)]
     assert not state.packs["a"].open
     assert state.packs["b"].open

@@ -60,14 +60,21 @@ def matrices(**more: str) -> list[Trial]:
 
 
 MATRICES: dict[str, Any] = {
-    "model__embedding": "matrix", "model__d": 16, "optimizer__batch": 16,
+    "model__embedding": "matrix",
+    "model__d": 16,
+    "optimizer__batch": 16,
     "optimizer__drop_last": False,
-}  # fmt: skip
+}
 
 
 def digits() -> list[Trial]:
-    given = {"task.name": "digits", "task.N": 30, "task.N_test": 40, "model.width": 16,
-             "optimizer.batch": 15}  # fmt: skip
+    given = {
+        "task.name": "digits",
+        "task.N": 30,
+        "task.N_test": 40,
+        "model.width": 16,
+        "optimizer.batch": 15,
+    }
     return [trial(given, i % 5, optimizer__lr=0.001 + 0.0005 * i) for i in range(8)]
 
 
@@ -146,8 +153,10 @@ def test_trials_carried_on_from_where_they_ended_equal_longer_ones(kind: str) ->
         saved = Saved(short.saved, tuple(t.id for t in group))
         memory = Memory(start_from=[saved], rows=dict(short.rows))
         unreachable = STRICT.model_copy(update={"metric": "loss", "train": -1.0})
-        run(Pack("carried on", tuple(group), GrokkingConfig, pack(group, 200, unreachable).run),
-            memory)  # fmt: skip
+        run(
+            Pack("carried on", tuple(group), GrokkingConfig, pack(group, 200, unreachable).run),
+            memory,
+        )
         same(memory, longer, group)
 
 
@@ -319,17 +328,22 @@ WIDE = {"task.name": "sparse_recovery", "task.N": 40, "model.sign_free": True}
 @pytest.mark.parametrize(
     ("given", "count"),
     [
-        (BIG, 8), (BIG, 32), (BIG, 64), (BIG | {"model.depth": 3, "dtype": "float64"}, 16),
+        (BIG, 8),
+        (BIG, 32),
+        (BIG, 64),
+        (BIG | {"model.depth": 3, "dtype": "float64"}, 16),
         (BIG | {"optimizer.name": "sgd", "task.p": 31}, 16),
         ({"task.name": "digits", "optimizer.batch": 50}, 8),
         ({"task.name": "mnist", "optimizer.batch": 100, "dtype": "float64"}, 8),
         (BIG | {"model.embedding": "matrix", "task.p": 31, "optimizer.batch": 256}, 16),
         ({"task.name": "toy_addition"}, 8),
-        ({"task.name": "sparse_recovery"}, 16), (WIDE, 8), (WIDE | {"model.depth": 3}, 8),
+        ({"task.name": "sparse_recovery"}, 16),
+        (WIDE, 8),
+        (WIDE | {"model.depth": 3}, 8),
         (WIDE | {"optimizer.name": "adam", "task.n": 300}, 8),
         ({"task.name": "sparse_recovery", "optimizer.name": "projected", "task.n": 500}, 8),
     ],
-)  # fmt: skip
+)
 def test_the_memory_of_a_trial_is_known_within_a_factor_of_two(
     given: dict[str, Any], count: int
 ) -> None:

@@ -119,9 +119,11 @@ def test_steps_are_those_of_numpy(task: dict[str, Any], solver: str, depth: int,
 @pytest.mark.parametrize("task", [MATRIX, SENSING])
 def test_svt_ends_where_the_nuclear_norm_balances_the_residual(task: dict[str, Any]) -> None:
     weight = 0.3
-    given = task | penalty("nuclear") | {
-        "optimizer.name": "svt", "optimizer.lr": 0.3, "regularizer.strength": weight,
-    }  # fmt: skip
+    given = (
+        task
+        | penalty("nuclear")
+        | {"optimizer.name": "svt", "optimizer.lr": 0.3, "regularizer.strength": weight}
+    )
     block, one = block_of(given), instance_of(trial(given))
     for taken in range(3000):
         block.step(taken)
@@ -215,10 +217,16 @@ def test_sensing_measures_as_its_docstring_says() -> None:
 @pytest.mark.parametrize("task", [MATRIX, SENSING])
 @pytest.mark.parametrize(
     "more",
-    [{"optimizer.lr": 0.3}, {"dtype": "float32"}, {"model.depth": 3}, {"model.init_scale": 0.5},
-     {"regularizer.name": "nuclear", "regularizer.strength": 0.1}, {"optimizer.name": "svt"},
-     {"selection.tau": 0.0}],
-)  # fmt: skip
+    [
+        {"optimizer.lr": 0.3},
+        {"dtype": "float32"},
+        {"model.depth": 3},
+        {"model.init_scale": 0.5},
+        {"regularizer.name": "nuclear", "regularizer.strength": 0.1},
+        {"optimizer.name": "svt"},
+        {"selection.tau": 0.0},
+    ],
+)
 def test_trials_of_a_seed_share_their_data(task: dict[str, Any], more: dict[str, Any]) -> None:
     a, b = instance_of(trial(task, 4)), instance_of(trial(task | more, 4))
     assert torch.equal(a.signal, b.signal)
@@ -241,16 +249,24 @@ def test_metrics_are_those_of_the_docstring(task: dict[str, Any]) -> None:
     s = np.linalg.svd(A, compute_uv=False)
     ls = (np.linalg.pinv(X) @ y).reshape(A.shape) - signal
     expected = {
-        "train_loss": r**2 / 2, "test_loss": e**2 / 2, "train_error": r / np.linalg.norm(y),
-        "test_error": e / np.linalg.norm(signal), "l1": abs(A).sum(), "l2": np.linalg.norm(A),
-        "nuclear": s.sum(), "distance": e, "sigma_max": s[0], "sigma_rank": s[1],
-        "sigma_next": s[2], "effective_rank": (s > s[0] / 100).sum(),
+        "train_loss": r**2 / 2,
+        "test_loss": e**2 / 2,
+        "train_error": r / np.linalg.norm(y),
+        "test_error": e / np.linalg.norm(signal),
+        "l1": abs(A).sum(),
+        "l2": np.linalg.norm(A),
+        "nuclear": s.sum(),
+        "distance": e,
+        "sigma_max": s[0],
+        "sigma_rank": s[1],
+        "sigma_next": s[2],
+        "effective_rank": (s > s[0] / 100).sum(),
         "weights_l2": sum((W**2).sum() for W in factors) ** 0.5,
         "ls_spectral": np.linalg.norm(ls, 2),
         "null_floor": np.linalg.norm(ls) / np.linalg.norm(signal),
         "sparsity": 1 / A.shape[0],
         "norm_ratio": sum((W**2).sum() for W in factors) ** 0.5 / start,
-    }  # fmt: skip
+    }
     assert found == pytest.approx({k: float(v) for k, v in expected.items()}, rel=1e-9)
 
 
@@ -271,35 +287,68 @@ def test_the_factors_start_independent_of_each_other_and_of_the_scale() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"task.rank": 6}, "task.n1 = 6, task.n2 = 5, task.rank = 6: a matrix has at most rank "
-     "min(n1, n2). Lower task.rank."),
-    ({"task.N": 31}, "task.name = 'matrix_completion', task.n1 = 6, task.n2 = 5, task.N = 31: a "
-     "matrix has n1 * n2 entries. Lower task.N."),
-    ({"selection.fraction": 0.5}, "task.name = 'matrix_completion', selection.name = 'uniform', "
-     "selection.fraction = 0.5: fraction applies to tasks with a table. Remove it, or sweep "
-     "task.N."),
-    ({"optimizer.name": "sgd", "optimizer.batch": 8}, "task.name = 'matrix_completion', "
-     "optimizer.batch = 8: this task is trained on all measurements. Remove optimizer.batch."),
-    ({"model.depth": 2, "optimizer.name": "svt"}, "model.name = 'factorised', optimizer.name = "
-     "'svt': svt and projected need a linear model. Set model.name: matrix, or optimizer.name: "
-     "gd."),
-    ({"model.depth": 2, "optimizer.name": "projected"}, "model.name = 'factorised', "
-     "optimizer.name = 'projected': svt and projected need a linear model. Set model.name: "
-     "matrix, or optimizer.name: gd."),
-    ({"optimizer.name": "svt"} | penalty("l1"), "optimizer.name = 'svt', regularizer.name = 'l1': "
-     "svt is written for the penalties none, nuclear and l2_sq. Choose one of them, or "
-     "optimizer.name: gd."),
-    ({"optimizer.name": "projected"} | penalty("l2_fro"), "optimizer.name = 'projected', "
-     "regularizer.name = 'l2_fro': ista and projected are written for the penalties none, l1, "
-     "l2_sq and group, projected for nuclear, basis_pursuit for none. Choose one of them, or "
-     "optimizer.name: gd."),
-    ({"optimizer.name": "ista"}, "optimizer.name = 'ista' doesn't go with task.name = "
-     "'matrix_completion'. There optimizer.name can be: gd, svt, projected, sgd, adam, adamw."),
-    ({"selection.name": "coherent"}, "selection.name = 'coherent' doesn't go with task.name = "
-     "'matrix_completion'. There selection.name can be: uniform, leverage."),
-    ({"model.name": "product"}, "model.name = 'product' doesn't go with task.name = "
-     "'matrix_completion'. There model.name can be: matrix, factorised."),
-]  # fmt: skip
+    (
+        {"task.rank": 6},
+        "task.n1 = 6, task.n2 = 5, task.rank = 6: a matrix has at most rank "
+        "min(n1, n2). Lower task.rank.",
+    ),
+    (
+        {"task.N": 31},
+        "task.name = 'matrix_completion', task.n1 = 6, task.n2 = 5, task.N = 31: a "
+        "matrix has n1 * n2 entries. Lower task.N.",
+    ),
+    (
+        {"selection.fraction": 0.5},
+        "task.name = 'matrix_completion', selection.name = 'uniform', "
+        "selection.fraction = 0.5: fraction applies to tasks with a table. Remove it, or sweep "
+        "task.N.",
+    ),
+    (
+        {"optimizer.name": "sgd", "optimizer.batch": 8},
+        "task.name = 'matrix_completion', "
+        "optimizer.batch = 8: this task is trained on all measurements. Remove optimizer.batch.",
+    ),
+    (
+        {"model.depth": 2, "optimizer.name": "svt"},
+        "model.name = 'factorised', optimizer.name = "
+        "'svt': svt and projected need a linear model. Set model.name: matrix, or optimizer.name: "
+        "gd.",
+    ),
+    (
+        {"model.depth": 2, "optimizer.name": "projected"},
+        "model.name = 'factorised', "
+        "optimizer.name = 'projected': svt and projected need a linear model. Set model.name: "
+        "matrix, or optimizer.name: gd.",
+    ),
+    (
+        {"optimizer.name": "svt"} | penalty("l1"),
+        "optimizer.name = 'svt', regularizer.name = 'l1': "
+        "svt is written for the penalties none, nuclear and l2_sq. Choose one of them, or "
+        "optimizer.name: gd.",
+    ),
+    (
+        {"optimizer.name": "projected"} | penalty("l2_fro"),
+        "optimizer.name = 'projected', "
+        "regularizer.name = 'l2_fro': ista and projected are written for the penalties none, l1, "
+        "l2_sq and group, projected for nuclear, basis_pursuit for none. Choose one of them, or "
+        "optimizer.name: gd.",
+    ),
+    (
+        {"optimizer.name": "ista"},
+        "optimizer.name = 'ista' doesn't go with task.name = "
+        "'matrix_completion'. There optimizer.name can be: gd, svt, projected, sgd, adam, adamw.",
+    ),
+    (
+        {"selection.name": "coherent"},
+        "selection.name = 'coherent' doesn't go with task.name = "
+        "'matrix_completion'. There selection.name can be: uniform, leverage.",
+    ),
+    (
+        {"model.name": "product"},
+        "model.name = 'product' doesn't go with task.name = "
+        "'matrix_completion'. There model.name can be: matrix, factorised.",
+    ),
+]
 
 
 @pytest.mark.parametrize(("more", "message"), REFUSED)

@@ -171,9 +171,11 @@ def test_a_boundary_that_leaves_a_square_is_followed_into_the_next() -> None:
     marks |= {(FINE // 2, 0): A, (FINE // 2, FINE): A}
     coarsest = propose(marks, x, SQUARE, finest=FINE // 4)[0]
     assert {p for p in coarsest if p[0] > FINE} == {
-        (FINE + FINE // 2, 0), (FINE + FINE // 2, FINE // 2), (FINE + FINE // 2, FINE),
+        (FINE + FINE // 2, 0),
+        (FINE + FINE // 2, FINE // 2),
+        (FINE + FINE // 2, FINE),
         (2 * FINE, FINE // 2),
-    }  # fmt: skip
+    }
 
 
 def test_a_square_at_a_hole_of_the_grid_is_refined_along_its_known_edges_only() -> None:

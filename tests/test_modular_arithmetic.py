@@ -19,12 +19,17 @@ def result(operation: str, p: int, x: int, y: int) -> int:
     """Return what [P22] A.1.1 writes."""
     quotient = next((q for q in range(p) if (q * y - x) % p == 0), 0)
     return {
-        "add": x + y, "sub": x - y, "mul": x * y, "div": quotient,
+        "add": x + y,
+        "sub": x - y,
+        "mul": x * y,
+        "div": quotient,
         "div_odd_sub": quotient if y % 2 == 1 else x - y,
-        "x2_y2": x * x + y * y, "x2_xy_y2": x * x + x * y + y * y,
-        "x2_xy_y2_x": x * x + x * y + y * y + x, "x3_xy": x**3 + x * y,
+        "x2_y2": x * x + y * y,
+        "x2_xy_y2": x * x + x * y + y * y,
+        "x2_xy_y2_x": x * x + x * y + y * y + x,
+        "x3_xy": x**3 + x * y,
         "x3_xy2_y": x**3 + x * y * y + y,
-    }[operation] % p  # fmt: skip
+    }[operation] % p
 
 
 @pytest.mark.parametrize("p", [3, 7, 23])
@@ -40,12 +45,14 @@ def test_a_table_holds_the_result_of_every_pair(operation: str, p: int) -> None:
 @pytest.mark.parametrize(
     ("given", "n_train"),
     [
-        ({}, 317), ({"task.operation": "div"}, 303), ({"selection.fraction": 0.5}, 264),
+        ({}, 317),
+        ({"task.operation": "div"}, 303),
+        ({"selection.fraction": 0.5}, 264),
         ({"selection.fraction": 0.3}, 158),
         ({"selection.name": "square", "selection.k": 5, "selection.fraction": 0.5}, 264),
         ({"selection.name": "strip", "selection.k": 9, "selection.fraction": 0.5}, 264),
     ],
-)  # fmt: skip
+)
 def test_a_split_takes_the_floor_of_its_share_of_the_whole_table(
     given: dict[str, Any], n_train: int
 ) -> None:
@@ -90,9 +97,11 @@ def penalty(name: str, values: list[Tensor]) -> Tensor:
     for w in values:
         singular = torch.linalg.svdvals(w)
         of = {
-            "l1": w.abs().sum(), "l2_sq": w.square().sum() / 2, "l2_fro": w.square().sum().sqrt(),
+            "l1": w.abs().sum(),
+            "l2_sq": w.square().sum() / 2,
+            "l2_fro": w.square().sum().sqrt(),
             "nuclear": singular.sum(),
-        }  # fmt: skip
+        }
         total = total + of[name]
     return total
 
@@ -140,8 +149,9 @@ def test_gradients_are_those_of_the_objective(name: str, depth: int) -> None:
             loss = loss + strength * penalty(term, values)
         torch.autograd.backward(loss)
         for weight, value in zip(block.weights.each, values, strict=True):
-            torch.testing.assert_close(weight.real(weight.grad)[i], value.grad,
-                                       rtol=1e-9, atol=1e-12)  # fmt: skip
+            torch.testing.assert_close(
+                weight.real(weight.grad)[i], value.grad, rtol=1e-9, atol=1e-12
+            )
             inside = weight.real(weight.grad)[i].count_nonzero()
             assert weight.grad[i].count_nonzero() == inside  # the padding stays zero
 

@@ -25,10 +25,17 @@ from tests.packs import killed_and_resumed, pack, run, same, trial
 from tests.test_loop import tensors
 
 SMALL = {
-    "task.name": "qm9", "task.N": 12, "task.N_test": 8, "task.first": 40,
-    "model.first": 16, "model.second": 8, "model.bond": 8, "model.head": 8,
-    "optimizer.batch": 5, "optimizer.lr": 1e-2,
-}  # fmt: skip
+    "task.name": "qm9",
+    "task.N": 12,
+    "task.N_test": 8,
+    "task.first": 40,
+    "model.first": 16,
+    "model.second": 8,
+    "model.bond": 8,
+    "model.head": 8,
+    "optimizer.batch": 5,
+    "optimizer.lr": 1e-2,
+}
 RDKIT = pytest.mark.skipif(find_spec("rdkit") is None, reason="rdkit isn't installed")
 
 
@@ -41,11 +48,10 @@ def inputs(examples: Examples) -> list[Tensor]:
 def test_hydrogens_are_atoms_of_their_own() -> None:
     methane = graph("C/3/4", "")
     assert methane.atoms.tolist() == [
-        [0, 1, 0, 0, 0, 6, 0, 0, 0, 1, 4], *[[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]] * 4
-    ]  # fmt: skip
-    assert methane.bonds.tolist() == [
-        [0, 1, 1, 1, 1], *[[1, 0, 0, 0, 0]] * 4
-    ]  # fmt: skip
+        [0, 1, 0, 0, 0, 6, 0, 0, 0, 1, 4],
+        *[[1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0]] * 4,
+    ]
+    assert methane.bonds.tolist() == [[0, 1, 1, 1, 1], *[[1, 0, 0, 0, 0]] * 4]
 
 
 def test_bonds_have_a_type_and_no_direction() -> None:
@@ -230,10 +236,12 @@ def test_a_trial_learns_as_the_modules_of_torch_do() -> None:
     atoms, bonds, there = inputs(examples)
     for step in range(5):
         optimizer.zero_grad()
-        outputs = torch.stack([
-            peer(x[:int(n), :11], b[:int(n), :int(n)])
-            for x, b, n in zip(atoms, bonds, there.sum(dim=1), strict=True)
-        ])  # fmt: skip
+        outputs = torch.stack(
+            [
+                peer(x[: int(n), :11], b[: int(n), : int(n)])
+                for x, b, n in zip(atoms, bonds, there.sum(dim=1), strict=True)
+            ]
+        )
         loss = nn.functional.mse_loss(outputs, examples.targets)
         assert float(block.metrics()["train_loss"][row]) == pytest.approx(float(loss.detach()))
         torch.autograd.backward(loss)

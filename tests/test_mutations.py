@@ -20,7 +20,7 @@ PARTS = ("sweeper", "trainables", "analysis", "tests", "grids", "pyproject.toml"
 MUTATIONS = {
     # packed equals alone
     "rows aren't padded to eights": (
-        "trainables/blocks.py",
+        "trainables/batch/weights.py",
         "EIGHT = 8",
         "EIGHT = 1",
         "tests/test_loop.py",
@@ -39,13 +39,13 @@ MUTATIONS = {
     ),
     # ids ignore spelling
     "a field equal to its default counts": (
-        "sweeper/trial.py",
+        "sweeper/config/trial.py",
         "if path not in usual or usual[path] != value",
         "if path not in usual or value is not None",
         "tests/test_trial.py",
     ),
     "lines aren't sorted": (
-        "sweeper/trial.py",
+        "sweeper/config/trial.py",
         """"".join(lines[p] for p in sorted(lines)))
         lines[SEED]""",
         """"".join(lines[p] for p in lines))
@@ -66,32 +66,32 @@ MUTATIONS = {
         "tests/test_criterion.py tests/test_views.py",
     ),
     "the SQL wants an error below its threshold": (
-        "analysis/sql/delays.sql",
+        "analysis/views/sql/delays.sql",
         "train_value <= $train",
         "train_value < $train",
         "tests/test_views.py",
     ),
     "the SQL wants an accuracy above its threshold": (
-        "analysis/sql/delays.sql",
+        "analysis/views/sql/delays.sql",
         "test_value >= $test",
         "test_value > $test",
         "tests/test_views.py",
     ),
     # exactly once
     "a superseded attempt may go on writing": (
-        "sweeper/sink.py",
+        "sweeper/store/sink.py",
         "if pack.attempt != self.attempt or pack.void",
         "if pack.void",
         "tests/test_ledger.py",
     ),
     "rows behind a later attempt's start count": (
-        "sweeper/ledger.py",
+        "sweeper/store/ledger.py",
         "later = [a.resumed_at for a in self.attempts if a.number > attempt]",
         "later = []",
         "tests/test_ledger.py",
     ),
     "rows are committed after the checkpoint that follows them": (
-        "sweeper/checkpoint.py",
+        "sweeper/store/checkpoint.py",
         "self._sink.flush(checkpoint=entry, done=done)",
         'claim.commit({"kind": "rows", "checkpoint": entry}); self._sink.flush(done=done)',
         "tests/test_launch.py",
@@ -103,7 +103,7 @@ MUTATIONS = {
         "tests/test_loop.py",
     ),
     "a voided pack's rows count": (
-        "sweeper/ledger.py",
+        "sweeper/store/ledger.py",
         "if pack.void:\n            return",
         "if False:\n            return",
         "tests/test_sweep.py",
@@ -117,56 +117,56 @@ MUTATIONS = {
     ),
     # sparse recovery
     "a factor of a diagonal network counts twice in its own gradient": (
-        "trainables/products.py",
+        "trainables/families/products.py",
         "for other in self._each if other is not weight)",
         "for other in self._each)",
         "tests/test_products.py",
     ),
     "all diagonal networks start alike": (
-        "trainables/products.py",
+        "trainables/families/products.py",
         'stream(seed, "diagonal factors", depth, n)',
         'stream(0, "diagonal factors", depth, n)',
         "tests/test_products.py",
     ),
     "groups are single entries": (
-        "trainables/sparse_recovery.py",
+        "trainables/families/sparse_recovery.py",
         "self._group_size: int = size or 1",
         "self._group_size: int = 1",
         "tests/test_products.py tests/test_sparse_recovery.py",
     ),
     "basis pursuit takes any solution": (
-        "trainables/basis_pursuit.py",
+        "trainables/families/basis_pursuit.py",
         "np.ones(2 * n)",
         "np.zeros(2 * n)",
         "tests/test_products.py",
     ),
     # searches and refinements
     "a cell wins by the few seeds that generalize": (
-        "sweeper/judge.py",
+        "sweeper/search/objectives.py",
         "return 0.5 - (row",
         "return 0.0 - (row",
         "tests/test_judge.py",
     ),
     "what was told is told again": (
-        "sweeper/study.py",
+        "sweeper/search/study.py",
         "if self._trials()[number].state.is_finished():\n                return",
         "if False:\n                return",
         "tests/test_study.py",
     ),
     "a refinement hides the grid": (
-        "sweeper/driver.py",
+        "sweeper/engine/driver.py",
         "if adds is not None:\n        return shown",
         "if adds is not None:\n        return []",
         "tests/test_extend.py",
     ),
     "log axes are refined in between their values": (
-        "sweeper/mesh.py",
+        "sweeper/refine/mesh.py",
         "between = exp((1 - share) * log(low) + share * log(high))",
         "between = (1 - share) * low + share * high",
         "tests/test_mesh.py",
     ),
     "the resolution of the log is no floor": (
-        "analysis/amplification.py",
+        "analysis/diagrams/amplification.py",
         "greatest(d.delay, d.t2 - d.t2_lower, 1)",
         "d.delay",
         "tests/test_amplification.py",
@@ -178,9 +178,12 @@ def run(folder: Path, tests: str) -> subprocess.CompletedProcess[str]:
     """Run test files in a copy of the project."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not long and not root", *tests.split()],
-        cwd=folder, capture_output=True, text=True, check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
         env={**os.environ, "PYTHONPATH": str(folder)},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.long

@@ -32,20 +32,31 @@ OPTIMIZERS = {
     "gd": ({}, torch.optim.SGD, {}),
     "sgd": ({"optimizer.weight_decay": 0.1}, torch.optim.SGD, {"weight_decay": 0.1}),
     "sgd momentum": ({"optimizer.momentum": 0.9}, torch.optim.SGD, {"momentum": 0.9}),
-    "sgd both": ({"optimizer.momentum": 0.5, "optimizer.weight_decay": 0.2}, torch.optim.SGD,
-                 {"momentum": 0.5, "weight_decay": 0.2}),
+    "sgd both": (
+        {"optimizer.momentum": 0.5, "optimizer.weight_decay": 0.2},
+        torch.optim.SGD,
+        {"momentum": 0.5, "weight_decay": 0.2},
+    ),
     "adam": ({"optimizer.weight_decay": 0.1}, torch.optim.Adam, {"weight_decay": 0.1}),
-    "adamw": ({"optimizer.weight_decay": 0.3, "optimizer.betas": [0.8, 0.9]}, torch.optim.AdamW,
-              {"weight_decay": 0.3, "betas": (0.8, 0.9)}),
-}  # fmt: skip
+    "adamw": (
+        {"optimizer.weight_decay": 0.3, "optimizer.betas": [0.8, 0.9]},
+        torch.optim.AdamW,
+        {"weight_decay": 0.3, "betas": (0.8, 0.9)},
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-@pytest.mark.parametrize("model", [
-    {"model.activation": "tanh"}, {"model.activation": "relu", "model.depth": 3},
-    {"model.bias": False, "model.depth": 1}, {"model.depth": 0},
-    {"model.last_bias": False, "model.depth": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"model.activation": "tanh"},
+        {"model.activation": "relu", "model.depth": 3},
+        {"model.bias": False, "model.depth": 1},
+        {"model.depth": 0},
+        {"model.last_bias": False, "model.depth": 1},
+    ],
+)
 def test_a_block_trains_what_torch_trains(kind: str, model: dict[str, Any]) -> None:
     ours, theirs, settings = OPTIMIZERS[kind]
     given = SMALL | model | {"optimizer.name": kind.split()[0], "optimizer.lr": 0.02} | ours
@@ -62,9 +73,13 @@ def test_a_block_trains_what_torch_trains(kind: str, model: dict[str, Any]) -> N
 
 def test_the_trials_of_a_block_have_rates_decays_and_scales_of_their_own() -> None:
     more: list[dict[str, Any]] = [
-        {"optimizer.lr": 0.01 * (i + 1), "optimizer.weight_decay": i / 10,
-         "model.init_scale": 0.5 + i} for i in range(3)
-    ]  # fmt: skip
+        {
+            "optimizer.lr": 0.01 * (i + 1),
+            "optimizer.weight_decay": i / 10,
+            "model.init_scale": 0.5 + i,
+        }
+        for i in range(3)
+    ]
     given = SMALL | {"optimizer.name": "adamw"}
     together = networks.blocks(pack([trial(given | m, 0) for m in more]), range(3))[0]
     assert isinstance(together, Network)
@@ -171,8 +186,12 @@ PENALTIES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties_are_those_of_all_weights_and_of_matrices_alone(name: str) -> None:
-    given = SMALL | {"optimizer.name": "sgd", "optimizer.lr": 0.05, "regularizer.name": name,
-                     "regularizer.strength": 0.2}  # fmt: skip
+    given = SMALL | {
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.05,
+        "regularizer.name": name,
+        "regularizer.strength": 0.2,
+    }
     whole = pack([trial(given, seed) for seed in (0, 3, 4)])  # in company: trials don't mix
     net = networks.blocks(whole, range(3))[0]
     assert isinstance(net, Network)
@@ -188,9 +207,12 @@ def test_penalties_are_those_of_all_weights_and_of_matrices_alone(name: str) -> 
 
 @pytest.mark.parametrize(
     ("init", "std"),
-    [("default", [1 / math.sqrt(300), 1 / math.sqrt(300), 1 / 30, 1 / 30]),
-     ("fan_out", [1 / math.sqrt(300), 0, 1 / math.sqrt(50), 0]), ("normal", [1, 1, 1, 1])],
-)  # fmt: skip
+    [
+        ("default", [1 / math.sqrt(300), 1 / math.sqrt(300), 1 / 30, 1 / 30]),
+        ("fan_out", [1 / math.sqrt(300), 0, 1 / math.sqrt(50), 0]),
+        ("normal", [1, 1, 1, 1]),
+    ],
+)
 def test_weights_start_as_their_law_says_times_their_scale(init: str, std: list[float]) -> None:
     given = SMALL | {"task.inputs": 100, "task.outputs": 50, "model.width": 300, "model.depth": 1}
     made = network(given, model__init=init, model__init_scale=2.0)
@@ -254,9 +276,7 @@ def test_metrics_are_those_of_the_module(loss: str) -> None:
     parameters = [p.data for p in reference.parameters()]
     assert found["l1"] == pytest.approx(sum(p.abs().sum().item() for p in parameters))
     assert found["l2"] == pytest.approx(math.sqrt(sum(p.square().sum().item() for p in parameters)))
-    nuclear = sum(
-        torch.linalg.matrix_norm(p, "nuc").item() for p in parameters if p.dim() == 2
-    )  # fmt: skip
+    nuclear = sum(torch.linalg.matrix_norm(p, "nuc").item() for p in parameters if p.dim() == 2)
     assert found["nuclear"] == pytest.approx(nuclear)
 
 
@@ -290,13 +310,23 @@ BIG = {"task.name": "teacher_student"}
 @pytest.mark.parametrize(
     ("given", "count"),
     [
-        (BIG, 8), (BIG | {"task.N_test": 5000}, 4), (BIG | {"model.width": 300, "task.N": 20}, 3),
+        (BIG, 8),
+        (BIG | {"task.N_test": 5000}, 4),
+        (BIG | {"model.width": 300, "task.N": 20}, 3),
         (BIG | {"dtype": "float64", "optimizer.name": "sgd", "optimizer.momentum": 0.5}, 8),
-        (BIG | {"model.width": 200, "task.inputs": 50, "regularizer.name": "sobolev",
-                "regularizer.strength": 1.0}, 4),
+        (
+            BIG
+            | {
+                "model.width": 200,
+                "task.inputs": 50,
+                "regularizer.name": "sobolev",
+                "regularizer.strength": 1.0,
+            },
+            4,
+        ),
         ({"task.name": "relu_regression"}, 8),
     ],
-)  # fmt: skip
+)
 def test_the_memory_of_a_trial_is_known_within_a_factor_of_two(
     given: dict[str, Any], count: int
 ) -> None:

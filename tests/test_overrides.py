@@ -190,23 +190,33 @@ FORM = "has no key or no value. Write KEY=VALUE, e.g. task.N=40, task.N=20,40 or
         ("optimizer.lr=-1", "optimizer.lr = -1 must be above 0."),
         ("optimizer.lr=1,low", "optimizer.lr = 'low' must be a number."),
         ("optimizer.lr=yes", "optimizer.lr = 'yes' must be a number."),
-        ("optimizer.lr={logspace: [0, 1, 3]}",
-         "optimizer.lr: logspace needs end points above 0. Use linspace."),
-        ("task.N=[20,40]",
-         "task.N = [20, 40] must be a whole number. To sweep it, make it an axis of grid."),
+        (
+            "optimizer.lr={logspace: [0, 1, 3]}",
+            "optimizer.lr: logspace needs end points above 0. Use linspace.",
+        ),
+        (
+            "task.N=[20,40]",
+            "task.N = [20, 40] must be a whole number. To sweep it, make it an axis of grid.",
+        ),
         ("steps=1,2", "steps can't be an axis. It belongs to fixed.steps."),
         ("steps=0", "steps = 0 must be from 1, below 2^53."),
-        ("seeds=0",
-         "seeds = 0 must be a whole number of seeds from 1 to 1000000, or a list of seeds."),
+        (
+            "seeds=0",
+            "seeds = 0 must be a whole number of seeds from 1 to 1000000, or a list of seeds.",
+        ),
         ("seeds=1,1", "seeds has 1 twice. Keep one."),
         ("resources.gpus=1", "resources has no key 'gpus'. Did you mean 'gpu'?"),
-        ("task=modular_arithmetic",
-         "task = 'modular_arithmetic' must be a mapping. Write task: {name: modular_arithmetic}."),
-        ("name=a/b",
-         "name = 'a/b' must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit."),
+        (
+            "task=modular_arithmetic",
+            "task = 'modular_arithmetic' must be a mapping. Write task: {name: modular_arithmetic}.",
+        ),
+        (
+            "name=a/b",
+            "name = 'a/b' must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit.",
+        ),
         ("optimizer.lr=*a", "'*a' is no YAML value. Quote it."),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_names_the_override_instead_of_a_line(override: str, message: str) -> None:
     assert problems(FILE, override) == [f"override {override!r}: {message}"]
 
@@ -215,8 +225,10 @@ def test_mistakes_of_all_overrides_come_together_after_those_of_the_file() -> No
     text = FILE.replace("N: 40", "N: 0")
     found = problems(text, "seeds=0", "optimizer.lr=-1")
     assert [p.split(": ")[0] for p in found] == [
-        "g.yaml:4:36", "override 'seeds=0'", "override 'optimizer.lr=-1'",
-    ]  # fmt: skip
+        "g.yaml:4:36",
+        "override 'seeds=0'",
+        "override 'optimizer.lr=-1'",
+    ]
 
 
 @pytest.mark.parametrize("broken", ["grid: 5", "grid: [5]", "grid: {zip: 5}", "grid: {product: 5}"])

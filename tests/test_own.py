@@ -27,9 +27,11 @@ from tests.sweeps import run as launched
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "own.md").read_text()
 PATHS = {
-    "task.name": "my_lab.parity:Parity", "model.name": "my_lab.parity:Bottleneck",
-    "regularizer.name": "my_lab.parity:Quartic", "selection.name": "my_lab.parity:Heaviest",
-}  # fmt: skip
+    "task.name": "my_lab.parity:Parity",
+    "model.name": "my_lab.parity:Bottleneck",
+    "regularizer.name": "my_lab.parity:Quartic",
+    "selection.name": "my_lab.parity:Heaviest",
+}
 
 
 def block(language: str) -> str:
@@ -95,9 +97,12 @@ def test_the_page_s_grid_runs(lab: Path) -> None:
 
 def test_own_parts_in_a_pack_equal_themselves_alone_and_a_plain_loop(lab: Path) -> None:
     given: dict[str, Any] = {
-        **PATHS, "regularizer.strength": 0.01, "optimizer.name": "sgd", "optimizer.lr": 0.1,
+        **PATHS,
+        "regularizer.strength": 0.01,
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.1,
         "dtype": "float64",
-    }  # fmt: skip
+    }
     strengths = (0.01, 0.05, 0.2)
     trials = [trial(given | {"regularizer.strength": s}, i) for i, s in enumerate(strengths)]
     together = run(pack(trials, given))
@@ -148,9 +153,13 @@ def test_a_pack_of_own_parts_goes_on_after_a_kill_as_if_nothing_had_been(lab: Pa
 
 def test_an_own_penalty_works_on_a_built_in_family(lab: Path) -> None:
     given: dict[str, Any] = {
-        "task.name": "sparse_recovery", "task.n": 20, "task.s": 2, "task.N": 10,
-        "regularizer.name": "my_lab.parity:Quartic", "model.init_scale": 1.0,
-    }  # fmt: skip
+        "task.name": "sparse_recovery",
+        "task.n": 20,
+        "task.s": 2,
+        "task.N": 10,
+        "regularizer.name": "my_lab.parity:Quartic",
+        "model.init_scale": 1.0,
+    }
     weak, strong = (trial(given | {"regularizer.strength": s}, 0) for s in (1e-6, 0.5))
     done = run(pack([weak, strong], given))
     assert done.column(strong.id, "l2")[-1] < 0.9 * done.column(weak.id, "l2")[-1]
@@ -158,9 +167,13 @@ def test_an_own_penalty_works_on_a_built_in_family(lab: Path) -> None:
 
 def test_an_own_selection_works_on_modular_arithmetic(lab: Path) -> None:
     given: dict[str, Any] = {
-        "task.name": "modular_arithmetic", "task.p": 7, "model.d": 8, "model.width": 16,
-        "selection.name": "my_lab.parity:Heaviest", "selection.fraction": 0.4,
-    }  # fmt: skip
+        "task.name": "modular_arithmetic",
+        "task.p": 7,
+        "model.d": 8,
+        "model.width": 16,
+        "selection.name": "my_lab.parity:Heaviest",
+        "selection.fraction": 0.4,
+    }
     t = trial(given, 0)
     done = run(pack([t], given))
     assert done.column(t.id, "train_loss")[-1] < done.column(t.id, "train_loss")[0]

@@ -84,10 +84,14 @@ def test_packs_do_not_depend_on_how_the_grid_is_written(
 
 def test_a_pack_of_different_static_fields_is_refused() -> None:
     trials = [
-        Trial.of(GrokkingConfig, values_of({"task.name": "sparse_recovery", "model.depth": depth}),
-                 0, trainable=TRAINABLE)
+        Trial.of(
+            GrokkingConfig,
+            values_of({"task.name": "sparse_recovery", "model.depth": depth}),
+            0,
+            trainable=TRAINABLE,
+        )
         for depth in (1, 2)
-    ]  # fmt: skip
+    ]
     with pytest.raises(ValueError, match="one and the same static key"):
         Pack("x", tuple(trials), GrokkingConfig, RUN)
 

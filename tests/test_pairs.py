@@ -24,9 +24,10 @@ from tests.packs import MODULAR, pack, run, same, trial
 from tests.test_gridfile import load
 
 S3: dict[str, Any] = {"task.name": "symmetric_group", "task.degree": 3}
-SMALL: dict[str, dict[str, Any]] = {"mlp": {"model.d": 8, "model.width": 16},
-         "transformer": {"model.name": "transformer", "model.d": 8, "model.heads": 2,
-                         "model.mlp": 16}}  # fmt: skip
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp": {"model.d": 8, "model.width": 16},
+    "transformer": {"model.name": "transformer", "model.d": 8, "model.heads": 2, "model.mlp": 16},
+}
 
 
 def composed(x: Sequence[int], y: Sequence[int]) -> tuple[int, ...]:
@@ -100,8 +101,12 @@ def test_every_wrong_label_can_be_drawn_and_none_is_preferred() -> None:
 
 @pytest.mark.parametrize("model", SMALL)
 def test_train_accuracy_is_that_of_the_labels_trained_on(model: str) -> None:
-    given = {"task.name": "modular_arithmetic", "task.p": 7, "selection.name": "outliers",
-             "optimizer.lr": 1e-2} | SMALL[model]  # fmt: skip
+    given = {
+        "task.name": "modular_arithmetic",
+        "task.p": 7,
+        "selection.name": "outliers",
+        "optimizer.lr": 1e-2,
+    } | SMALL[model]
     trials = [trial(given, 3, selection__k=k) for k in (0, 12, 29)]
     together = run(pack(trials, steps=250))
     for t in trials:  # by the true labels it would end at 1, 17 / 29 and 0

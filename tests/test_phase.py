@@ -30,9 +30,11 @@ def make(folder: Path) -> Made:
             for lr in (0.01, 0.1, 1.0):
                 if (name, depth, lr) != ("l1", 2, 1.0):
                     values = config(
-                        regularizer__name=name, model__depth=depth, optimizer__lr=lr,
+                        regularizer__name=name,
+                        model__depth=depth,
+                        optimizer__lr=lr,
                         regularizer__strength=1e-3 if name == "l1" else None,
-                    )  # fmt: skip
+                    )
                     cell = f"{name}-{depth}-{lr}"
                     plan.append(Planned(cell, cell, 0, values))
     launch = made.launch(plan, steps=1000)
@@ -62,8 +64,10 @@ def test_cells_keep_whether_they_are_censored_missing_or_unfinished(views: sql.C
     assert len(diagram.cells) == 11
     panel = diagram.panel("l1")
     assert (panel[0, 0].value, panel[0, 0].censored, panel[0, 0].phase) == (
-        990, True, "memorization",
-    )  # fmt: skip
+        990,
+        True,
+        "memorization",
+    )
     assert (panel[1, 0].value, panel[1, 0].censored) == (990, False)
     assert (2, 1) not in panel
     unfinished = diagram.panel("none")[2, 1]
@@ -73,10 +77,13 @@ def test_cells_keep_whether_they_are_censored_missing_or_unfinished(views: sql.C
 @pytest.mark.parametrize(
     ("value", "shown", "kind"),
     [
-        ("t1", 10, "steps"), ("t2", 1000, "steps"), ("phase", "comprehension", "phase"),
-        ("n_memorized / n_seeds", 1.0, "number"), ("regularizer.name", "l1", "category"),
+        ("t1", 10, "steps"),
+        ("t2", 1000, "steps"),
+        ("phase", "comprehension", "phase"),
+        ("n_memorized / n_seeds", 1.0, "number"),
+        ("regularizer.name", "l1", "category"),
     ],
-)  # fmt: skip
+)
 def test_any_column_or_expression_can_be_shown(
     views: sql.Connection, value: str, shown: object, kind: str
 ) -> None:
@@ -110,9 +117,14 @@ def landscape(folder: Path) -> Made:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [("min(test_loss)", 10.0), ("max( test_loss )", 40.0),
-                         ("last(test_loss)", 20.0), ("ln(delay) + 1", None)],
-)  # fmt: skip
+    ("value", "shown"),
+    [
+        ("min(test_loss)", 10.0),
+        ("max( test_loss )", 40.0),
+        ("last(test_loss)", 20.0),
+        ("ln(delay) + 1", None),
+    ],
+)
 def test_what_a_metric_came_to_can_be_shown(
     tmp_path: Path, value: str, shown: float | None
 ) -> None:
@@ -134,17 +146,31 @@ def test_a_metric_that_isnt_there_is_named_with_the_nearest(views: sql.Connectio
     ("x", "y", "options", "message"),
     [
         ("optimizer.lrr", Y, {}, "x: no axis 'optimizer.lrr'. Did you mean 'optimizer.lr'?"),
-        (X, "task.p", {}, "y: task.p = 23 in all 11 cells. Axes that vary: model.depth, "
-         "regularizer.name, regularizer.strength, optimizer.lr."),
+        (
+            X,
+            "task.p",
+            {},
+            "y: task.p = 23 in all 11 cells. Axes that vary: model.depth, "
+            "regularizer.name, regularizer.strength, optimizer.lr.",
+        ),
         (X, X, {}, "x, y and facet must differ: optimizer.lr, optimizer.lr."),
-        (X, Y, {}, "2 cells fall on one place, because more than optimizer.lr, model.depth "
-         "varies: regularizer.name: l1, none; regularizer.strength: 0.001, null. Add --facet "
-         "regularizer.name, or choose one value, e.g. --where \"regularizer.name = 'l1'\"."),
+        (
+            X,
+            Y,
+            {},
+            "2 cells fall on one place, because more than optimizer.lr, model.depth "
+            "varies: regularizer.name: l1, none; regularizer.strength: 0.001, null. Add --facet "
+            "regularizer.name, or choose one value, e.g. --where \"regularizer.name = 'l1'\".",
+        ),
         (X, Y, {"where": "model.depth > 5"}, "no cell matches 'model.depth > 5'. Loosen it."),
-        (X, Y, {"where": "(with w as (copy (select 1) to '/tmp/x') select true)"},
-         "the store is read-only here: the query contains a statement that writes."),
+        (
+            X,
+            Y,
+            {"where": "(with w as (copy (select 1) to '/tmp/x') select true)"},
+            "the store is read-only here: the query contains a statement that writes.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_diagram_that_makes_no_sense_is_refused_with_the_remedy(
     views: sql.Connection, x: str, y: str, options: dict[str, str], message: str
 ) -> None:
@@ -166,9 +192,17 @@ def test_an_export_has_one_row_a_cell(views: sql.Connection, tmp_path: Path, suf
     table = pyarrow.csv.read_csv(path) if suffix == ".csv" else pq.read_table(path)
     assert table.num_rows == 11
     assert table.column_names == [
-        "optimizer.lr", "model.depth", "regularizer.name", "value", "low", "high", "censored",
-        "phase", "n_seeds", "censored_share",
-    ]  # fmt: skip
+        "optimizer.lr",
+        "model.depth",
+        "regularizer.name",
+        "value",
+        "low",
+        "high",
+        "censored",
+        "phase",
+        "n_seeds",
+        "censored_share",
+    ]
 
 
 def test_an_export_to_something_else_is_refused(views: sql.Connection, tmp_path: Path) -> None:
@@ -188,12 +222,18 @@ def test_the_terminal_shows_bounds_and_gaps(views: sql.Connection) -> None:
 @pytest.mark.parametrize(
     ("values", "log", "categorical"),
     [
-        ([1, 2, 3], False, False), ([1, 2, 4, 8], True, False), ([0.0, 0.1, 1.0], False, False),
-        ([1e-5, 1e-4, 1e-3], True, False), ([1e-4, 3e-4, 1e-3, 1e-2], True, False),
-        ([0.1, 1.0], True, False), ([1, 2], False, False), (["a", "b"], False, True),
-        ([True, False], False, True), ([0.1, None], False, True),
+        ([1, 2, 3], False, False),
+        ([1, 2, 4, 8], True, False),
+        ([0.0, 0.1, 1.0], False, False),
+        ([1e-5, 1e-4, 1e-3], True, False),
+        ([1e-4, 3e-4, 1e-3, 1e-2], True, False),
+        ([0.1, 1.0], True, False),
+        ([1, 2], False, False),
+        (["a", "b"], False, True),
+        ([True, False], False, True),
+        ([0.1, None], False, True),
     ],
-)  # fmt: skip
+)
 def test_an_axis_is_logarithmic_where_its_values_are(
     values: list[object], log: bool, categorical: bool
 ) -> None:

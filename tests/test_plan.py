@@ -46,8 +46,12 @@ def test_a_value_is_kept_once_only_where_all_trials_have_it(
     tmp_path: Path, path: str, values: list[Any], once: bool
 ) -> None:
     made = Made.at(tmp_path)
-    made.launch([Planned(f"t{k}", seed=k, config={**config(), path: value})
-                 for k, value in enumerate(values)])  # fmt: skip
+    made.launch(
+        [
+            Planned(f"t{k}", seed=k, config={**config(), path: value})
+            for k, value in enumerate(values)
+        ]
+    )
     plan = read(made)
     assert (path in plan.fixed.column_names) == once
     assert (path in plan.rows.column_names) != once
@@ -89,8 +93,10 @@ def test_a_plan_without_trials_has_every_column() -> None:
     table = pa.schema({**snapshot.IDS, "task.p": pa.int64()}).empty_table()
     plan = Plan.of(table)
     assert (plan.names, plan.rows.column_names[3:], plan.fixed.num_columns) == (
-        ("task.p",), ["task.p"], 0,
-    )  # fmt: skip
+        ("task.p",),
+        ["task.p"],
+        0,
+    )
 
 
 def test_a_damaged_plan_is_written_again_by_a_launch_of_its_grid(

@@ -46,11 +46,16 @@ def test_a_figure_says_what_it_shows_and_where_it_comes_from(tmp_path: Path) -> 
         draw_phase(diagram, tmp_path / "a.svg", provenance)
     text = (tmp_path / "a.svg").read_text()
     for words in (
-        "demo: delay", "t1: train_acc ≥ 0.99, t2: test_acc ≥ 0.99, grokking: delay ≥ 1000",
+        "demo: delay",
+        "t1: train_acc ≥ 0.99, t2: test_acc ≥ 0.99, grokking: delay ≥ 1000",
         "demo · commit 0123456 · 11 trials, 1 seed · ledger record 4",
-        "delay t2 - t1 (optimizer steps)", "optimizer.lr", "model.depth",
-        "regularizer.name = l1", "censored (a lower bound)", "no result",
-    ):  # fmt: skip
+        "delay t2 - t1 (optimizer steps)",
+        "optimizer.lr",
+        "model.depth",
+        "regularizer.name = l1",
+        "censored (a lower bound)",
+        "no result",
+    ):
         assert f">{words}<" in text, words
 
 
@@ -221,15 +226,18 @@ def test_a_large_diagram_is_one_mesh_with_its_bounds_hatched_and_holes_marked(
 ) -> None:
     cells = tuple(
         DiagramCell(x, y, None, 100 * x, None, None, x > 20, "grokking", 1, 0.0)
-        for x in range(1, 41) for y in (1, 2) if (x, y) != (3, 1)
-    )  # fmt: skip
+        for x in range(1, 41)
+        for y in (1, 2)
+        if (x, y) != (3, 1)
+    )
     axes = Axis.of("a", range(1, 41)), Axis.of("b", (1, 2))
     provenance = Provenance("s", "c", None, False, 1, 1, 1)
     for censored in (True, False):
         shown = tuple(c for c in cells if censored or not c.censored)
         axis = Axis.of("a", [c.x for c in shown]) if censored else axes[0]
-        draw_phase(PhaseDiagram(axis, axes[1], None, "t2", "steps", shown), tmp_path / "a.svg",
-                   provenance)  # fmt: skip
+        draw_phase(
+            PhaseDiagram(axis, axes[1], None, "t2", "steps", shown), tmp_path / "a.svg", provenance
+        )
         text = (tmp_path / "a.svg").read_text()
         assert "QuadMesh" in text
         assert (">censored (a lower bound)<" in text) == censored

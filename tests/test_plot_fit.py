@@ -65,12 +65,20 @@ def test_a_figure_says_what_was_fitted_and_with_which_slope(made: Made, tmp_path
     text = (tmp_path / "a.svg").read_text()
     k = fit.groups[1].slope
     for words in (
-        f"demo: {LAW}", "t1: train_acc ≥ 0.99, t2: test_acc ≥ 0.99, grokking: delay ≥ 1000",
-        "t2 (optimizer steps)", "1/(optimizer.lr*regularizer.strength)", "optimizer.lr",
-        "t2 / law", "regularizer.strength", "one trial",
-        "censored (a lower bound)", "fitted", "95 % band", "as claimed (k = 1)",
+        f"demo: {LAW}",
+        "t1: train_acc ≥ 0.99, t2: test_acc ≥ 0.99, grokking: delay ≥ 1000",
+        "t2 (optimizer steps)",
+        "1/(optimizer.lr*regularizer.strength)",
+        "optimizer.lr",
+        "t2 / law",
+        "regularizer.strength",
+        "one trial",
+        "censored (a lower bound)",
+        "fitted",
+        "95 % band",
+        "as claimed (k = 1)",
         f"optimizer.name = sgd: k = {k.value:.3f} ({k.low:.3f} to {k.high:.3f})",
-    ):  # fmt: skip
+    ):
         assert f">{words}<" in text, words
 
 
@@ -88,8 +96,9 @@ def test_points_lines_and_bounds_stand_where_the_fit_says(
     bounds = np.asarray(triangles.get_ydata(), dtype=float)
     assert np.log(bounds) == pytest.approx(sample.low[~sample.reached])
     for drawn_line, slope, prefactor in (
-        (line, group.slope.value, group.free_prefactor), (claimed, 1, group.prefactor.value),
-    ):  # fmt: skip
+        (line, group.slope.value, group.free_prefactor),
+        (claimed, 1, group.prefactor.value),
+    ):
         x, y = (np.log(np.asarray(v)) for v in (drawn_line.get_xdata(), drawn_line.get_ydata()))
         assert np.polyfit(x, y, 1) == pytest.approx([slope, math.log(prefactor or 0)])
     assert claimed.get_linestyle() == "--"
@@ -131,8 +140,9 @@ def test_the_command_prints_a_table_or_json_and_draws(made: Made, tmp_path: Path
     done = sweeper(*words, "--json", "--level", "0.8", "--where", "seed < 4")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(r["value"], r["level"], r["seeds"]) for r in rows] == [
-        ("adamw", 0.8, 4), ("sgd", 0.8, 4),
-    ]  # fmt: skip
+        ("adamw", 0.8, 4),
+        ("sgd", 0.8, 4),
+    ]
 
 
 def test_a_mistake_is_one_red_line_and_exit_code_2(made: Made) -> None:

@@ -36,10 +36,14 @@ def suggestions(n: int = 20, objectives: int = 1) -> tuple[Suggestion, ...]:
         results = (1.0 + k, 10.0 + (k * 7) % 11)[:objectives]
         found.append(
             Suggestion(
-                k, values(k), results if known else (None,) * objectives, known,
-                bound=0.5 + k if k % 5 == 4 else None, source="store" if k < 3 else "search",
+                k,
+                values(k),
+                results if known else (None,) * objectives,
+                known,
+                bound=0.5 + k if k % 5 == 4 else None,
+                source="store" if k < 3 else "search",
             )
-        )  # fmt: skip
+        )
     return tuple(found)
 
 
@@ -104,12 +108,22 @@ def test_the_same_search_is_drawn_as_the_same_bytes(
 def test_a_figure_says_what_was_searched_and_what_was_found(tmp_path: Path) -> None:
     text = written(WHOLE, tmp_path)
     for words in (
-        "demo: search, amplification (maximized)", "t1: train_acc ≥ 0.99", "suggestion",
-        "suggested", "from the store", "censored (a lower bound)", "no result", "best so far",
-        "best when searched: suggestion 18, 19", "selection.tau", "regularizer.name",
+        "demo: search, amplification (maximized)",
+        "t1: train_acc ≥ 0.99",
+        "suggestion",
+        "suggested",
+        "from the store",
+        "censored (a lower bound)",
+        "no result",
+        "best so far",
+        "best when searched: suggestion 18, 19",
+        "selection.tau",
+        "regularizer.name",
         "selection.tau  0.70",
-        "applies to 10 of 20", "l1", "none",
-    ):  # fmt: skip
+        "applies to 10 of 20",
+        "l1",
+        "none",
+    ):
         assert f">{words}<" in text, words
     assert "Pareto" not in text
 
@@ -133,9 +147,12 @@ def test_the_line_follows_the_best_so_far(figures: list[Figure]) -> None:
 def test_every_path_has_a_slice_on_its_own_scale(figures: list[Figure]) -> None:
     shown = panels(WHOLE, figures)
     assert list(shown) == [
-        "suggestion|amplification", "importance|", "selection.tau|amplification",
-        "regularizer.name|", "regularizer.strength|",
-    ]  # fmt: skip
+        "suggestion|amplification",
+        "importance|",
+        "selection.tau|amplification",
+        "regularizer.name|",
+        "regularizer.strength|",
+    ]
     assert shown["selection.tau|amplification"].get_xscale() == "linear"
     assert shown["regularizer.strength|"].get_xscale() == "log"
     names = shown["regularizer.name|"]
@@ -198,8 +215,15 @@ def test_a_search_that_has_nothing_yet_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(1e-5, "1e-5"), (3e-4, "3e-4"), (1.7e-4, "1.7e-4"), (0.001, "0.001"), (30, "30"),
-     (1e4, "10000"), (2e6, "2e6")],
-)  # fmt: skip
+    [
+        (1e-5, "1e-5"),
+        (3e-4, "3e-4"),
+        (1.7e-4, "1.7e-4"),
+        (0.001, "0.001"),
+        (30, "30"),
+        (1e4, "10000"),
+        (2e6, "2e6"),
+    ],
+)
 def test_ticks_are_named_in_plain_figures(value: float, label: str) -> None:
     assert plain(value) == label

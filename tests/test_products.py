@@ -65,9 +65,15 @@ def test_metrics_of_a_diagonal_network_hold_both_sides_of_law_16() -> None:
 
 
 def test_a_diagonal_network_under_decay_ends_at_the_least_l1_norm() -> None:
-    given = {"task.name": "sparse_recovery", "task.n": 20, "task.N": 12, "task.s": 2,
-             "model.name": "diagonal", "regularizer.name": "l2_sq",
-             "optimizer.lr": 0.1}  # fmt: skip
+    given = {
+        "task.name": "sparse_recovery",
+        "task.n": 20,
+        "task.N": 12,
+        "task.s": 2,
+        "model.name": "diagonal",
+        "regularizer.name": "l2_sq",
+        "optimizer.lr": 0.1,
+    }
     trials = [trial(given, seed, regularizer__strength=x) for seed in range(3) for x in (0, 1e-3)]
     memory = run(pack(trials, steps=80_000))
     for alone, decayed in zip(trials[::2], trials[1::2], strict=True):
@@ -129,10 +135,12 @@ def test_nonzeros_come_in_whole_groups() -> None:
 
 def test_directions_of_groups_are_unit_vectors_and_zero_where_a_group_is() -> None:
     values = torch.tensor([[3.0, 4.0, 0.0, 0.0, -2.0]], dtype=torch.float64)
-    torch.testing.assert_close(group_norms(values, 2),
-                               torch.tensor([[5.0, 5.0, 0.0, 0.0, 2.0]]).double())  # fmt: skip
-    torch.testing.assert_close(directions(values, 2),
-                               torch.tensor([[0.6, 0.8, 0.0, 0.0, -1.0]]).double())  # fmt: skip
+    torch.testing.assert_close(
+        group_norms(values, 2), torch.tensor([[5.0, 5.0, 0.0, 0.0, 2.0]]).double()
+    )
+    torch.testing.assert_close(
+        directions(values, 2), torch.tensor([[0.6, 0.8, 0.0, 0.0, -1.0]]).double()
+    )
 
 
 def test_groups_of_a_network_are_rows_of_its_weights() -> None:
@@ -153,9 +161,17 @@ def test_groups_of_a_network_are_rows_of_its_weights() -> None:
 
 def test_ista_with_groups_ends_at_the_group_lasso_solution() -> None:
     strength = 0.01
-    given = {"task.name": "sparse_recovery", "task.n": 32, "task.N": 20, "task.s": 8,
-             "task.group_size": 4, "optimizer.name": "ista", "regularizer.name": "group",
-             "regularizer.size": 4, "regularizer.strength": strength}  # fmt: skip
+    given = {
+        "task.name": "sparse_recovery",
+        "task.n": 32,
+        "task.N": 20,
+        "task.s": 8,
+        "task.group_size": 4,
+        "optimizer.name": "ista",
+        "regularizer.name": "group",
+        "regularizer.size": 4,
+        "regularizer.strength": strength,
+    }
     block, one = block_of(given), instance_of(trial(given))
     for taken in range(20_000):
         block.step(taken)
@@ -170,12 +186,20 @@ def test_ista_with_groups_ends_at_the_group_lasso_solution() -> None:
 
 
 def test_groups_recover_a_grouped_signal_from_fewer_measurements_than_single_entries() -> None:
-    given = {"task.name": "sparse_recovery", "task.n": 60, "task.N": 24, "task.s": 12,
-             "task.group_size": 6, "optimizer.lr": 0.1,
-             "regularizer.strength": 1e-3}  # fmt: skip
+    given = {
+        "task.name": "sparse_recovery",
+        "task.n": 60,
+        "task.N": 24,
+        "task.s": 12,
+        "task.group_size": 6,
+        "optimizer.lr": 0.1,
+        "regularizer.strength": 1e-3,
+    }
     error = {}
-    for penalty in ({"regularizer.name": "l1"}, {"regularizer.name": "group",
-                                                 "regularizer.size": 6}):  # fmt: skip
+    for penalty in (
+        {"regularizer.name": "l1"},
+        {"regularizer.name": "group", "regularizer.size": 6},
+    ):
         trials = [trial(given | penalty, seed) for seed in range(4)]
         memory = run(pack(trials, steps=20_000))
         last = [memory.column(t.id, "test_error")[-1] for t in trials]
@@ -192,32 +216,58 @@ def test_coherent_measurements_see_single_entries_whatever_the_design() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"task.group_size": 3}, "task.n = 20, task.s = 2, task.group_size = 3: groups are filled "
-     "whole. Choose a task.group_size that divides n and s."),
-    ({"task.group_size": 4}, "task.n = 20, task.s = 2, task.group_size = 4: groups are filled "
-     "whole. Choose a task.group_size that divides n and s."),
-    ({"task.design": "fourier", "task.rng": "numpy_legacy"}, "task.design = 'fourier', task.rng = "
-     "'numpy_legacy': the published instances are Gaussian. Set task.rng: torch."),
-    ({"task.group_size": 2, "task.rng": "numpy_legacy"}, "task.group_size = 2, task.rng = "
-     "'numpy_legacy': the published instances have no groups. Set task.rng: torch."),
-    ({"model.name": "diagonal", "optimizer.name": "ista"}, "model.name = 'diagonal', "
-     "optimizer.name = 'ista': ista, projected and basis_pursuit need a linear model. Set "
-     "model.name: product, or optimizer.name: gd."),
-    ({"optimizer.name": "basis_pursuit", "regularizer.name": "l1", "regularizer.strength": 1.0},
-     "optimizer.name = 'basis_pursuit', regularizer.name = 'l1': ista and projected are written "
-     "for the penalties none, l1, l2_sq and group, projected for nuclear, basis_pursuit for none. "
-     "Choose one of them, or optimizer.name: gd."),
-    ({"optimizer.name": "basis_pursuit", "task.snr": 10.0, "task.N": 21}, "optimizer.name = "
-     "'basis_pursuit', task.snr = 10.0, task.n = 20, task.N = 21: more measurements with noise "
-     "than unknowns have no exact solution. Lower task.N, or remove task.snr."),
-    ({"regularizer.name": "group", "regularizer.strength": 1.0}, "task.name = 'sparse_recovery', "
-     "regularizer.size = null: groups of a vector need a size, e.g. 4; those of a network are rows "
-     "of its weights and have none. Set or remove it."),
-    ({"regularizer.name": "sum", "regularizer.terms.group.strength": 1.0}, "task.name = "
-     "'sparse_recovery', regularizer.terms.group.strength = 1.0, regularizer.terms.group.size = "
-     "null: groups of a vector need a size, e.g. 4; those of a network are rows of its weights and "
-     "have none. Set or remove it."),
-]  # fmt: skip
+    (
+        {"task.group_size": 3},
+        "task.n = 20, task.s = 2, task.group_size = 3: groups are filled "
+        "whole. Choose a task.group_size that divides n and s.",
+    ),
+    (
+        {"task.group_size": 4},
+        "task.n = 20, task.s = 2, task.group_size = 4: groups are filled "
+        "whole. Choose a task.group_size that divides n and s.",
+    ),
+    (
+        {"task.design": "fourier", "task.rng": "numpy_legacy"},
+        "task.design = 'fourier', task.rng = "
+        "'numpy_legacy': the published instances are Gaussian. Set task.rng: torch.",
+    ),
+    (
+        {"task.group_size": 2, "task.rng": "numpy_legacy"},
+        "task.group_size = 2, task.rng = "
+        "'numpy_legacy': the published instances have no groups. Set task.rng: torch.",
+    ),
+    (
+        {"model.name": "diagonal", "optimizer.name": "ista"},
+        "model.name = 'diagonal', "
+        "optimizer.name = 'ista': ista, projected and basis_pursuit need a linear model. Set "
+        "model.name: product, or optimizer.name: gd.",
+    ),
+    (
+        {"optimizer.name": "basis_pursuit", "regularizer.name": "l1", "regularizer.strength": 1.0},
+        "optimizer.name = 'basis_pursuit', regularizer.name = 'l1': ista and projected are written "
+        "for the penalties none, l1, l2_sq and group, projected for nuclear, basis_pursuit for none. "
+        "Choose one of them, or optimizer.name: gd.",
+    ),
+    (
+        {"optimizer.name": "basis_pursuit", "task.snr": 10.0, "task.N": 21},
+        "optimizer.name = "
+        "'basis_pursuit', task.snr = 10.0, task.n = 20, task.N = 21: more measurements with noise "
+        "than unknowns have no exact solution. Lower task.N, or remove task.snr.",
+    ),
+    (
+        {"regularizer.name": "group", "regularizer.strength": 1.0},
+        "task.name = 'sparse_recovery', "
+        "regularizer.size = null: groups of a vector need a size, e.g. 4; those of a network are rows "
+        "of its weights and have none. Set or remove it.",
+    ),
+    (
+        {"regularizer.name": "sum", "regularizer.terms.group.strength": 1.0},
+        "task.name = "
+        "'sparse_recovery', regularizer.terms.group.strength = 1.0, regularizer.terms.group.size = "
+        "null: groups of a vector need a size, e.g. 4; those of a network are rows of its weights and "
+        "have none. Set or remove it.",
+    ),
+]
 
 
 @pytest.mark.parametrize(("more", "message"), REFUSED)

@@ -14,17 +14,7 @@ from sweeper.engine.driver import drive, inline
 from sweeper.errors import SweeperError
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined
-from tests.refinements import (
-    BASE,
-    PLANE,
-    KilledError,
-    added,
-    at,
-    cells,
-    cut_short,
-    plane,
-    refine,
-)
+from tests.refinements import BASE, PLANE, KilledError, added, at, cells, cut_short, plane, refine
 from tests.sweeps import ledger, run
 
 
@@ -78,8 +68,10 @@ def test_a_log_axis_is_refined_in_logarithms(tmp_path: Path, store: str) -> None
     grid = plane(tmp_path, store, *changes)
     refine(store, levels=2)
     xs = {cell["x"] for cell in added(store, grid)}
-    assert all(isclose(8 * log10(x) % 2, 0, abs_tol=1e-6) or
-               isclose(8 * log10(x) % 2, 2, abs_tol=1e-6) for x in xs)  # fmt: skip
+    assert all(
+        isclose(8 * log10(x) % 2, 0, abs_tol=1e-6) or isclose(8 * log10(x) % 2, 2, abs_tol=1e-6)
+        for x in xs
+    )
     assert any(isclose(x, 10**-1.5) for x in xs)
     assert len({float(f"{x:.6g}") for x in xs}) == len(xs)
 
@@ -224,22 +216,33 @@ def test_delays_are_followed_where_they_double_though_the_phase_is_one(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"x": "task.label"}, "x: task.label isn't numeric (a, b), so there is nothing in between. "
-         "Choose a numeric axis."),
-        ({"x": "task.decades"}, "x: task.decades isn't numeric (false, true), so there is nothing "
-         "in between. Choose a numeric axis."),
+        (
+            {"x": "task.label"},
+            "x: task.label isn't numeric (a, b), so there is nothing in between. "
+            "Choose a numeric axis.",
+        ),
+        (
+            {"x": "task.decades"},
+            "x: task.decades isn't numeric (false, true), so there is nothing "
+            "in between. Choose a numeric axis.",
+        ),
         ({"x": "task.xx"}, "x: no axis 'task.xx'. Did you mean 'task.x'?"),
         ({"y": "task.label2"}, "y: no axis 'task.label2'. Did you mean 'task.label'?"),
         ({"y": "task.x"}, "x and y must differ: task.x."),
-        ({"y": "task.noise"}, "y: task.noise has no two values in the grid. Its axes: "
-         "task.decades, task.label, task.x, task.y."),
+        (
+            {"y": "task.noise"},
+            "y: task.noise has no two values in the grid. Its axes: "
+            "task.decades, task.label, task.x, task.y.",
+        ),
         ({"value": "t2"}, "--value t2: refinement follows phase or delay."),
         ({"condition": "task.x > 5"}, "no cell matches 'task.x > 5'. Loosen it."),
-        ({"condition": "(with w as (copy (select 1) to '/tmp/x') select true)"},
-         "the store is read-only here: the query contains a statement that writes."),
+        (
+            {"condition": "(with w as (copy (select 1) to '/tmp/x') select true)"},
+            "the store is read-only here: the query contains a statement that writes.",
+        ),
         ({"name": "plan"}, "no sweep 'plan' in STORE. There: plane."),
     ],
-)  # fmt: skip
+)
 def test_what_makes_no_sense_is_refused_with_its_remedy_and_nothing_is_written(
     options: dict[str, str], message: str, tmp_path: Path, store: str
 ) -> None:

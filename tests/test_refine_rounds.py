@@ -11,16 +11,7 @@ from sweeper.engine.worker import run_inline
 from sweeper.refine import extend as extending
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined
-from tests.refinements import (
-    KilledError,
-    added,
-    cells,
-    cut_short,
-    plane,
-    refine,
-    stops,
-    trial_ids,
-)
+from tests.refinements import KilledError, added, cells, cut_short, plane, refine, stops, trial_ids
 from tests.sweeps import ledger
 from tests.test_cli import sweeper
 
@@ -158,9 +149,13 @@ def test_the_command_says_each_round_and_how_it_ended(tmp_path: Path, store: str
     events = [json.loads(line) for line in rest.stdout.splitlines()]
     assert [e["event"] for e in events if e["event"] != "progress"] == ["plan"] * 3 + ["refined"]
     assert events[-1] == {
-        "event": "refined", "trials": 220, "cells": 110, "rounds": 3, "settled": True,
+        "event": "refined",
+        "trials": 220,
+        "cells": 110,
+        "rounds": 3,
+        "settled": True,
         "exit_code": 0,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,18 @@ from tests.packs import MATRIX, MODULAR, SPARSE, pack, run, trial
 ALL = tuple(ON_REQUEST)
 L1 = {"regularizer.name": "l1", "regularizer.strength": 0.1}
 SUM = {
-    "regularizer.name": "sum", "regularizer.terms.l1.strength": 0.1,
+    "regularizer.name": "sum",
+    "regularizer.terms.l1.strength": 0.1,
     "regularizer.terms.l2_sq.strength": 0.3,
-}  # fmt: skip
+}
 NUCLEAR = {"regularizer.name": "nuclear", "regularizer.strength": 0.2}
 DIAGONAL = {"model.name": "diagonal", "model.depth": 2}
 FACTORISED = {
-    "model.name": "factorised", "model.depth": 3, "model.width": 4, "model.init_scale": 0.3,
-}  # fmt: skip
+    "model.name": "factorised",
+    "model.depth": 3,
+    "model.width": 4,
+    "model.init_scale": 0.3,
+}
 
 SPARSES: dict[str, dict[str, Any]] = {
     "vector": SUM | {"model.init_scale": 0.5},
@@ -39,10 +43,12 @@ SPARSES: dict[str, dict[str, Any]] = {
 MATRICES: dict[str, dict[str, Any]] = {
     "matrix": NUCLEAR,
     "factorised": {
-        "regularizer.name": "sum", "regularizer.terms.nuclear.strength": 0.2,
+        "regularizer.name": "sum",
+        "regularizer.terms.nuclear.strength": 0.2,
         "regularizer.terms.l2_sq.strength": 0.3,
-    } | FACTORISED,
-}  # fmt: skip
+    }
+    | FACTORISED,
+}
 
 
 def sparse(kind: str, count: int = 3) -> Pack[GrokkingConfig]:

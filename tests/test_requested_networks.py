@@ -18,11 +18,24 @@ L2 = {"regularizer.name": "l2_sq", "dtype": "float64", "optimizer.name": "sgd"}
 FAMILIES: dict[str, dict[str, Any]] = {
     "mlp": MODULAR | L2,
     "mlp batches": MODULAR | L2 | {"optimizer.batch": 5},
-    "dense": {"task.name": "teacher_student", "task.N": 20, "task.N_test": 10, "model.width": 16,
-              "model.depth": 1} | L2,
-    "dense batches": {"task.name": "teacher_student", "task.N": 20, "task.N_test": 10,
-                      "model.width": 16, "model.depth": 1, "optimizer.batch": 6} | L2,
-}  # fmt: skip
+    "dense": {
+        "task.name": "teacher_student",
+        "task.N": 20,
+        "task.N_test": 10,
+        "model.width": 16,
+        "model.depth": 1,
+    }
+    | L2,
+    "dense batches": {
+        "task.name": "teacher_student",
+        "task.N": 20,
+        "task.N_test": 10,
+        "model.width": 16,
+        "model.depth": 1,
+        "optimizer.batch": 6,
+    }
+    | L2,
+}
 
 
 def trained(given: dict[str, Any], metrics: tuple[str, ...]) -> tuple[list[str], Memory]:

@@ -40,9 +40,13 @@ values: dict[str, st.SearchStrategy[Any]] = {
     "task.note": st.sampled_from(["long" * 20, "", None]),
 }
 kinds = {
-    "task.name": pa.string(), "task.n": pa.int64(), "task.rate": pa.float64(),
-    "task.flag": pa.bool_(), "optimizer.betas": pa.list_(pa.float64()), "task.note": pa.string(),
-}  # fmt: skip
+    "task.name": pa.string(),
+    "task.n": pa.int64(),
+    "task.rate": pa.float64(),
+    "task.flag": pa.bool_(),
+    "optimizer.betas": pa.list_(pa.float64()),
+    "task.note": pa.string(),
+}
 
 
 @given(st.lists(st.fixed_dictionaries(values), max_size=6), st.data())

@@ -191,8 +191,12 @@ def test_what_a_grid_trained_seeds_the_study_and_is_shown_beside_it(
 
 
 def test_a_point_that_is_known_is_not_trained_again(tmp_path: Path, store: str) -> None:
-    few = {"search.space": {"task.x": {"categorical": [0.2, 0.4]}}, "search.n_trials": 8,
-           "search.batch": 8, "search.sampler": "random"}  # fmt: skip
+    few = {
+        "search.space": {"task.x": {"categorical": [0.2, 0.4]}},
+        "search.n_trials": 8,
+        "search.batch": 8,
+        "search.sampler": "random",
+    }
     found = search(grid_of(tmp_path, few), store)
     assert len(found.history.suggestions) == 8
     assert len({s.cell_id for s in found.history.suggestions}) == 2
@@ -202,8 +206,12 @@ def test_a_point_that_is_known_is_not_trained_again(tmp_path: Path, store: str) 
 
 
 def test_a_finite_space_that_is_wholly_known_ends_the_search(tmp_path: Path, store: str) -> None:
-    few = {"search.space": {"task.x": {"categorical": [0.2, 0.4]}}, "search.n_trials": 80,
-           "search.batch": 2, "search.sampler": "random"}  # fmt: skip
+    few = {
+        "search.space": {"task.x": {"categorical": [0.2, 0.4]}},
+        "search.n_trials": 80,
+        "search.batch": 2,
+        "search.sampler": "random",
+    }
     found = search(grid_of(tmp_path, few), store)
     assert len(found.history.suggestions) < 80
     assert {s.values["task.x"] for s in found.history.suggestions} == {0.2, 0.4}
@@ -230,8 +238,12 @@ def test_an_objective_that_cannot_be_computed_is_refused_before_anything_is_made
 def test_cells_that_diverge_or_fail_are_told_as_no_winners(
     fate: str, tmp_path: Path, store: str
 ) -> None:
-    few = {"search.space": {"task.fate": {"categorical": ["well", fate]}, "task.k": {"int": [1, 3]}}
-           , "search.n_trials": 6, "search.sampler": "grid", "seeds": 2}  # fmt: skip
+    few = {
+        "search.space": {"task.fate": {"categorical": ["well", fate]}, "task.k": {"int": [1, 3]}},
+        "search.n_trials": 6,
+        "search.sampler": "grid",
+        "seeds": 2,
+    }
     found = search(grid_of(tmp_path, few), store)
     told = {(s.values["task.fate"], s.values["task.k"]): s for s in found.history.suggestions}
     assert len(told) == 6
@@ -243,8 +255,13 @@ def test_cells_that_diverge_or_fail_are_told_as_no_winners(
 
 
 def test_excluded_suggestions_are_told_as_such_and_not_trained(tmp_path: Path, store: str) -> None:
-    few = {"exclude": ["task.x > 0.5"], "search.n_trials": 10, "search.sampler": "random",
-           "grid": {"product": {"task.x": [0.1]}}, "search.batch": 10}  # fmt: skip
+    few = {
+        "exclude": ["task.x > 0.5"],
+        "search.n_trials": 10,
+        "search.sampler": "random",
+        "grid": {"product": {"task.x": [0.1]}},
+        "search.batch": 10,
+    }
     grid = grid_of(tmp_path, few)
     found = search(grid, store)
     assert ask(store, "select trial_id from trials where task.x > 0.5") == []
@@ -267,9 +284,13 @@ def test_excluded_suggestions_are_told_as_such_and_not_trained(tmp_path: Path, s
 def test_an_objective_is_a_measure_or_sql(
     objective: Any, text: str, tmp_path: Path, store: str
 ) -> None:
-    few = {"search.objective": objective, "search.n_trials": 5, "search.sampler": "grid",
-           "search.space": {"task.x": {"categorical": [0.1, 0.3, 0.9]}},
-           "search.finalists": None}  # fmt: skip
+    few = {
+        "search.objective": objective,
+        "search.n_trials": 5,
+        "search.sampler": "grid",
+        "search.space": {"task.x": {"categorical": [0.1, 0.3, 0.9]}},
+        "search.finalists": None,
+    }
     grid = grid_of(tmp_path, few)
     search(grid, store)
     seen = ask(store, f"select cell_id, {text} as v from cells where n_seeds = 3", everything=True)
@@ -282,9 +303,12 @@ def test_an_objective_is_a_measure_or_sql(
 
 
 def test_two_objectives_end_in_a_front(tmp_path: Path, store: str) -> None:
-    few = {"search.objective": ["delay", {"value": "t2", "direction": "minimize"}],
-           "search.sampler": "nsga2", "search.n_trials": 10,
-           "search.finalists": {"top": 10, "seeds": 1}}  # fmt: skip
+    few = {
+        "search.objective": ["delay", {"value": "t2", "direction": "minimize"}],
+        "search.sampler": "nsga2",
+        "search.n_trials": 10,
+        "search.finalists": {"top": 10, "seeds": 1},
+    }
     found = search(grid_of(tmp_path, few), store)
     front = found.history.pareto()
     assert 1 <= len(front) <= len(found.finalists)
@@ -320,8 +344,12 @@ def test_a_search_that_was_asked_to_stop_goes_on_where_it_was(
 def test_survivors_of_a_pruner_have_the_rows_that_they_would_have_had(
     pruner: str, plain: tuple[Grid, str, Found], tmp_path: Path, store: str
 ) -> None:
-    few = {"search.pruner": pruner, "search.unsafe_for_grokking": True, "search.n_trials": 20,
-           "search.sampler": "random"}  # fmt: skip
+    few = {
+        "search.pruner": pruner,
+        "search.unsafe_for_grokking": True,
+        "search.n_trials": 20,
+        "search.sampler": "random",
+    }
     grid = grid_of(tmp_path, few)
     found = search(grid, store)
     assert found.exit_code == 0

@@ -15,8 +15,12 @@ from sweeper.compile.loading import load_grid
 from tests.searches import attempts, study_of, write
 from tests.test_cli import sweeper
 
-FEW = {"search.n_trials": 4, "search.batch": 2, "seeds": 1,
-       "search.finalists": {"top": 1, "seeds": 2}}  # fmt: skip
+FEW = {
+    "search.n_trials": 4,
+    "search.batch": 2,
+    "seeds": 1,
+    "search.finalists": {"top": 1, "seeds": 2},
+}
 
 
 @pytest.fixture
@@ -43,8 +47,10 @@ def test_a_search_says_each_round_its_leaders_and_how_to_train_the_best_again(
     again = lines[-3].removeprefix("To train the best cell again: sweeper ")
     launched = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m sweeper.cli {again} --inline --store {store}"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert launched.stdout.splitlines()[-1] == "2 trials: 2 done", launched.stderr
 
 
@@ -89,14 +95,21 @@ def test_quiet_says_nothing_and_the_storage_comes_from_the_environment(
     ("words", "message", "code"),
     [
         (("-o", "hill.gif"), "hill.gif: a figure is written as .png or .svg.", 2),
-        (("--storage", "sqlite:////nowhere/at/all.db"),
-         "sqlite:////nowhere/at/all.db: unable to open database file. Check that the database is "
-         "up and may be written, and its URL: sqlite:///FILE or "
-         "postgresql+psycopg://USER@HOST/NAME.", 5),
-        (("search=null",), "hill: the grid file has no section search. "
-         "Add one, e.g. search: {space: {selection.tau: {uniform: [0, 1]}}}.", 2),
+        (
+            ("--storage", "sqlite:////nowhere/at/all.db"),
+            "sqlite:////nowhere/at/all.db: unable to open database file. Check that the database is "
+            "up and may be written, and its URL: sqlite:///FILE or "
+            "postgresql+psycopg://USER@HOST/NAME.",
+            5,
+        ),
+        (
+            ("search=null",),
+            "hill: the grid file has no section search. "
+            "Add one, e.g. search: {space: {selection.tau: {uniform: [0, 1]}}}.",
+            2,
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cant_be_is_said_before_anything_runs(
     words: tuple[str, ...], message: str, code: int, grid_file: str, store: str
 ) -> None:
@@ -111,8 +124,10 @@ def test_what_cant_be_is_said_before_anything_runs(
 def test_failed_trials_are_exit_code_3_and_another_definition_needs_a_fresh_study(
     tmp_path: Path, store: str
 ) -> None:
-    space = {"search.space": {"task.fate": {"categorical": ["well", "raises"]}},
-             "search.sampler": "grid"}  # fmt: skip
+    space = {
+        "search.space": {"task.fate": {"categorical": ["well", "raises"]}},
+        "search.sampler": "grid",
+    }
     file = str(write(tmp_path, {**FEW, **space}))
     words = ("--inline", "--store", store, "-o", str(tmp_path / "hill.png"))
     assert sweeper("search", file, *words).returncode == 3
@@ -133,8 +148,10 @@ def test_the_first_signal_drains_a_search_and_another_one_goes_on(
     words = ["search", str(slow), "--inline", "--store", store, "-o", str(tmp_path / "hill.png")]
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper.cli", *words],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.startswith("2 of 4 suggestions"), process.communicate()

@@ -9,15 +9,7 @@ from sweeper.errors import ConfigError, UsageError
 from sweeper.grid.document import parse
 from sweeper.grid.search_section import MEASURES, Finalists, Search
 from sweeper.space.space import Impossible, Space
-from tests.spaces import (
-    ONLY,
-    ROOT,
-    SPARSE,
-    TASKS,
-    edited,
-    point,
-    space_of,
-)
+from tests.spaces import ONLY, ROOT, SPARSE, TASKS, edited, point, space_of
 from tests.strategies import grid_of
 from tests.test_gridfile import load
 
@@ -93,30 +85,44 @@ def test_two_blocks_may_stand_if_the_space_names_all_of_their_axes() -> None:
 @pytest.mark.parametrize(
     ("section", "mistake"),
     [
-        ("{space: [selection.tau]}",
-         "g:4:17: search.space = ['selection.tau'] must be a mapping, "
-         "e.g. space: {selection.tau: {uniform: [0, 1]}}."),
-        ("{objective: 5, space: {selection.tau: {uniform: [0, 1]}}}",
-         "g:4:21: search.objective = 5 must be a name or SQL, {value: ..., direction: ...}, "
-         "or a list of these."),
-        ("{sampler: cmaes, space: {selection.tau: {uniform: [0, 1]}}}",
-         "g:4:19: search.sampler = 'cmaes' can't suggest model.depth, which is categorical. "
-         "Give it a range in search.space, or take tpe or gp or nsga2 or random or qmc."),
-        ("{sampler: qmc, objective: t2, "
-         "space: {optimizer.lr: {uniform: [1, 2], when: {model.depth: 1}}}}",
-         "g:4:19: search.sampler = 'qmc' can't suggest optimizer.lr, which isn't asked every "
-         "time. Take tpe or nsga2 or random."),
-        ("{sampler: grid, objective: t2, space: {task.N: {int: [1, 2000000]}}}",
-         "g:4:19: search.sampler = 'grid' would list up to 4,000,000 points; at most 1,000,000 are "
-         "allowed. Take fewer values, or tpe."),
-        ("{pruner: asha, space: {selection.tau: {uniform: [0, 1]}}}",
-         "g:4:18: search.pruner = 'asha' kills late grokkers: until it groks, a trial looks like "
-         "one that never will. Remove it, or accept that by unsafe_for_grokking: true."),
-        ("{space: {selection.tau: {uniform: [0, 1, 2]}}, reference: 5}",
-         "g:4:43: search.space.selection.tau.uniform = [0, 1, 2] must be [low, high].\n"
-         "g:4:67: search.reference = 5 must be a mapping, e.g. reference: {selection.tau: 0}."),
+        (
+            "{space: [selection.tau]}",
+            "g:4:17: search.space = ['selection.tau'] must be a mapping, "
+            "e.g. space: {selection.tau: {uniform: [0, 1]}}.",
+        ),
+        (
+            "{objective: 5, space: {selection.tau: {uniform: [0, 1]}}}",
+            "g:4:21: search.objective = 5 must be a name or SQL, {value: ..., direction: ...}, "
+            "or a list of these.",
+        ),
+        (
+            "{sampler: cmaes, space: {selection.tau: {uniform: [0, 1]}}}",
+            "g:4:19: search.sampler = 'cmaes' can't suggest model.depth, which is categorical. "
+            "Give it a range in search.space, or take tpe or gp or nsga2 or random or qmc.",
+        ),
+        (
+            "{sampler: qmc, objective: t2, "
+            "space: {optimizer.lr: {uniform: [1, 2], when: {model.depth: 1}}}}",
+            "g:4:19: search.sampler = 'qmc' can't suggest optimizer.lr, which isn't asked every "
+            "time. Take tpe or nsga2 or random.",
+        ),
+        (
+            "{sampler: grid, objective: t2, space: {task.N: {int: [1, 2000000]}}}",
+            "g:4:19: search.sampler = 'grid' would list up to 4,000,000 points; at most 1,000,000 are "
+            "allowed. Take fewer values, or tpe.",
+        ),
+        (
+            "{pruner: asha, space: {selection.tau: {uniform: [0, 1]}}}",
+            "g:4:18: search.pruner = 'asha' kills late grokkers: until it groks, a trial looks like "
+            "one that never will. Remove it, or accept that by unsafe_for_grokking: true.",
+        ),
+        (
+            "{space: {selection.tau: {uniform: [0, 1, 2]}}, reference: 5}",
+            "g:4:43: search.space.selection.tau.uniform = [0, 1, 2] must be [low, high].\n"
+            "g:4:67: search.reference = 5 must be a mapping, e.g. reference: {selection.tau: 0}.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_of_the_search_has_no_echo(section: str, mistake: str) -> None:
     head = (
         "name: g\nfixed: {task.name: sparse_recovery, steps: 1}\n"
@@ -130,19 +136,37 @@ def test_a_mistake_of_the_search_has_no_echo(section: str, mistake: str) -> None
 @pytest.mark.parametrize(
     ("fixed", "grid", "mistakes"),
     [
-        ("regularizer.name: l1, ", "{}",
-         ["g:2:37: regularizer.strength is missing: 'l1' needs it. Add it."]),
-        ("task.N: [20, 40], ", "{}",
-         ["g:2:45: task.N = [20, 40] must be a whole number. To sweep it, make it an axis of "
-          "grid."]),
-        ("", "{product: {task.N: [[1], {a: 2}]}}",
-         ["g:3:27: task.N = [1] must be a whole number.",
-          "g:3:32: task.N = {a: 2} must be a whole number."]),
-        ("", "{zip: [{model.depth: [1, 2], task.N: [1]}]}",
-         ["g:3:14: axes zipped together must have equal lengths: model.depth has 2, task.N has 1. "
-          "Make them equal."]),
+        (
+            "regularizer.name: l1, ",
+            "{}",
+            ["g:2:37: regularizer.strength is missing: 'l1' needs it. Add it."],
+        ),
+        (
+            "task.N: [20, 40], ",
+            "{}",
+            [
+                "g:2:45: task.N = [20, 40] must be a whole number. To sweep it, make it an axis of "
+                "grid."
+            ],
+        ),
+        (
+            "",
+            "{product: {task.N: [[1], {a: 2}]}}",
+            [
+                "g:3:27: task.N = [1] must be a whole number.",
+                "g:3:32: task.N = {a: 2} must be a whole number.",
+            ],
+        ),
+        (
+            "",
+            "{zip: [{model.depth: [1, 2], task.N: [1]}]}",
+            [
+                "g:3:14: axes zipped together must have equal lengths: model.depth has 2, task.N has 1. "
+                "Make them equal."
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_of_the_grid_is_none_of_the_search(
     fixed: str, grid: str, mistakes: list[str]
 ) -> None:
@@ -171,7 +195,9 @@ def test_finalists_are_judged_by_seeds_that_chose_none_of_them() -> None:
 
 
 def test_measures_are_columns_of_the_cells() -> None:
-    files = [ROOT / "analysis" / "views" / "sql" / f"{name}.sql" for name in ("cells", "amplification")]
+    files = [
+        ROOT / "analysis" / "views" / "sql" / f"{name}.sql" for name in ("cells", "amplification")
+    ]
     headers = "".join(file.read_text() for file in files)
     for name in MEASURES:
         assert f" {name} " in headers, name

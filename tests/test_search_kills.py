@@ -71,8 +71,10 @@ def test_a_search_killed_at_many_random_moments_leaves_no_trace(
 ) -> None:
     changes: dict[str, Any] = {**SMALL, "search.sampler": sampler, "search.n_trials": 24}
     if sampler == "grid":
-        points = {"task.x": {"uniform": [0, 1], "step": 0.2}, "twist.angle": {"categorical": [0.1,
-                  0.3, 0.5, 0.7]}}  # fmt: skip
+        points = {
+            "task.x": {"uniform": [0, 1], "step": 0.2},
+            "twist.angle": {"categorical": [0.1, 0.3, 0.5, 0.7]},
+        }
         changes |= {"search.space": points}
     undisturbed = whole(tmp_path, changes)
     file, dice = tmp_path / "hill.yaml", random.Random(sampler)

@@ -23,8 +23,13 @@ from tests.sweeps import ledger, rows
 
 pytestmark = [pytest.mark.long, pytest.mark.root]
 
-SMALL = {**BENT, "search.n_trials": 8, "search.batch": 4, "seeds": 2,
-         "search.finalists": {"top": 1, "seeds": 1}}  # fmt: skip
+SMALL = {
+    **BENT,
+    "search.n_trials": 8,
+    "search.batch": 4,
+    "seeds": 2,
+    "search.finalists": {"top": 1, "seeds": 1},
+}
 
 
 @pytest.fixture(scope="module")

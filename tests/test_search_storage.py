@@ -45,18 +45,28 @@ def test_a_damaged_study_is_made_anew_from_what_was_trained(tmp_path: Path, stor
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("sqlite:////nowhere/at/all.db",
-         "sqlite:////nowhere/at/all.db: unable to open database file. "),
-        ("sqlite:///file:{file}?mode=ro&uri=true",
-         "sqlite:///file:{file}?mode=ro&uri=true: unable to open database file. "),
-        ("redis://me:secret@host/1",
-         "redis://me:***@host/1: Can't load plugin: sqlalchemy.dialects:redis. "),
-        ("me:secret@host", "the study's storage: Could not parse SQLAlchemy URL from given URL "
-         "string. "),
-        ("mysql+nodriver://me:secret@host/x",
-         "mysql+nodriver://me:***@host/x: Can't load plugin: sqlalchemy.dialects:mysql.nodriver. "),
+        (
+            "sqlite:////nowhere/at/all.db",
+            "sqlite:////nowhere/at/all.db: unable to open database file. ",
+        ),
+        (
+            "sqlite:///file:{file}?mode=ro&uri=true",
+            "sqlite:///file:{file}?mode=ro&uri=true: unable to open database file. ",
+        ),
+        (
+            "redis://me:secret@host/1",
+            "redis://me:***@host/1: Can't load plugin: sqlalchemy.dialects:redis. ",
+        ),
+        (
+            "me:secret@host",
+            "the study's storage: Could not parse SQLAlchemy URL from given URL string. ",
+        ),
+        (
+            "mysql+nodriver://me:secret@host/x",
+            "mysql+nodriver://me:***@host/x: Can't load plugin: sqlalchemy.dialects:mysql.nodriver. ",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_database_that_cant_be_reached_is_one_line_without_a_password(
     url: str, message: str, tmp_path: Path, store: str
 ) -> None:

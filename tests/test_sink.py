@@ -53,17 +53,23 @@ def test_a_store_has_the_rows_and_ends_that_were_written(
                     metrics = {n: values[4 * k : 4 * k + len(ids)] for k, n in enumerate(names)}
                     sink.write(step, kind(ids), **metrics)
                     for i, trial in enumerate(ids):
-                        finite = {n: v[i] if math.isfinite(v[i]) else None
-                                  for n, v in metrics.items()}  # fmt: skip
+                        finite = {
+                            n: v[i] if math.isfinite(v[i]) else None for n, v in metrics.items()
+                        }
                         rows.append({"trial_id": trial, "step": step, **finite})
                 else:
                     ids, status, error = given_
                     sink.end(ids, status, last_step=step, steps=2 * step, error=error)
                     ended += [
-                        {"trial_id": trial, "status": status, "last_step": step,
-                         "steps": 2 * step, "error": error}
+                        {
+                            "trial_id": trial,
+                            "status": status,
+                            "last_step": step,
+                            "steps": 2 * step,
+                            "error": error,
+                        }
                         for trial in ids
-                    ]  # fmt: skip
+                    ]
             sink.flush(done=True)
         ledger = Ledger.open(claim.ledger.files)
         tables = [parts.read(ledger.files, part) for part, _ in ledger.state.parts()]

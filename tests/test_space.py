@@ -13,17 +13,7 @@ from sweeper.errors import UsageError
 from sweeper.space.conditions import conditional
 from sweeper.space.dimension import Choice
 from sweeper.space.space import Impossible, Point, Space
-from tests.spaces import (
-    FILES,
-    MODULAR,
-    ONLY,
-    SPACES,
-    SPARSE,
-    edited,
-    point,
-    space_of,
-    suggestions,
-)
+from tests.spaces import FILES, MODULAR, ONLY, SPACES, SPARSE, edited, point, space_of, suggestions
 
 
 @settings(max_examples=300)
@@ -55,15 +45,25 @@ def test_overrides_are_those_of_the_command_line(tmp_path: Path) -> None:
     path.write_text(SPARSE)
     space = Space.of(load_grid(path))
     params = {
-        "regularizer.name": "none", "task.snr": None, "selection.tau": 1e-7, "model.depth": 3,
+        "regularizer.name": "none",
+        "task.snr": None,
+        "selection.tau": 1e-7,
+        "model.depth": 3,
         "task.n, task.s": "task.n=60, task.s=3",
-    }  # fmt: skip
+    }
     changes = space.overrides(params)
     assert sorted(changes) == [
-        "model.depth=3", "model.init_scale=1e-06", "model.name=product", "regularizer.name=none",
-        "search=null", "selection.name=coherent", "selection.tau=1e-07", "task.n=60", "task.s=3",
+        "model.depth=3",
+        "model.init_scale=1e-06",
+        "model.name=product",
+        "regularizer.name=none",
+        "search=null",
+        "selection.name=coherent",
+        "selection.tau=1e-07",
+        "task.n=60",
+        "task.s=3",
         "task.snr=null",
-    ]  # fmt: skip
+    ]
     found = space.point(params)
     assert isinstance(found, Point)
     grid = load_grid(path, changes)
@@ -75,9 +75,14 @@ def test_overrides_are_those_of_the_command_line(tmp_path: Path) -> None:
 def test_dimensions_are_the_space_and_the_axes_it_does_not_name() -> None:
     names = [d.name for d in SPACES["sparse"].dimensions]
     assert names == [
-        "regularizer.name", "task.snr", "selection.tau", "regularizer.strength", "model.depth",
-        "model.init_scale", "task.n, task.s",
-    ]  # fmt: skip
+        "regularizer.name",
+        "task.snr",
+        "selection.tau",
+        "regularizer.strength",
+        "model.depth",
+        "model.init_scale",
+        "task.n, task.s",
+    ]
     depth, pair = (SPACES["sparse"].dimensions[i] for i in (4, 6))
     assert depth.choices == (1, 2, 3)
     assert pair.choices == ("task.n=50, task.s=2", "task.n=60, task.s=3")
@@ -118,11 +123,15 @@ def test_steps_leave_no_rounding_noise_and_end_below_the_upper_end() -> None:
 def test_the_reference_has_neutral_values_and_else_the_same() -> None:
     space = SPACES["modular"]
     params: dict[str, Choice] = {
-        "task.p": 7, "model.width": 20, "selection.name": "square", "selection.k": 1,
-        "optimizer.weight_decay": 1, "optimizer.betas": "[0.9, 0.95]", "dtype": "float32",
-        "regularizer.name, regularizer.strength, model.init_scale":
-            "regularizer.name=none, regularizer.strength=1.0, model.init_scale=1.0",
-    }  # fmt: skip
+        "task.p": 7,
+        "model.width": 20,
+        "selection.name": "square",
+        "selection.k": 1,
+        "optimizer.weight_decay": 1,
+        "optimizer.betas": "[0.9, 0.95]",
+        "dtype": "float32",
+        "regularizer.name, regularizer.strength, model.init_scale": "regularizer.name=none, regularizer.strength=1.0, model.init_scale=1.0",
+    }
     found = space.point(params)
     assert isinstance(found, Point)
     assert found.reference is not None
@@ -166,11 +175,15 @@ def test_what_the_reference_cannot_be_is_no_cell_for_an_amplification_alone() ->
 def test_an_excluded_or_a_broken_suggestion_is_impossible() -> None:
     space = SPACES["modular"]
     params: dict[str, Choice] = {
-        "task.p": 5, "model.width": 20, "selection.name": "strip", "selection.k": 1,
-        "optimizer.weight_decay": 1, "optimizer.betas": "[0.9, 0.95]", "dtype": "float32",
-        "regularizer.name, regularizer.strength, model.init_scale":
-            "regularizer.name=l1, regularizer.strength=0.1, model.init_scale=1e-06",
-    }  # fmt: skip
+        "task.p": 5,
+        "model.width": 20,
+        "selection.name": "strip",
+        "selection.k": 1,
+        "optimizer.weight_decay": 1,
+        "optimizer.betas": "[0.9, 0.95]",
+        "dtype": "float32",
+        "regularizer.name, regularizer.strength, model.init_scale": "regularizer.name=l1, regularizer.strength=0.1, model.init_scale=1e-06",
+    }
     assert space.point(params) == Impossible("excluded by 'model.width = 20 and task.p = 5'.")
     assert space.point(params | {"task.p": 9}) == Impossible(
         "task.p = 9: p must be a prime, e.g. 23, 59, 97 or 113."
@@ -180,26 +193,41 @@ def test_an_excluded_or_a_broken_suggestion_is_impossible() -> None:
 def test_other_cells_are_not_in_the_space() -> None:
     space = SPACES["sparse"]
     params: dict[str, Choice] = {
-        "regularizer.name": "none", "task.snr": None, "selection.tau": 0.5, "model.depth": 2,
-        "model.init_scale": 0.3, "task.n, task.s": "task.n=60, task.s=3",
-    }  # fmt: skip
+        "regularizer.name": "none",
+        "task.snr": None,
+        "selection.tau": 0.5,
+        "model.depth": 2,
+        "model.init_scale": 0.3,
+        "task.n, task.s": "task.n=60, task.s=3",
+    }
     found = space.point(params)
     assert isinstance(found, Point)
     assert space.params_of(found.values) == params
     for path, value in [
-        ("optimizer.lr", 0.2), ("selection.tau", 1.5), ("model.init_scale", 0.35),
-        ("model.depth", 4), ("task.s", 2), ("task.snr", 3.0), ("dtype", "float32"),
-        ("regularizer.name", "l2_fro"), ("selection.name", "uniform"), ("task.N", 21),
-    ]:  # fmt: skip
+        ("optimizer.lr", 0.2),
+        ("selection.tau", 1.5),
+        ("model.init_scale", 0.35),
+        ("model.depth", 4),
+        ("task.s", 2),
+        ("task.snr", 3.0),
+        ("dtype", "float32"),
+        ("regularizer.name", "l2_fro"),
+        ("selection.name", "uniform"),
+        ("task.N", 21),
+    ]:
         assert space.params_of({**found.values, path: value}) is None, path
 
 
 def test_thousands_of_cells_are_found_in_the_space_in_seconds() -> None:
     space = SPACES["sparse"]
     found = point(
-        space, regularizer__name="l1", regularizer__strength=1e-4, selection__tau=0.5,
-        model__depth=3, task__snr=10.0,
-    )  # fmt: skip
+        space,
+        regularizer__name="l1",
+        regularizer__strength=1e-4,
+        selection__tau=0.5,
+        model__depth=3,
+        task__snr=10.0,
+    )
     cell = {**found.values, "task.n": 60, "task.s": 3}
     start = time.process_time()
     for i in range(2000):

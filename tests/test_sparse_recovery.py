@@ -29,9 +29,15 @@ def block_of(given: dict[str, Any], seed: int = 0, **more: Any) -> SparseRecover
 
 def legacy(N: int, **more: Any) -> Any:
     fields: dict[str, Any] = {
-        "seed": 1, "n": 100, "s": 5, "N": N, "signal": "gaussian", "snr": None, "tau": 0.0,
+        "seed": 1,
+        "n": 100,
+        "s": 5,
+        "N": N,
+        "signal": "gaussian",
+        "snr": None,
+        "tau": 0.0,
         "rng": "numpy_legacy",
-    }  # fmt: skip
+    }
     return instance(**fields | more)
 
 
@@ -70,9 +76,15 @@ def test_published_coherent_rows_keep_the_order_of_their_draw() -> None:
 def test_own_instances_follow_their_law() -> None:
     def own(**more: Any) -> Any:
         fields: dict[str, Any] = {
-            "seed": 0, "n": 400, "s": 100, "N": 300, "signal": "gaussian", "snr": None,
-            "tau": 0.0, "rng": "torch",
-        }  # fmt: skip
+            "seed": 0,
+            "n": 400,
+            "s": 100,
+            "N": 300,
+            "signal": "gaussian",
+            "snr": None,
+            "tau": 0.0,
+            "rng": "torch",
+        }
         return instance(**fields | more)
 
     one = own()
@@ -99,8 +111,10 @@ def objective(given: dict[str, Any], factors: list[Tensor], X: Tensor, y: Tensor
     name = given.get("regularizer.name", "none")
     terms = {name: given.get("regularizer.strength", 0.0)}
     if name == "sum":
-        terms = {t: given.get(f"regularizer.terms.{t}.strength", 0.0)
-                 for t in ("l1", "l2_sq", "l2_fro", "group")}  # fmt: skip
+        terms = {
+            t: given.get(f"regularizer.terms.{t}.strength", 0.0)
+            for t in ("l1", "l2_sq", "l2_fro", "group")
+        }
     total = total + terms.get("l1", 0.0) * a.abs().sum()
     size = given.get("regularizer.size") or given.get("regularizer.terms.group.size", 1)
     total = total + terms.get("group", 0.0) * sum(part.norm() for part in a.split(size))
@@ -115,12 +129,20 @@ PENALTIES: list[dict[str, Any]] = [
     {"regularizer.name": "l1", "regularizer.strength": 0.3},
     {"regularizer.name": "l2_sq", "regularizer.strength": 0.3},
     {"regularizer.name": "l2_fro", "regularizer.strength": 0.3},
-    {"regularizer.name": "sum", "regularizer.terms.l1.strength": 0.2,
-     "regularizer.terms.l2_sq.strength": 0.3, "regularizer.terms.l2_fro.strength": 0.4},
+    {
+        "regularizer.name": "sum",
+        "regularizer.terms.l1.strength": 0.2,
+        "regularizer.terms.l2_sq.strength": 0.3,
+        "regularizer.terms.l2_fro.strength": 0.4,
+    },
     {"regularizer.name": "group", "regularizer.strength": 0.3, "regularizer.size": 3},
-    {"regularizer.name": "sum", "regularizer.terms.l1.strength": 0.2,
-     "regularizer.terms.group.strength": 0.3, "regularizer.terms.group.size": 5},
-]  # fmt: skip
+    {
+        "regularizer.name": "sum",
+        "regularizer.terms.l1.strength": 0.2,
+        "regularizer.terms.group.strength": 0.3,
+        "regularizer.terms.group.size": 5,
+    },
+]
 
 
 @pytest.mark.parametrize("penalty", PENALTIES)
@@ -172,23 +194,36 @@ def test_metrics_are_those_of_the_docstring() -> None:
     r, e = (one.X @ a - one.y).norm(), (a - one.signal).norm()
     P = torch.linalg.pinv(one.X) @ one.X
     expected = {
-        "train_loss": r**2 / 2, "test_loss": e**2 / 2, "train_error": r / one.y.norm(),
-        "test_error": e / one.signal.norm(), "l1": a.abs().sum(), "l2": a.norm(), "distance": e,
+        "train_loss": r**2 / 2,
+        "test_loss": e**2 / 2,
+        "train_error": r / one.y.norm(),
+        "test_error": e / one.signal.norm(),
+        "l1": a.abs().sum(),
+        "l2": a.norm(),
+        "distance": e,
         "ls_linf": (torch.linalg.lstsq(one.X, one.y, driver="gelsd").solution - one.signal)
-        .abs().max(),
+        .abs()
+        .max(),
         "null_floor": (one.signal - P @ one.signal).norm() / one.signal.norm(),
         "coherence": max(row.abs().max() / row.norm() for row in one.X),
-        "sparsity": 1 / 20, "on_support": a[one.signal != 0].norm(),
+        "sparsity": 1 / 20,
+        "on_support": a[one.signal != 0].norm(),
         "off_support": a[one.signal == 0].norm(),
         "norm_ratio": torch.cat([u, v]).norm() / (1e-6 * 40**0.5),
-    }  # fmt: skip
+    }
     assert found == pytest.approx({k: float(v) for k, v in expected.items()}, rel=1e-9)
 
 
 def test_ista_ends_at_the_lasso_solution() -> None:
     strength = 0.01
-    given = {"task.name": "sparse_recovery", "task.n": 30, "task.N": 20, "optimizer.name": "ista",
-             "regularizer.name": "l1", "regularizer.strength": strength}  # fmt: skip
+    given = {
+        "task.name": "sparse_recovery",
+        "task.n": 30,
+        "task.N": 20,
+        "optimizer.name": "ista",
+        "regularizer.name": "l1",
+        "regularizer.strength": strength,
+    }
     block, one = block_of(given), instance_of(trial(given))
     for taken in range(20_000):
         block.step(taken)
@@ -196,14 +231,21 @@ def test_ista_ends_at_the_lasso_solution() -> None:
     correlation = one.X.T @ (one.y - one.X @ a)
     support = a != 0
     assert 0 < int(support.sum()) < 30
-    torch.testing.assert_close(correlation[support], strength * a[support].sign(),
-                               rtol=1e-8, atol=1e-10)  # fmt: skip
+    torch.testing.assert_close(
+        correlation[support], strength * a[support].sign(), rtol=1e-8, atol=1e-10
+    )
     assert float(correlation[~support].abs().max()) <= strength * (1 + 1e-9)
 
 
 def test_ista_with_l2_ends_at_the_ridge_solution() -> None:
-    given = {"task.name": "sparse_recovery", "task.n": 10, "task.N": 30, "optimizer.name": "ista",
-             "regularizer.name": "l2_sq", "regularizer.strength": 0.2}  # fmt: skip
+    given = {
+        "task.name": "sparse_recovery",
+        "task.n": 10,
+        "task.N": 30,
+        "optimizer.name": "ista",
+        "regularizer.name": "l2_sq",
+        "regularizer.strength": 0.2,
+    }
     block, one = block_of(given), instance_of(trial(given))
     for taken in range(3000):
         block.step(taken)
@@ -215,8 +257,12 @@ def test_ista_with_l2_ends_at_the_ridge_solution() -> None:
 
 @pytest.mark.parametrize("penalty", ["l1", "l2_sq", "group"])
 def test_projected_steps_stay_on_the_solutions_of_the_measurements(penalty: str) -> None:
-    given = SPARSE | {"optimizer.name": "projected", "regularizer.name": penalty,
-                      "regularizer.strength": 0.1, "model.init_scale": 1.0}  # fmt: skip
+    given = SPARSE | {
+        "optimizer.name": "projected",
+        "regularizer.name": penalty,
+        "regularizer.strength": 0.1,
+        "model.init_scale": 1.0,
+    }
     if penalty == "group":
         given["regularizer.size"] = 4
     block, one = block_of(given), instance_of(trial(given))
@@ -232,8 +278,12 @@ def test_projected_steps_stay_on_the_solutions_of_the_measurements(penalty: str)
 
 
 def test_projected_takes_the_papers_step() -> None:
-    given = SPARSE | {"optimizer.name": "projected", "regularizer.name": "l1",
-                      "regularizer.strength": 0.1, "model.init_scale": 1.0}  # fmt: skip
+    given = SPARSE | {
+        "optimizer.name": "projected",
+        "regularizer.name": "l1",
+        "regularizer.strength": 0.1,
+        "model.init_scale": 1.0,
+    }
     block, one = block_of(given), instance_of(trial(given))
     a = block.weights.each[0].value[0, 0, :20].clone()
     block.step(0)
@@ -245,9 +295,15 @@ def test_projected_takes_the_papers_step() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("optimizer", ["gd", "ista", "projected", "sgd", "adam", "adamw"])
 def test_rows_that_pad_and_columns_that_pad_stay_inert(dtype: str, optimizer: str) -> None:
-    given = {"task.name": "sparse_recovery", "task.n": 21, "task.N": 11, "dtype": dtype,
-             "optimizer.name": optimizer, "regularizer.name": "l1",
-             "regularizer.strength": 0.01}  # fmt: skip
+    given = {
+        "task.name": "sparse_recovery",
+        "task.n": 21,
+        "task.N": 11,
+        "dtype": dtype,
+        "optimizer.name": optimizer,
+        "regularizer.name": "l1",
+        "regularizer.strength": 0.01,
+    }
     block = block_of(given)
     for taken in range(20):
         block.step(taken)
@@ -257,5 +313,7 @@ def test_rows_that_pad_and_columns_that_pad_stay_inert(dtype: str, optimizer: st
     assert not value[..., 21:].any()
     if optimizer != "projected":  # there, padding rows hold the least-squares solution
         assert not value[:, 1:].any()
-    assert all(column.dtype in (torch.float32, torch.float64) and column.shape == (8,)
-               for column in block.metrics().values())  # fmt: skip
+    assert all(
+        column.dtype in (torch.float32, torch.float64) and column.shape == (8,)
+        for column in block.metrics().values()
+    )

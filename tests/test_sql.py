@@ -30,21 +30,32 @@ def views() -> sql.Connection:
     [
         ("select task.N from trials order by id", {"N": [30, 40]}),
         ("select task.n from trials order by id", {"n": [100, 200]}),
-        ("select task.N as x, task.n + task.N as y from trials order by id",
-         {"x": [30, 40], "y": [130, 240]}),
+        (
+            "select task.N as x, task.n + task.N as y from trials order by id",
+            {"x": [30, 40], "y": [130, 240]},
+        ),
         ("select id from trials where task.N = 40", {"id": [2]}),
         ("select t.task.N from trials t order by t.task.N desc", {"N": [40, 30]}),
-        ("select task.N, count(*) as k from trials group by task.N order by task.N",
-         {"N": [30, 40], "k": [1, 1]}),
+        (
+            "select task.N, count(*) as k from trials group by task.N order by task.N",
+            {"N": [30, 40], "k": [1, 1]},
+        ),
         ("with x as (select task.N as m from trials) select max(m) as m from x", {"m": [40]}),
-        ("select sum(t.task.N) as s from (select any_value(task) as task from trials group by id) t"
-         " where true", {"s": [70]}),
-        ('select "task"."n" as n from trials where id in (select id from trials where task.N=30)',
-         {"n": [100]}),
-        ("select task.name, 'ü' as u, task.N from trials order by id",
-         {"name": ["a", "b"], "u": ["ü", "ü"], "N": [30, 40]}),
+        (
+            "select sum(t.task.N) as s from (select any_value(task) as task from trials group by id) t"
+            " where true",
+            {"s": [70]},
+        ),
+        (
+            'select "task"."n" as n from trials where id in (select id from trials where task.N=30)',
+            {"n": [100]},
+        ),
+        (
+            "select task.name, 'ü' as u, task.N from trials order by id",
+            {"name": ["a", "b"], "u": ["ü", "ü"], "N": [30, 40]},
+        ),
     ],
-)  # fmt: skip
+)
 def test_fields_are_looked_up_by_their_exact_spelling(
     views: sql.Connection, query: str, expected: dict[str, list[object]]
 ) -> None:
@@ -58,8 +69,14 @@ def test_whole_structs_come_out_with_their_plain_names(views: sql.Connection) ->
     assert rows[0] == {"task": {"name": "a", "N": 30, "n": 100}}
 
 
-@pytest.mark.parametrize("query", ["select task['n'] from trials", "select task['N'] from trials",
-                                   "select struct_extract(task, 'N') from trials"])  # fmt: skip
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select task['n'] from trials",
+        "select task['N'] from trials",
+        "select struct_extract(task, 'N') from trials",
+    ],
+)
 def test_a_field_with_a_twin_is_refused_in_brackets(views: sql.Connection, query: str) -> None:
     with views, pytest.raises(sql.QueryError, match="the case of N would be lost"):
         sql.query(views, query)

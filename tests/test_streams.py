@@ -40,11 +40,16 @@ def test_a_stream_neither_reads_nor_moves_the_global_generator() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"optimizer.lr": 0.3}, {"dtype": "float32"}, {"model.depth": 3}, {"model.init_scale": 0.5},
-        {"regularizer.name": "l1", "regularizer.strength": 0.1}, {"optimizer.name": "ista"},
-        {"model.sign_free": True}, {"selection.name": "coherent", "selection.tau": 0.0},
+        {"optimizer.lr": 0.3},
+        {"dtype": "float32"},
+        {"model.depth": 3},
+        {"model.init_scale": 0.5},
+        {"regularizer.name": "l1", "regularizer.strength": 0.1},
+        {"optimizer.name": "ista"},
+        {"model.sign_free": True},
+        {"selection.name": "coherent", "selection.tau": 0.0},
     ],
-)  # fmt: skip
+)
 def test_trials_of_a_seed_share_their_data_whatever_else_differs(more: dict[str, Any]) -> None:
     a, b = (instance_of(trial(SPARSE | m, 4)) for m in ({}, more))
     assert torch.equal(a.X, b.X)
@@ -79,9 +84,11 @@ def init_of(given: dict[str, Any], seed: int, mates: int = 0) -> list[torch.Tens
 def test_an_init_depends_on_the_seed_not_on_dtype_pack_mates_or_data_seed() -> None:
     base = init_of(MODULAR, 3)
     others: list[dict[str, Any]] = [
-        {}, {"task.data_seed": 9}, {"optimizer.name": "sgd", "optimizer.lr": 3.0},
+        {},
+        {"task.data_seed": 9},
+        {"optimizer.name": "sgd", "optimizer.lr": 3.0},
         {"selection.fraction": 0.3, "task.operation": "mul"},
-    ]  # fmt: skip
+    ]
     for more in others:
         same = init_of(MODULAR | more, 3, mates=12)
         assert all(torch.equal(a, b) for a, b in zip(base, same, strict=True))
@@ -98,8 +105,9 @@ def test_a_data_seed_fixes_the_split_apart_from_the_seed() -> None:
 
 
 def test_train_sets_of_one_seed_are_nested_and_shared_by_operations() -> None:
-    small, large = (set(split_of(trial(MODULAR, selection__fraction=f))[0].tolist())
-                    for f in (0.3, 0.8))  # fmt: skip
+    small, large = (
+        set(split_of(trial(MODULAR, selection__fraction=f))[0].tolist()) for f in (0.3, 0.8)
+    )
     assert small < large
     assert small == set(
         split_of(trial(MODULAR, task__operation="mul", selection__fraction=0.3))[0].tolist()

@@ -155,8 +155,11 @@ def test_another_process_suggests_what_this_one_would_have_suggested(tmp_path: P
         folders.append(str(tmp_path / "there" / sampler))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CONTINUE, *folders],
-        capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+    )
     assert json.loads(done.stdout) == expected
 
 
@@ -192,8 +195,10 @@ def test_what_violates_the_constraint_is_kept_with_its_bound(tmp_path: Path) -> 
     study.tell(two.number, Verdict(None, 1.0, {"impossible": "no"}))
     study.tell(three.number, Verdict((1.0,), -1.0, {"cell_id": "c", "bound": None}))
     assert told(study) == [
-        (one.params, (99.0,), 0.5), (two.params, None, 1.0), (three.params, (1.0,), -1.0),
-    ]  # fmt: skip
+        (one.params, (99.0,), 0.5),
+        (two.params, None, 1.0),
+        (three.params, (1.0,), -1.0),
+    ]
     assert study.told()[0].verdict.about["bound"] == 99.0
     assert study.told()[1].verdict.about["impossible"] == "no"
 

@@ -71,9 +71,8 @@ def test_a_stricter_criterion_carries_on_the_trials_that_need_it(
     run(toy_grid(tmp_path, "steps=1000", "task.shift=0"), store)
     assert set(statuses(store).values()) == {"generalized"}
     strict = toy_grid(
-        tmp_path, "steps=1000", "task.shift=0",
-        "criterion={metric: error, train: 0.1, test: 0.02}",
-    )  # fmt: skip
+        tmp_path, "steps=1000", "task.shift=0", "criterion={metric: error, train: 0.1, test: 0.02}"
+    )
     plan = agenda(strict, ledger(store), workers=2)
     assert plan.counts.new == 6
     reference = str(tmp_path / "reference")
@@ -129,9 +128,12 @@ def test_a_trial_that_stopped_at_its_threshold_goes_on_where_a_rule_takes_whole_
     run(toy_grid(tmp_path, "steps=1000", "task.shift=0"), store)
     assert set(statuses(store).values()) == {"generalized"}
     whole = toy_grid(
-        tmp_path, "steps=1000", "task.shift=0", "stop.after_generalization=false",
+        tmp_path,
+        "steps=1000",
+        "task.shift=0",
+        "stop.after_generalization=false",
         "criterion={metric: error, rule: argmin}",
-    )  # fmt: skip
+    )
     assert agenda(whole, ledger(store), workers=2).counts.new == 6
     run(whole, store)
     assert set(statuses(store).values()) == {"censored"}
@@ -359,8 +361,12 @@ def test_a_smaller_horizon_leaves_longer_trials_as_long_as_they_are(
 
 
 def test_a_driver_that_was_killed_is_not_at_work() -> None:
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
-                          capture_output=True, text=True, check=True)  # fmt: skip
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     lease = {"host": socket.gethostname(), "pid": int(dead.stdout), "at": time.time()}
     assert not is_fresh(lease)
     assert is_fresh({**lease, "pid": os.getpid()})

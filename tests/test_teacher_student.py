@@ -19,19 +19,32 @@ RELU = {"task.name": "relu_regression", "model.width": 12}
 
 
 @pytest.mark.parametrize("squared", [False, True])
-@pytest.mark.parametrize("model", [
-    {"model.activation": "tanh"}, {"model.activation": "relu", "model.depth": 3},
-    {"model.activation": "leaky_relu"},
-    {"model.bias": False, "model.depth": 1, "model.activation": "relu"}, {"model.depth": 0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"model.activation": "tanh"},
+        {"model.activation": "relu", "model.depth": 3},
+        {"model.activation": "leaky_relu"},
+        {"model.bias": False, "model.depth": 1, "model.activation": "relu"},
+        {"model.depth": 0},
+    ],
+)
 @pytest.mark.parametrize("batch", [None, 5])
 def test_the_sobolev_penalty_is_that_of_automatic_differentiation(
     squared: bool, model: dict[str, Any], batch: int | None
 ) -> None:
-    given = SMALL | model | {
-        "optimizer.name": "sgd", "optimizer.lr": 0.05, "optimizer.batch": batch,
-        "regularizer.name": "sobolev", "regularizer.strength": 0.3, "regularizer.squared": squared,
-    }  # fmt: skip
+    given = (
+        SMALL
+        | model
+        | {
+            "optimizer.name": "sgd",
+            "optimizer.lr": 0.05,
+            "optimizer.batch": batch,
+            "regularizer.name": "sobolev",
+            "regularizer.strength": 0.3,
+            "regularizer.squared": squared,
+        }
+    )
     net = network(given)
     reference = module(net, net._values)
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.05)
@@ -42,8 +55,9 @@ def test_the_sobolev_penalty_is_that_of_automatic_differentiation(
         x, y = whole_x[chosen], whole_y[chosen]
         loss = nn.functional.mse_loss(reference(x), y)
         x = x.clone().requires_grad_()
-        rows = [torch.autograd.grad(reference(x)[:, o].sum(), x, create_graph=True)[0]
-                for o in range(2)]  # fmt: skip
+        rows = [
+            torch.autograd.grad(reference(x)[:, o].sum(), x, create_graph=True)[0] for o in range(2)
+        ]
         off = torch.stack(rows, dim=1) - wanted[chosen]
         penalty = off.square().sum() / len(chosen) if squared else off.square().sum().sqrt()
         descend(optimizer, loss + 0.3 * penalty)
@@ -53,12 +67,16 @@ def test_the_sobolev_penalty_is_that_of_automatic_differentiation(
 
 def test_sobolev_joins_other_penalties_in_a_sum() -> None:
     plain = {"optimizer.name": "sgd", "regularizer.strength": 0.3}
-    given = SMALL | {"optimizer.name": "sgd", "regularizer.name": "sum",
-                     "regularizer.terms.sobolev.squared": True}  # fmt: skip
+    given = SMALL | {
+        "optimizer.name": "sgd",
+        "regularizer.name": "sum",
+        "regularizer.terms.sobolev.squared": True,
+    }
     alone = network(SMALL | plain | {"regularizer.name": "sobolev", "regularizer.squared": True})
     summed = network(given | {"regularizer.terms.sobolev.strength": 0.3})
-    both = network(given | {"regularizer.terms.sobolev.strength": 0.3,
-                            "regularizer.terms.l1.strength": 0.1})  # fmt: skip
+    both = network(
+        given | {"regularizer.terms.sobolev.strength": 0.3, "regularizer.terms.l1.strength": 0.1}
+    )
     before = values_of(both)
     for net in (alone, summed, both):
         stepped(net, 1)
@@ -71,8 +89,10 @@ def test_sobolev_joins_other_penalties_in_a_sum() -> None:
     "given", [{"task.name": "relu_regression"}, {"task.name": "digits"}, {"task.name": "mnist"}]
 )
 def test_sobolev_is_refused_where_there_is_no_teacher(given: dict[str, Any]) -> None:
-    term = resolve(GrokkingConfig, given | {"regularizer.name": "sum",
-                                            "regularizer.terms.sobolev.strength": 0.1})  # fmt: skip
+    term = resolve(
+        GrokkingConfig,
+        given | {"regularizer.name": "sum", "regularizer.terms.sobolev.strength": 0.1},
+    )
     assert any(
         "the Jacobian is compared with that of a teacher. Remove this term." in message
         for _, message in broken(GrokkingConfig, term.values)

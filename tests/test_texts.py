@@ -66,8 +66,16 @@ def test_fewer_train_reviews_are_a_part_of_more_and_tests_stay_the_same(
 
 def test_words_are_lower_case_letters_with_inner_apostrophes() -> None:
     text = "A GREAT film!<br /><br />It's 1 of 2: the star's 'best'..."
-    assert words(text, stop_words=True) == ["a", "great", "film", "it's", "of", "the", "star's",
-                                            "best"]  # fmt: skip
+    assert words(text, stop_words=True) == [
+        "a",
+        "great",
+        "film",
+        "it's",
+        "of",
+        "the",
+        "star's",
+        "best",
+    ]
     assert words(text, stop_words=False) == ["great", "film", "star's", "best"]
 
 
@@ -89,8 +97,9 @@ def test_a_review_is_its_first_known_words_behind_padding() -> None:
 def test_the_vocabulary_is_that_of_the_train_reviews(tmp_path: Path) -> None:
     rows = [(f"film film {'odd' * (i + 1)}", str(i % 2)) for i in range(12)]
     file = written(tmp_path / "r.csv", rows, ("text", "label"))
-    data = data_of(trial(texts(), 0, task__path=str(file), task__N=4, task__N_test=4,
-                         task__words=50))  # fmt: skip
+    data = data_of(
+        trial(texts(), 0, task__path=str(file), task__N=4, task__N_test=4, task__words=50)
+    )
     assert set(numbers(data.test).flatten().tolist()) == {0, 1}, "odd words of tests are unknown"
     assert len(set(numbers(data.train).flatten().tolist())) == 6
 
@@ -114,14 +123,23 @@ def test_a_file_of_ones_own_can_have_either_names(tmp_path: Path, names: tuple[s
 @pytest.mark.parametrize(
     ("names", "label", "message"),
     [
-        (("words", "label"), "1", "it has the columns words, label. Name one of them text or "
-                                  "review."),
-        (("text", "stars"), "1", "it has the columns text, stars. Name one of them label or "
-                                 "sentiment."),
-        (("text", "label"), "3", "label = '3' of review 1 must be 0 or 1, or negative or "
-                                 "positive."),
+        (
+            ("words", "label"),
+            "1",
+            "it has the columns words, label. Name one of them text or review.",
+        ),
+        (
+            ("text", "stars"),
+            "1",
+            "it has the columns text, stars. Name one of them label or sentiment.",
+        ),
+        (
+            ("text", "label"),
+            "3",
+            "label = '3' of review 1 must be 0 or 1, or negative or positive.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_an_unusable_file_is_named_with_its_remedy(
     tmp_path: Path, names: tuple[str, str], label: str, message: str
 ) -> None:

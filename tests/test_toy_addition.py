@@ -14,9 +14,13 @@ from sweeper.trainables.networks.toy_addition import data_of, loss_of, represent
 from tests.packs import pack, run, trial, values
 
 TOY = {
-    "task.name": "toy_addition", "task.symbols": 6, "task.N": 15, "task.outputs": 4,
-    "model.width": 10, "dtype": "float64",
-}  # fmt: skip
+    "task.name": "toy_addition",
+    "task.symbols": 6,
+    "task.N": 15,
+    "task.outputs": 4,
+    "model.width": 10,
+    "dtype": "float64",
+}
 
 
 def test_a_representation_goes_from_a_line_to_chance() -> None:
@@ -113,9 +117,12 @@ def test_a_step_on_the_sphere_is_that_of_a_module_rescaled(activation: str) -> N
 
 def test_a_line_is_learnt_where_a_mess_of_the_same_norm_is_not() -> None:
     given = {
-        "task.name": "toy_addition", "model.width": 50, "model.init_scale": 3.0,
-        "optimizer.lr": 5e-3, "optimizer.constant_norm": True,
-    }  # fmt: skip
+        "task.name": "toy_addition",
+        "model.width": 50,
+        "model.init_scale": 3.0,
+        "optimizer.lr": 5e-3,
+        "optimizer.constant_norm": True,
+    }
     trials = [trial(given, 0, task__m=m) for m in (0.0, 1.0)]
     memory = run(pack(trials, steps=600))
     line, mess = (memory.column(t.id, "train_loss")[-1] for t in trials)

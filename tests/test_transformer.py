@@ -19,9 +19,15 @@ from sweeper.trainables.networks.block import Network
 from tests.packs import killed_and_resumed, pack, run, same, trial
 
 TINY = {
-    "task.name": "modular_arithmetic", "task.p": 7, "model.name": "transformer", "model.d": 12,
-    "model.heads": 2, "model.mlp": 20, "optimizer.name": "adam", "dtype": "float64",
-}  # fmt: skip
+    "task.name": "modular_arithmetic",
+    "task.p": 7,
+    "model.name": "transformer",
+    "model.d": 12,
+    "model.heads": 2,
+    "model.mlp": 20,
+    "optimizer.name": "adam",
+    "dtype": "float64",
+}
 POWER = {"model.layers": 2, "model.layer_norm": True, "model.operator_token": True}
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -33,7 +39,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "permutations": TINY | {"task.name": "symmetric_group", "task.degree": 3} | POWER,
     "mislabelled": TINY | {"selection.name": "outliers", "selection.k": 9},
     "odd heads": TINY | {"model.d": 15, "model.heads": 3, "model.layers": 2},
-}  # fmt: skip
+}
 for _given in KINDS.values():
     if _given["task.name"] == "symmetric_group":
         del _given["task.p"]
@@ -114,8 +120,9 @@ def gradients(of: Reference) -> list[Tensor]:
     found: list[Any] = [of.E.grad, of.P.grad]
     norms = iter(of.norms)
     for attention, mlp in zip(of.attentions, of.mlps, strict=True):
-        grads: Any = {name: p.grad for name, p in [*attention.named_parameters(),
-                                                   *mlp.named_parameters()]}  # fmt: skip
+        grads: Any = {
+            name: p.grad for name, p in [*attention.named_parameters(), *mlp.named_parameters()]
+        }
         found += grads["in_proj_weight"].chunk(3)
         out = grads["out_proj.weight"]
         found.append(out.view(len(out), of.heads, -1).transpose(0, 1))

@@ -227,9 +227,25 @@ def test_a_field_equal_to_its_default_does_not_count(given: Flat) -> None:
 def other(path: str, value: Scalar, values: Flat) -> Scalar:
     """Return another value that `path` can have, `value` itself if there is none."""
     candidates: list[Scalar] = [
-        True, False, "float32", "float64", "rademacher", "gaussian", "numpy_legacy", "torch", "div",
-        "add", 2, 3, 7, 29, 0.125, 0.5, (0.5, 0.5), None,
-    ]  # fmt: skip
+        True,
+        False,
+        "float32",
+        "float64",
+        "rademacher",
+        "gaussian",
+        "numpy_legacy",
+        "torch",
+        "div",
+        "add",
+        2,
+        3,
+        7,
+        29,
+        0.125,
+        0.5,
+        (0.5, 0.5),
+        None,
+    ]
     leaf = all_leaves(GrokkingConfig)[path]
     for candidate in candidates:
         checked, problem = leaf.check(candidate)
@@ -289,18 +305,32 @@ def ids(text: str) -> list[str]:
 
 
 SAME = [
-    ["optimizer.lr: [0.1]", "optimizer.lr: [0.10]", "optimizer.lr: [1e-1]",
-     "optimizer.lr: [1.0e-1]", "optimizer.lr: [+.1]", "optimizer.lr: [0.1]  # a comment"],
+    [
+        "optimizer.lr: [0.1]",
+        "optimizer.lr: [0.10]",
+        "optimizer.lr: [1e-1]",
+        "optimizer.lr: [1.0e-1]",
+        "optimizer.lr: [+.1]",
+        "optimizer.lr: [0.1]  # a comment",
+    ],
     ["optimizer.lr: [10]", "optimizer.lr: [10.0]", "optimizer.lr: [1e1]", "optimizer.lr: [1.0E+1]"],
     ["task.N: [40]", "task.N: [40.0]", "task.N: [4e1]", "task.N: {range: [40, 41]}"],
-    ["regularizer.strength: [0]\n    regularizer.name: [l1]",
-     "regularizer.name: ['l1']\n    regularizer.strength: [-0.0]"],
-    ["optimizer.lr: [0.001, 0.01, 0.1, 1]", "optimizer.lr: {logspace: [0.001, 1, 4]}",
-     "optimizer.lr: {logspace: [1e-3, 1.0, 4]}"],
-    ["selection.tau: [0, 0.1, 0.2, 0.3]", "selection.tau: {linspace: [0, 0.3, 4]}",
-     "selection.tau: {range: [0, 0.4, 0.1]}"],
+    [
+        "regularizer.strength: [0]\n    regularizer.name: [l1]",
+        "regularizer.name: ['l1']\n    regularizer.strength: [-0.0]",
+    ],
+    [
+        "optimizer.lr: [0.001, 0.01, 0.1, 1]",
+        "optimizer.lr: {logspace: [0.001, 1, 4]}",
+        "optimizer.lr: {logspace: [1e-3, 1.0, 4]}",
+    ],
+    [
+        "selection.tau: [0, 0.1, 0.2, 0.3]",
+        "selection.tau: {linspace: [0, 0.3, 4]}",
+        "selection.tau: {range: [0, 0.4, 0.1]}",
+    ],
     ["task.N: [20, 30, 40]", "task.N: {linspace: [20, 40, 3]}", "task.N: {range: [20, 50, 10]}"],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("spellings", SAME, ids=lambda s: s[0])
@@ -329,8 +359,14 @@ def test_the_listing_of_the_seeds_does_not_count() -> None:
 
 
 def test_a_default_that_depends_on_the_task_does_not_count() -> None:
-    explicit: Flat = {**MODULAR, "selection.fraction": 0.6, "selection.name": "uniform",
-                "model.name": "mlp", "optimizer.name": "adamw", "dtype": "float32"}  # fmt: skip
+    explicit: Flat = {
+        **MODULAR,
+        "selection.fraction": 0.6,
+        "selection.name": "uniform",
+        "model.name": "mlp",
+        "optimizer.name": "adamw",
+        "dtype": "float32",
+    }
     assert trial_of(explicit).id == trial_of(MODULAR).id
     assert trial_of({**MODULAR, "dtype": "float64"}).id != trial_of(MODULAR).id
     assert trial_of({**SPARSE, "dtype": "float64"}).id == trial_of(SPARSE).id

@@ -30,8 +30,9 @@ SMALL = replace(LAW, grids=(CUT,))
 
 def contradicted(found: Evidence) -> Measured:
     """Measure law 11 rightly, but claim that the floor is a tenth of what it is."""
-    final = found.columns("select arg_max(test_error, step) as e, max(null_floor) as f "
-                          "from metrics group by trial_id")  # fmt: skip
+    final = found.columns(
+        "select arg_max(test_error, step) as e, max(null_floor) as f from metrics group by trial_id"
+    )
     met = bool((final["e"] <= 0.11 * final["f"]).all())
     return Measured(f"final error {final['e'][0]:.3f}", {"a tenth of the floor": met})
 
@@ -65,9 +66,14 @@ def test_a_law_that_holds_is_told_with_claim_verdict_and_page(
     assert re.search(r"11 +l2-floor .* holds +\d", out)
     text = page.read_text()
     for said in (
-        SMALL.claim, SMALL.source, SMALL.settings, "**Holds.**", "law_l2_floor",
-        "sweeper verify l2-floor --quick", "| 11 | [l2-floor](#law-11-l2-floor-",
-    ):  # fmt: skip
+        SMALL.claim,
+        SMALL.source,
+        SMALL.settings,
+        "**Holds.**",
+        "law_l2_floor",
+        "sweeper verify l2-floor --quick",
+        "| 11 | [l2-floor](#law-11-l2-floor-",
+    ):
         assert said in text.replace("&#124;", "|"), said
     (figure,) = re.findall(r"!\[.*\]\((.*)\)", text)
     assert (page.parent / figure).read_bytes().startswith(b"\x89PNG")
@@ -78,8 +84,9 @@ def test_what_is_in_the_store_isnt_trained_again(laws: tuple[Claim, ...], store:
     assert run("11", "--inline", "--quick", "--store", store)[0] == 0
     code, out, _ = run("11", "--inline", "--quick", "--store", store)
     assert (code, out.splitlines()[0]) == (
-        0, "1 law, 1 sweep; 1 trial: 1 done, 0 new; 0 packs on 1 CPU",
-    )  # fmt: skip
+        0,
+        "1 law, 1 sweep; 1 trial: 1 done, 0 new; 0 packs on 1 CPU",
+    )
 
 
 def test_a_law_that_is_broken_isnt_reproduced_and_exits_with_3(
@@ -89,8 +96,9 @@ def test_a_law_that_is_broken_isnt_reproduced_and_exits_with_3(
     assert code == 3
     told = [json.loads(line) for line in out.splitlines()]
     assert [(one["id"], one["verdict"], one["as_expected"]) for one in told] == [
-        ("l2-floor", "holds", True), ("broken", "not reproduced", False),
-    ]  # fmt: skip
+        ("l2-floor", "holds", True),
+        ("broken", "not reproduced", False),
+    ]
     assert told[1]["checks"] == {"a tenth of the floor": False}
     assert told[0]["values"]["off"]["claimed"] == 0.0
     assert told[0]["seconds"] > 0
@@ -131,8 +139,10 @@ def test_a_signal_drains_all_sweeps_of_a_verification(inline: bool, store: str) 
     words = ["verify", "four-factors", "l2-floor", "--store", store]
     process = subprocess.Popen(
         [sys.executable, "-m", "sweeper.cli", *words, *(["--inline"] if inline else [])],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     wanted = "law_product_four"
     while not any(p.attempts for p in packs(store, wanted)):
         assert process.poll() is None

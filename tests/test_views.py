@@ -101,8 +101,10 @@ def test_rows_of_a_superseded_attempt_dont_count(tmp_path: Path) -> None:
     made.rows(pack, first, curve("a", [2000], train_acc=[0.7]))  # a zombie that wasn't fenced
     with open_views(made.ledger) as connection:
         assert rows(connection, "select step, train_acc from metrics order by step") == [
-            (0, 0.2), (10, 1.0), (100, 0.5),
-        ]  # fmt: skip
+            (0, 0.2),
+            (10, 1.0),
+            (100, 0.5),
+        ]
         assert rows(connection, "select last_step from trials") == [(100,)]
 
 
@@ -128,8 +130,12 @@ def test_a_trial_that_began_anew_in_another_pack_shows_each_step_once(tmp_path: 
     with open_views(made.ledger) as connection:
         assert rows(connection, "select * exclude (test_acc) from metrics where false") == []
         assert rows(connection, "from metrics select trial_id, step, train_acc order by all") == [
-            ("a", 0, 0.6), ("a", 10, 0.7), ("b", 0, 0.1), ("b", 10, 0.2), ("b", 100, 0.3),
-        ]  # fmt: skip
+            ("a", 0, 0.6),
+            ("a", 10, 0.7),
+            ("b", 0, 0.1),
+            ("b", 10, 0.2),
+            ("b", 100, 0.3),
+        ]
 
 
 def test_a_trial_that_was_carried_on_keeps_all_its_rows_and_its_last_end(tmp_path: Path) -> None:
@@ -138,8 +144,14 @@ def test_a_trial_that_was_carried_on_keeps_all_its_rows_and_its_last_end(tmp_pat
     pack = made.pack(["a"])
     attempt = made.claim(pack, launch)
     saved = ("checkpoints/x", 100)
-    made.rows(pack, attempt, curve("a", [0, 10, 100], train_acc=[0, 1, 1]),
-              [end("a", "censored", 100)], done=True, checkpoint=saved)  # fmt: skip
+    made.rows(
+        pack,
+        attempt,
+        curve("a", [0, 10, 100], train_acc=[0, 1, 1]),
+        [end("a", "censored", 100)],
+        done=True,
+        checkpoint=saved,
+    )
     longer = made.launch([Planned("a")], steps=1000)
     more = made.pack(["a"], start="checkpoints/x")
     with open_views(made.ledger) as connection:
@@ -150,12 +162,20 @@ def test_a_trial_that_was_carried_on_keeps_all_its_rows_and_its_last_end(tmp_pat
         assert rows(connection, "select status, steps, stop_reason from trials") == [
             ("running", 100, None)
         ]
-    made.rows(more, attempt, curve("a", [1000], test_acc=[1.0]), [end("a", "generalized", 1000)],
-              done=True)  # fmt: skip
+    made.rows(
+        more,
+        attempt,
+        curve("a", [1000], test_acc=[1.0]),
+        [end("a", "generalized", 1000)],
+        done=True,
+    )
     with open_views(made.ledger) as connection:
         assert rows(connection, "select step from metrics order by step") == [
-            (0,), (10,), (100,), (1000,),
-        ]  # fmt: skip
+            (0,),
+            (10,),
+            (100,),
+            (1000,),
+        ]
         query = "select status, steps, stop_reason, pack_id from trials"
         assert rows(connection, query) == [("generalized", 1000, "generalized", more)]
 
@@ -180,8 +200,9 @@ def test_columns_that_only_some_files_have_are_null_in_the_others(tmp_path: Path
     made.rows(pack, attempt, curve("a", [2000], train_acc=[1.0], rank=[3.0]))
     with open_views(made.ledger) as connection:
         assert rows(connection, "select step, rank from metrics order by step")[3:] == [
-            (1000, None), (2000, 3.0),
-        ]  # fmt: skip
+            (1000, None),
+            (2000, 3.0),
+        ]
 
 
 def test_every_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -236,27 +257,54 @@ def test_a_cell_takes_its_seeds_together(tmp_path: Path) -> None:
     pack = made.pack([p.trial_id for p in plan])
     attempt = made.claim(pack, launch)
     ones = [1.0] * 3
-    made.rows(pack, attempt, [
-        *curve("t0", [0, 10, 2000], train_acc=[0, 1, 1], test_acc=[0, 0, 1]),
-        *curve("t1", [0, 10, 5000], train_acc=[0, 1, 1], test_acc=[0, 0, 1]),
-        *curve("t2", [0, 100, 5000], train_acc=[0, 1, 1], test_acc=[0, 0, 0]),
-        *curve("t3", [0, 100, 200], train_acc=ones, test_acc=[0, 0, 0]),
-    ], [end("t0", "generalized", 2000), end("t1", "generalized", 5000), end("t2", "censored", 5000),
-        end("t3", "diverged", 200)])  # fmt: skip
+    made.rows(
+        pack,
+        attempt,
+        [
+            *curve("t0", [0, 10, 2000], train_acc=[0, 1, 1], test_acc=[0, 0, 1]),
+            *curve("t1", [0, 10, 5000], train_acc=[0, 1, 1], test_acc=[0, 0, 1]),
+            *curve("t2", [0, 100, 5000], train_acc=[0, 1, 1], test_acc=[0, 0, 0]),
+            *curve("t3", [0, 100, 200], train_acc=ones, test_acc=[0, 0, 0]),
+        ],
+        [
+            end("t0", "generalized", 2000),
+            end("t1", "generalized", 5000),
+            end("t2", "censored", 5000),
+            end("t3", "diverged", 200),
+        ],
+    )
     with open_views(made.ledger) as connection:
         table = sql.query(connection, "select * from cells order by cell_id").to_pylist()
     shown = {k: v for k, v in table[0].items() if not isinstance(v, dict)}
     assert shown == {
-        "cell_id": "c1", "dtype": "float32", "n_seeds": 4, "n_memorized": 4, "n_generalized": 2,
-        "n_diverged": 1, "delay": 4990, "delay_low": 1990, "delay_high": None,
-        "delay_bound": None, "t1": 10, "t1_bound": None, "t2": 5000, "t2_bound": None,
-        "censored_share": pytest.approx(1 / 3), "phase": "grokking",
+        "cell_id": "c1",
+        "dtype": "float32",
+        "n_seeds": 4,
+        "n_memorized": 4,
+        "n_generalized": 2,
+        "n_diverged": 1,
+        "delay": 4990,
+        "delay_low": 1990,
+        "delay_high": None,
+        "delay_bound": None,
+        "t1": 10,
+        "t1_bound": None,
+        "t2": 5000,
+        "t2_bound": None,
+        "censored_share": pytest.approx(1 / 3),
+        "phase": "grokking",
         "agreement": pytest.approx(0.5),
-    }  # fmt: skip
+    }
     assert table[0]["model"] == {"depth": 1, "name": "mlp"}
     empty = {k: v for k, v in table[1].items() if v is not None and not isinstance(v, dict)}
-    assert empty == {"cell_id": "c2", "dtype": "float32", "n_seeds": 1, "n_memorized": 0,
-                     "n_generalized": 0, "n_diverged": 0}  # fmt: skip
+    assert empty == {
+        "cell_id": "c2",
+        "dtype": "float32",
+        "n_seeds": 1,
+        "n_memorized": 0,
+        "n_generalized": 0,
+        "n_diverged": 0,
+    }
 
 
 def test_a_tie_between_phases_goes_to_the_first_of_the_enumeration(tmp_path: Path) -> None:
@@ -264,17 +312,25 @@ def test_a_tie_between_phases_goes_to_the_first_of_the_enumeration(tmp_path: Pat
     launch = made.launch([Planned("a"), Planned("b", seed=1)])
     pack = made.pack(["a", "b"])
     attempt = made.claim(pack, launch)
-    made.rows(pack, attempt, [*curve("a", [0], train_acc=[0]), *curve("b", [0], train_acc=[1])],
-              [end("a", "censored", 0), end("b", "censored", 0)])  # fmt: skip
+    made.rows(
+        pack,
+        attempt,
+        [*curve("a", [0], train_acc=[0]), *curve("b", [0], train_acc=[1])],
+        [end("a", "censored", 0), end("b", "censored", 0)],
+    )
     with open_views(made.ledger) as connection:
         assert rows(connection, "select phase, agreement from cells") == [("memorization", 0.5)]
 
 
 TYPES = {
-    "text": pa.types.is_string, "int": pa.types.is_int64, "float": pa.types.is_float64,
-    "bool": pa.types.is_boolean, "struct": pa.types.is_struct, "map": pa.types.is_map,
+    "text": pa.types.is_string,
+    "int": pa.types.is_int64,
+    "float": pa.types.is_float64,
+    "bool": pa.types.is_boolean,
+    "struct": pa.types.is_struct,
+    "map": pa.types.is_map,
     "timestamp": pa.types.is_timestamp,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", ["trials", "metrics", "delays", "cells"])

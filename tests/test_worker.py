@@ -15,8 +15,10 @@ grid: {product: {task.name: [modular_arithmetic], optimizer.lr: [0.1, 0.2]}}
 """
 
 
-@pytest.mark.parametrize("younger", ["optimizer.constant_norm", "optimizer.betas", "task.data_seed",
-                                     "selection.fraction"])  # fmt: skip
+@pytest.mark.parametrize(
+    "younger",
+    ["optimizer.constant_norm", "optimizer.betas", "task.data_seed", "selection.fraction"],
+)
 def test_a_field_that_is_younger_than_the_plan_has_its_default(younger: str) -> None:
     plan = grid_of(GRID).table()
     before = trials_of(GrokkingConfig, plan)

@@ -99,18 +99,27 @@ def train(pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
                 float("nan") if fates[i] == "diverges" and step >= 5 else state[i] for i in alive
             ]
             more = {"half": [state[i] / 2 for i in alive]} if "halves" in pack.run.metrics else {}
-            sink.write(step, alive, train_loss=loss, test_loss=loss, train_error=train_error,
-                       test_error=test_error, product=[state[i] for i in alive],
-                       **more)  # fmt: skip
+            sink.write(
+                step,
+                alive,
+                train_loss=loss,
+                test_loss=loss,
+                train_error=train_error,
+                test_error=test_error,
+                product=[state[i] for i in alive],
+                **more,
+            )
             if step >= 3 and "raises" in fates.values():
                 raise ArithmeticError("a trial of this pack raises")
             broken = [i for i, x in zip(alive, loss, strict=True) if x != x]
             sink.end(broken, "diverged", last_step=step, steps=step)
             holds = pack.criterion.train_holds(np.array(train_error))
             holds &= pack.criterion.test_holds(np.array(test_error))
-            done = [
-                i for i, held in zip(alive, holds, strict=True) if i not in broken and held
-            ] if pack.run.after_generalization else []  # fmt: skip
+            done = (
+                [i for i, held in zip(alive, holds, strict=True) if i not in broken and held]
+                if pack.run.after_generalization
+                else []
+            )
             sink.end(done, "generalized", last_step=step, steps=step)
             alive = [i for i in alive if i not in broken and i not in done]
             steps |= dict.fromkeys([*broken, *done], step)

@@ -75,8 +75,8 @@ def evaluate(
 
     Returns:
         One row a key of `references`, in their order, with the columns that the header of
-        ``analysis/sql/amplification.sql`` describes. Behind them ``objective_<i>`` as float64,
-        the value of ``extra[i]``; null where it isn't finite or the cell has no trial.
+        ``analysis/views/sql/amplification.sql`` describes. Behind them ``objective_<i>`` as
+        float64, the value of ``extra[i]``; null where it isn't finite or the cell has no trial.
 
     Raises:
         QueryError: An expression names an unknown column, isn't a number or can't be computed;
@@ -102,9 +102,13 @@ def _evaluate(
     train, test = (_criterion_metric(connection, side) for side in ("train", "test"))
     body = read_sql("amplification").partition("\n\n")[2]  # the header has its own dollars
     text = Template(body).substitute(
-        cells=_strings(list(references)), references=_strings(list(references.values())),
-        code=CODE, train_value=train, test_value=test, objectives=objectives,
-    )  # fmt: skip
+        cells=_strings(list(references)),
+        references=_strings(list(references.values())),
+        code=CODE,
+        train_value=train,
+        test_value=test,
+        objectives=objectives,
+    )
     table = sql.query(connection, text)
     for number, expression in enumerate(extra):
         index = table.schema.get_field_index(f"objective_{number}")
@@ -222,9 +226,14 @@ def interval(
         )
 
     found = stats.bootstrap(
-        [np.array(strata[k], dtype=np.int64) for k in drawn], statistic, vectorized=True, axis=-1,
-        n_resamples=resamples, method="percentile", rng=np.random.default_rng(seed),
-    ).bootstrap_distribution  # fmt: skip
+        [np.array(strata[k], dtype=np.int64) for k in drawn],
+        statistic,
+        vectorized=True,
+        axis=-1,
+        n_resamples=resamples,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution
     return _ends(found, (1 - level) / 2)
 
 
@@ -250,9 +259,11 @@ def _medians(seeds: NDArray[np.int64], codes: Mapping[int, tuple[int, int]]) -> 
     offsets = pa.array(np.arange(len(rows) + 1) * rows.shape[1], pa.int32())
     raw, counted = (
         survival(pa.ListArray.from_arrays(offsets, pa.array(rows[..., k].reshape(-1))))
-        .field("median").cast(pa.float64()).to_numpy(zero_copy_only=False)
+        .field("median")
+        .cast(pa.float64())
+        .to_numpy(zero_copy_only=False)
         for k in range(2)
-    )  # fmt: skip
+    )
     return np.where(np.isnan(raw), np.nan, counted).reshape(seeds.shape[:-1])
 
 

@@ -75,12 +75,15 @@ def learning_curves(connection: sql.Connection, *, where: str | None = None) -> 
         if (log := logged.get(row["trial_id"])) is not None:
             curves.append(
                 Curve(
-                    row["trial_id"], label, row["t1"], row["t2"],
+                    row["trial_id"],
+                    label,
+                    row["t1"],
+                    row["t2"],
                     np.array(log["steps"], dtype=np.int64),
                     np.array(log["train"], dtype=np.float64),
                     np.array(log["test"], dtype=np.float64),
                 )
-            )  # fmt: skip
+            )
     if not curves:
         raise UsageError(f"none of these {len(labels)} trials has a logged step yet.")
     return Curves(criterion, tuple(curves))

@@ -139,9 +139,12 @@ class History:
 
 
 _FIELDS = {
-    "number": pa.int64(), "source": pa.string(), "cell_id": pa.string(), "feasible": pa.bool_(),
+    "number": pa.int64(),
+    "source": pa.string(),
+    "cell_id": pa.string(),
+    "feasible": pa.bool_(),
     "bound": pa.float64(),
-}  # fmt: skip
+}
 
 
 def _dominated(cost: NDArray[np.float64], costs: NDArray[np.float64]) -> bool:

@@ -195,9 +195,13 @@ class PhaseDiagram:
 
 
 _TYPES = {
-    "low": pa.float64(), "high": pa.float64(), "censored": pa.bool_(), "phase": pa.string(),
-    "n_seeds": pa.int64(), "censored_share": pa.float64(),
-}  # fmt: skip
+    "low": pa.float64(),
+    "high": pa.float64(),
+    "censored": pa.bool_(),
+    "phase": pa.string(),
+    "n_seeds": pa.int64(),
+    "censored_share": pa.float64(),
+}
 
 
 def phase_diagram(
@@ -250,10 +254,13 @@ def phase_diagram(
         strict=True,
     )
     return PhaseDiagram(
-        axes[x], axes[y], axes[facet] if facet else None, value,
+        axes[x],
+        axes[y],
+        axes[facet] if facet else None,
+        value,
         _kind(value, table.schema.field("diagram.value").type),
         tuple(DiagramCell(*row) for row in rows),
-    )  # fmt: skip
+    )
 
 
 def _distinct(column: pa.ChunkedArray) -> list[Any]:
@@ -303,10 +310,15 @@ def _select(
     columns += [
         f'{text} as "diagram.{name}"'
         for name, text in {
-            "value": shown, "low": low, "high": high, "censored": censored, "phase": "phase",
-            "n_seeds": "n_seeds", "censored_share": "censored_share",
+            "value": shown,
+            "low": low,
+            "high": high,
+            "censored": censored,
+            "phase": "phase",
+            "n_seeds": "n_seeds",
+            "censored_share": "censored_share",
         }.items()
-    ]  # fmt: skip
+    ]
     condition = f" where ({where})" if where else ""
     text = f"select {', '.join(columns)} from cells{condition}"
     sql.check_read_only(text, connection)

@@ -76,9 +76,15 @@ class Picture:
 
 
 def series_by(
-    rows: Mapping[str, NDArray[Any]], by: str, x: str, y: str, *, kind: Kind = "points",
-    label: str | None = None, first: int = 0,
-) -> list[Series]:  # fmt: skip
+    rows: Mapping[str, NDArray[Any]],
+    by: str,
+    x: str,
+    y: str,
+    *,
+    kind: Kind = "points",
+    label: str | None = None,
+    first: int = 0,
+) -> list[Series]:
     """Return one series for each value of the column `by`, in the order of the values.
 
     Args:

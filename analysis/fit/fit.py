@@ -135,17 +135,28 @@ class Fit:
 
         sample, collapse = group.sample, group.collapse
         return {
-            "law": self.law.text, "by": self.by, "value": group.value, "level": self.level,
-            "trials": sample.size, "censored": sample.n_censored, "seeds": sample.n_seeds,
-            "left_out": dict(self.left_out), "slope": plain(group.slope),
-            "prefactor": plain(group.prefactor), "free_prefactor": group.free_prefactor,
-            "sigma": group.sigma, "exponents": {p: plain(e) for p, e in group.exponents.items()},
+            "law": self.law.text,
+            "by": self.by,
+            "value": group.value,
+            "level": self.level,
+            "trials": sample.size,
+            "censored": sample.n_censored,
+            "seeds": sample.n_seeds,
+            "left_out": dict(self.left_out),
+            "slope": plain(group.slope),
+            "prefactor": plain(group.prefactor),
+            "free_prefactor": group.free_prefactor,
+            "sigma": group.sigma,
+            "exponents": {p: plain(e) for p, e in group.exponents.items()},
             "collapse": {
-                "spread": collapse.spread, "at_least": collapse.at_least,
-                "before": collapse.before, "cells": collapse.cells, "bounded": collapse.bounded,
+                "spread": collapse.spread,
+                "at_least": collapse.at_least,
+                "before": collapse.before,
+                "cells": collapse.cells,
+                "bounded": collapse.bounded,
             },
             "notes": list(group.notes),
-        }  # fmt: skip
+        }
 
 
 def fit_law(
@@ -229,10 +240,17 @@ class _Fitter:
         elif n < FEW_SEEDS:
             self.notes.append(f"{n} seeds: intervals over so few are too narrow.")
         return Group(
-            value, sample, slope, prefactor, None if free is None else math.exp(free[0]),
-            None if best is None else float(best[-1]), exponents, _collapse(sample), lines,
+            value,
+            sample,
+            slope,
+            prefactor,
+            None if free is None else math.exp(free[0]),
+            None if best is None else float(best[-1]),
+            exponents,
+            _collapse(sample),
+            lines,
             tuple(self.notes),
-        )  # fmt: skip
+        )
 
     def _regress(
         self, columns: Floats, shift: Floats | float = 0.0
@@ -316,6 +334,9 @@ def _collapse(sample: Sample) -> Collapse:
     beyond = bounds[~known] / law[~known]
     most = float(np.nanmax([top, *beyond]))
     return Collapse(
-        len(rows), int(np.sum(~known)), float(np.nanmax(reached) / np.nanmin(reached)),
-        most / float(np.nanmin(reached / law)), at_least=most > top,
-    )  # fmt: skip
+        len(rows),
+        int(np.sum(~known)),
+        float(np.nanmax(reached) / np.nanmin(reached)),
+        most / float(np.nanmin(reached / law)),
+        at_least=most > top,
+    )

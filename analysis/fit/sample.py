@@ -112,11 +112,16 @@ class Sample:
             low, high = np.log(np.maximum(lower, 0)), np.log(upper)
         claimed = np.array([p.exponent for p in law.powers])
         return cls(
-            shown, reached, low, high, law.log_factor + log_paths @ claimed, log_paths,
+            shown,
+            reached,
+            low,
+            high,
+            law.log_factor + log_paths @ claimed,
+            log_paths,
             np.array(kept["seed"].to_pylist(), dtype=np.int64),
             np.array(kept["cell_id"].to_pylist(), dtype=object),
             np.array(kept["by_value"].to_pylist(), dtype=object),
-        ), dict(left_out)  # fmt: skip
+        ), dict(left_out)
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
@@ -135,14 +140,16 @@ def _select(connection: sql.Connection, law: Law, where: str | None, by: str | N
     time = _time(connection, law, paths)
     lower, upper = ENDS.get(law.time, (time, time))
     columns = {
-        "shown": time, "lower_end": lower, "upper_end": upper,
+        "shown": time,
+        "lower_end": lower,
+        "upper_end": upper,
         "bound": BOUNDS.get(law.time, "last_step"),
         "left_out": "case when status = 'diverged' then 'diverged' "
         "when last_step is null then 'without a logged step' "
         f"when {NO_T1.get(law.time, 'false')} then 'without t1' end",
         **{f"path_{k}": paths[p.path] for k, p in enumerate(law.powers)},
         "by_value": "null" if by is None else paths.get(by, "seed"),
-    }  # fmt: skip
+    }
     listed = ", ".join(f"{text} as {name}" for name, text in columns.items())
     text = (
         f"select trial_id, cell_id, seed, {listed} from trials "

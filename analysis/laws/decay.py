@@ -64,15 +64,19 @@ def measure_slow(found: Evidence) -> Measured:
         f"{100 * test:.2g} % at every strength; half of the norm at {span(decayed['half_norm'])}, "
         f"to {100 * norm:.2g} %; without decay the error ends at {span(stays)} of the plateau",
         {
-            "the slow time of a seed is the same to 10 % at every strength":
-                not np.isnan(decayed["half"]).any() and test <= 0.1,
+            "the slow time of a seed is the same to 10 % at every strength": not np.isnan(
+                decayed["half"]
+            ).any()
+            and test <= 0.1,
             "and so is the norm's": not np.isnan(decayed["half_norm"]).any() and norm <= 0.1,
             "without decay the test error stays (above 0.9 of it)": bool(np.all(stays > 0.9)),
         },
-        {"half": Estimate(None, *middle(decayed["half"])),
-         "half_norm": Estimate(None, *middle(decayed["half_norm"]))},
+        {
+            "half": Estimate(None, *middle(decayed["half"])),
+            "half_norm": Estimate(None, *middle(decayed["half_norm"])),
+        },
         note="The slow time itself is the instance's; .59 to .63 was measured elsewhere on one.",
-    )  # fmt: skip
+    )
 
 
 def picture_slow(found: Evidence) -> Picture:
@@ -82,12 +86,21 @@ def picture_slow(found: Evidence) -> Picture:
           regularizer.strength * optimizer.lr * step as slow
         from trials join metrics using (trial_id)
         where regularizer.name <> 'none' and seed = 0 and step > 0 order by strength, step""")
-    return Picture([
-        Panel(x="strength * lr * step", y=f"{name}, seed 0", log_x=True, log_y=log,
-              series=series_by(rows, "strength", "slow", column, kind="line", label="strength"))
-        for name, column, log in (("test_error", "test_error", True),
-                                  ("||U||^2 + ||V||^2", "squares", False))
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="strength * lr * step",
+                y=f"{name}, seed 0",
+                log_x=True,
+                log_y=log,
+                series=series_by(rows, "strength", "slow", column, kind="line", label="strength"),
+            )
+            for name, column, log in (
+                ("test_error", "test_error", True),
+                ("||U||^2 + ||V||^2", "squares", False),
+            )
+        ]
+    )
 
 
 def measure_balance(found: Evidence) -> Measured:
@@ -111,9 +124,17 @@ def picture_balance(found: Evidence) -> Picture:
         where regularizer.name <> 'none' and seed = 0 and step > 0 order by strength, step""")
     lines = series_by(rows, "strength", "slow", "balance", kind="line", label="strength")
     return Picture(
-        [Panel(x="strength * lr * step", y="(||U||^2 + ||V||^2) / 2 / ||A||_*, seed 0",
-               series=lines, log_x=True, log_y=True, level=[1.0])]
-    )  # fmt: skip
+        [
+            Panel(
+                x="strength * lr * step",
+                y="(||U||^2 + ||V||^2) / 2 / ||A||_*, seed 0",
+                series=lines,
+                log_x=True,
+                log_y=True,
+                level=[1.0],
+            )
+        ]
+    )
 
 
 def measure_sudden(found: Evidence) -> Measured:
@@ -129,15 +150,17 @@ def measure_sudden(found: Evidence) -> Measured:
     never = int(np.isnan(decayed["ratio"]).sum())
     missing = f"; {never} trials don't get to a tenth" if never else ""
     return Measured(
-        "median ratio " + ", ".join(f"{v:.2f} at strength {k:g}" for k, v in medians.items())
+        "median ratio "
+        + ", ".join(f"{v:.2f} at strength {k:g}" for k, v in medians.items())
         + f"; of a seed the same to {100 * spread:.2g} %{missing}",
         {
-            "the median over seeds is in [3.4, 5.6] at every strength":
-                all(3.4 <= v <= 5.6 for v in medians.values()),
+            "the median over seeds is in [3.4, 5.6] at every strength": all(
+                3.4 <= v <= 5.6 for v in medians.values()
+            )
         },
         {f"strength {k:g}": Estimate(None, v) for k, v in medians.items()},
         note="A seed that ends in a local minimum, near a tenth of its plateau, takes longer.",
-    )  # fmt: skip
+    )
 
 
 def picture_sudden(found: Evidence) -> Picture:
@@ -148,36 +171,65 @@ def picture_sudden(found: Evidence) -> Picture:
         where regularizer.strength = 3e-3 and step > 0 and slow < 4 order by seed, step""")
     decayed, _ = _halves(found)
     ratio = decayed["tenth"] / decayed["half"]
-    return Picture([
-        Panel(x="strength * lr * step (linear)", y="test_error", title="strength 3e-3",
-              series=series_by(rows, "seed", "slow", "test_error", kind="line", label="seed")),
-        Panel(x="regularizer.strength", y="time to a tenth / time to a half", log_x=True,
-              level=[3.4, 5.6], series=[Series(x=decayed["decay"], y=ratio, colour=None)]),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="strength * lr * step (linear)",
+                y="test_error",
+                title="strength 3e-3",
+                series=series_by(rows, "seed", "slow", "test_error", kind="line", label="seed"),
+            ),
+            Panel(
+                x="regularizer.strength",
+                y="time to a tenth / time to a half",
+                log_x=True,
+                level=[3.4, 5.6],
+                series=[Series(x=decayed["decay"], y=ratio, colour=None)],
+            ),
+        ]
+    )
 
 
 CHEAPER = "10 x 10, rank 2, 80 entries, lr 0.02; the paper's set-up paragraphs weren't at hand"
 
 LAWS = (
     Claim(
-        id="completion-balance", number=16, title="balance of the factors of a matrix",
+        id="completion-balance",
+        number=16,
+        title="balance of the factors of a matrix",
         claim="At the end (||U||^2 + ||V||^2) / 2 = ||A||_*, to 0.5 %.",
-        source=f"{BOURSIER}, Sec. 4", settings=CHEAPER,
-        grids=(DECAY,), measure=measure_balance, picture=picture_balance, quick=True,
+        source=f"{BOURSIER}, Sec. 4",
+        settings=CHEAPER,
+        grids=(DECAY,),
+        measure=measure_balance,
+        picture=picture_balance,
+        quick=True,
     ),
     Claim(
-        id="completion-slow-time", number=17, title="completion in slow time",
+        id="completion-slow-time",
+        number=17,
+        title="completion in slow time",
         claim="Under weight decay the test error and the norm fall at a step proportional to "
         "1 / strength (10 % over a factor of 10); without it neither does.",
-        source=f"{BOURSIER}, Prop. 2 and Fig. 2", settings=CHEAPER,
-        grids=(DECAY,), measure=measure_slow, picture=picture_slow, quick=True,
+        source=f"{BOURSIER}, Prop. 2 and Fig. 2",
+        settings=CHEAPER,
+        grids=(DECAY,),
+        measure=measure_slow,
+        picture=picture_slow,
+        quick=True,
     ),
     Claim(
-        id="completion-not-sudden", number=19, title="grokking isn't sudden in linear time",
+        id="completion-not-sudden",
+        number=19,
+        title="grokking isn't sudden in linear time",
         claim="The test error takes 3.4 to 5.6 times as long to a tenth as to a half, whatever "
         "the strength.",
-        source=f"{BOURSIER}, Prop. 2; the numbers by our own reference", settings=CHEAPER,
-        grids=(DECAY,), measure=measure_sudden, picture=picture_sudden, quick=True,
+        source=f"{BOURSIER}, Prop. 2; the numbers by our own reference",
+        settings=CHEAPER,
+        grids=(DECAY,),
+        measure=measure_sudden,
+        picture=picture_sudden,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

@@ -69,10 +69,7 @@ def measure_collapse(found: Evidence) -> Measured:
             "time of a half ~ 1 / decay +- 10 % for every seed": half <= 0.1,
             "time of a tenth ~ 1 / decay +- 10 % for every seed": tenth <= 0.1,
         },
-        {
-            "half": median_of(rows["half"][last], 0.57),
-            "tenth": median_of(rows["tenth"][last], 2.0),
-        },
+        {"half": median_of(rows["half"][last], 0.57), "tenth": median_of(rows["tenth"][last], 2.0)},
         note="The number itself is the instance's.",
     )
 
@@ -89,12 +86,24 @@ def picture_collapse(found: Evidence) -> Picture:
     """Show the test error over steps and over slow time."""
     rows = found.columns(CURVES)
     moving = {name: column[rows["decay"] > 0] for name, column in rows.items()}
-    return Picture([
-        Panel(x="optimizer steps", y="test_error", log_x=True, log_y=True,
-              series=series_by(moving, "decay", "step", "test_error", kind="line", label="decay")),
-        Panel(x="decay * lr * step", y="test_error", log_x=True, log_y=True,
-              series=series_by(moving, "decay", "slow", "test_error", kind="line")),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="optimizer steps",
+                y="test_error",
+                log_x=True,
+                log_y=True,
+                series=series_by(moving, "decay", "step", "test_error", kind="line", label="decay"),
+            ),
+            Panel(
+                x="decay * lr * step",
+                y="test_error",
+                log_x=True,
+                log_y=True,
+                series=series_by(moving, "decay", "slow", "test_error", kind="line"),
+            ),
+        ]
+    )
 
 
 def measure_balance(found: Evidence) -> Measured:
@@ -114,15 +123,29 @@ def picture_balance(found: Evidence) -> Picture:
         select step, weights_l2 ** 2 / 2 as squares, l1, l1_min
         from trials join metrics using (trial_id)
         where seed = 0 and step > 0 and regularizer.strength = 1e-3 order by all""")
-    named = {"squares": "(||u||^2 + ||v||^2) / 2", "l1": "||u * v||_1",
-             "l1_min": "basis pursuit"}  # fmt: skip
+    named = {"squares": "(||u||^2 + ||v||^2) / 2", "l1": "||u * v||_1", "l1_min": "basis pursuit"}
     series = [
-        Series(x=rows["step"], y=rows[name], label=label, colour=None if name == "l1_min" else i,
-               kind="dashed" if name == "l1_min" else "line")
+        Series(
+            x=rows["step"],
+            y=rows[name],
+            label=label,
+            colour=None if name == "l1_min" else i,
+            kind="dashed" if name == "l1_min" else "line",
+        )
         for i, (name, label) in enumerate(named.items())
-    ]  # fmt: skip
-    return Picture([Panel(x="optimizer steps", y="norm", series=series, log_x=True, log_y=True,
-                          title="decay 1e-3, seed 0")])  # fmt: skip
+    ]
+    return Picture(
+        [
+            Panel(
+                x="optimizer steps",
+                y="norm",
+                series=series,
+                log_x=True,
+                log_y=True,
+                title="decay 1e-3, seed 0",
+            )
+        ]
+    )
 
 
 def measure_pursuit(found: Evidence) -> Measured:
@@ -137,12 +160,13 @@ def measure_pursuit(found: Evidence) -> Measured:
         f"decay {span(1 + excess[rows['decay'] == rows['decay'].min()], 4)}",
         {
             "within 1 % under the smallest decay": float(smallest.max()) <= 0.01,
-            "the smallest decay is off by less than half of what the largest one is":
-                bool(np.all(left < 0.5)),
+            "the smallest decay is off by less than half of what the largest one is": bool(
+                np.all(left < 0.5)
+            ),
         },
         {"off": median_of(smallest, 0.0), "left": median_of(left)},
         note="The decay's own bias is of first order: it shrinks the l1 norm a little.",
-    )  # fmt: skip
+    )
 
 
 def picture_pursuit(found: Evidence) -> Picture:
@@ -151,9 +175,16 @@ def picture_pursuit(found: Evidence) -> Picture:
     series = series_by(rows, "seed", "decay", "excess", kind="line", label="seed")
     dots = series_by(rows, "seed", "decay", "excess")
     return Picture(
-        [Panel(x="regularizer.strength", y="final l1 / l1_min", series=[*series, *dots],
-               log_x=True, level=[1.0])]
-    )  # fmt: skip
+        [
+            Panel(
+                x="regularizer.strength",
+                y="final l1 / l1_min",
+                series=[*series, *dots],
+                log_x=True,
+                level=[1.0],
+            )
+        ]
+    )
 
 
 def measure_limits(found: Evidence) -> Measured:
@@ -167,21 +198,24 @@ def measure_limits(found: Evidence) -> Measured:
         f"final error {span(rows['final'][none])} without a decay, "
         f"{span(rows['final'][smallest])} under {rows['decay'][smallest][0]:g}",
         {
-            "without a decay more than 10 times the error under the smallest one":
-                bool(np.all(ratio > 10)),
-            "without a decay the error stays where the data left it (+- 10 %)":
-                bool(np.all(np.abs(kept - 1) <= 0.1)),
+            "without a decay more than 10 times the error under the smallest one": bool(
+                np.all(ratio > 10)
+            ),
+            "without a decay the error stays where the data left it (+- 10 %)": bool(
+                np.all(np.abs(kept - 1) <= 0.1)
+            ),
         },
         {"ratio": median_of(ratio), "kept": median_of(kept, 1.0)},
         note="Definition of grokking in the paper: the limits decay -> 0 and time -> infinity "
         "don't commute.",
-    )  # fmt: skip
+    )
 
 
 def picture_limits(found: Evidence) -> Picture:
     """Show the test error of the first seed, without a decay and with each."""
-    series = series_by(found.columns(CURVES), "decay", "step", "test_error", kind="line",
-                       label="decay")  # fmt: skip
+    series = series_by(
+        found.columns(CURVES), "decay", "step", "test_error", kind="line", label="decay"
+    )
     return Picture(
         [Panel(x="optimizer steps", y="test_error", series=series, log_x=True, log_y=True)]
     )
@@ -266,45 +300,80 @@ SETTINGS = "signal entries are N(0, 1/n), so an initial variance of 0.1 is 1 in 
 
 LAWS = (
     Claim(
-        id="diagonal-slow-time", number=15, title="the collapse of a diagonal network in slow time",
+        id="diagonal-slow-time",
+        number=15,
+        title="the collapse of a diagonal network in slow time",
         claim="u * v under weight decay finds a* at a time of 1 / decay: decay * time of half (a "
         "tenth) of the plateau's error is constant to 10 % (run before: 0.57 and 2.0).",
-        source=f"{BOURSIER}, Prop. 2 and Fig. 4", settings=SETTINGS,
-        grids=(DIAGONAL,), measure=measure_collapse, picture=picture_collapse, quick=True,
+        source=f"{BOURSIER}, Prop. 2 and Fig. 4",
+        settings=SETTINGS,
+        grids=(DIAGONAL,),
+        measure=measure_collapse,
+        picture=picture_collapse,
+        quick=True,
     ),
     Claim(
-        id="diagonal-limits", number=15, title="limits that don't commute",
+        id="diagonal-limits",
+        number=15,
+        title="limits that don't commute",
         claim="Without a decay the error stays at its plateau for ever; under a vanishing one it "
         "ends more than 10 times below.",
-        source=f"{BOURSIER}, Props. 1 to 4", settings=SETTINGS,
-        grids=(DIAGONAL,), measure=measure_limits, picture=picture_limits, quick=True,
+        source=f"{BOURSIER}, Props. 1 to 4",
+        settings=SETTINGS,
+        grids=(DIAGONAL,),
+        measure=measure_limits,
+        picture=picture_limits,
+        quick=True,
     ),
     Claim(
-        id="diagonal-balance", number=16, title="balanced factors at the end",
+        id="diagonal-balance",
+        number=16,
+        title="balanced factors at the end",
         claim="(||u||^2 + ||v||^2) / 2 = ||u * v||_1 at the end (+- 0.5 %).",
-        source=f"{BOURSIER}, section on diagonal networks", settings=SETTINGS,
-        grids=(DIAGONAL,), measure=measure_balance, picture=picture_balance, quick=True,
+        source=f"{BOURSIER}, section on diagonal networks",
+        settings=SETTINGS,
+        grids=(DIAGONAL,),
+        measure=measure_balance,
+        picture=picture_balance,
+        quick=True,
     ),
     Claim(
-        id="diagonal-basis-pursuit", number=16, title="the limit point solves basis pursuit",
+        id="diagonal-basis-pursuit",
+        number=16,
+        title="the limit point solves basis pursuit",
         claim="||u * v||_1 ends at the least l1 norm that fits the data (+- 1 % under the smallest "
         "decay).",
-        source=f"{BOURSIER}, App. D.2", settings=SETTINGS,
-        grids=(DIAGONAL,), measure=measure_pursuit, picture=picture_pursuit, quick=False,
+        source=f"{BOURSIER}, App. D.2",
+        settings=SETTINGS,
+        grids=(DIAGONAL,),
+        measure=measure_pursuit,
+        picture=picture_pursuit,
+        quick=False,
     ),
     Claim(
-        id="diagonal-not-sudden", number=19, title="not sudden in linear time",
+        id="diagonal-not-sudden",
+        number=19,
+        title="not sudden in linear time",
         claim="The error takes 3.4 to 5.6 times as long to a tenth as to a half, whatever the "
         "decay (+- 10 %).",
-        source=f"{BOURSIER}, section on time scales", settings=SETTINGS,
-        grids=(DIAGONAL,), measure=measure_width, picture=picture_width, quick=True,
+        source=f"{BOURSIER}, section on time scales",
+        settings=SETTINGS,
+        grids=(DIAGONAL,),
+        measure=measure_width,
+        picture=picture_width,
+        quick=True,
     ),
     Claim(
-        id="basis-pursuit-needs", number=7, title="what basis pursuit needs",
+        id="basis-pursuit-needs",
+        number=7,
+        title="what basis pursuit needs",
         claim="The smallest N with full recovery rises with s and with tau, to n at tau = 1.",
-        source=f"{NOTSAWO}, Figs. 19b and 20", settings="three tau of Fig. 20; cvxpy there, HiGHS "
-        "here",
-        grids=(PURSUIT,), measure=measure_needed, picture=picture_needed, quick=True,
+        source=f"{NOTSAWO}, Figs. 19b and 20",
+        settings="three tau of Fig. 20; cvxpy there, HiGHS here",
+        grids=(PURSUIT,),
+        measure=measure_needed,
+        picture=picture_needed,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

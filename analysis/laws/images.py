@@ -59,35 +59,60 @@ def picture(found: Evidence) -> Picture:
             x, label = rows["step"][mine], f"decay {decay:g}"
             if len(x):
                 series += [
-                    Series(x=x, y=rows["train_acc"][mine], kind="dashed", label=f"{label}, train",
-                           colour=place),
-                    Series(x=x, y=rows["test_acc"][mine], kind="line", label=f"{label}, test",
-                           colour=place),
-                ]  # fmt: skip
+                    Series(
+                        x=x,
+                        y=rows["train_acc"][mine],
+                        kind="dashed",
+                        label=f"{label}, train",
+                        colour=place,
+                    ),
+                    Series(
+                        x=x,
+                        y=rows["test_acc"][mine],
+                        kind="line",
+                        label=f"{label}, test",
+                        colour=place,
+                    ),
+                ]
         panels.append(
-            Panel(x="optimizer steps", y="accuracy", series=series, log_x=True,
-                  title=f"initial norm x {alpha:g}", level=(0.8,))
-        )  # fmt: skip
+            Panel(
+                x="optimizer steps",
+                y="accuracy",
+                series=series,
+                log_x=True,
+                title=f"initial norm x {alpha:g}",
+                level=(0.8,),
+            )
+        )
     return Picture(panels)
 
 
 LAWS = (
     Claim(
-        id="digits-grokking", number=27, title="digits grok from a large initial norm",
+        id="digits-grokking",
+        number=27,
+        title="digits grok from a large initial norm",
         claim="From 8 times the default norm t2 is proportional to 1 / decay: a third of the "
         "decay takes 3 +- 0.5 times as long; from the default norm there is no grokking.",
         source=f"{OMNIGROK}, section 3 and Fig. 10b",
         settings="the 8 x 8 digits of scikit-learn instead of MNIST, 200 of them to train on; "
         "test accuracy 0.8",
-        grids=(DIGITS,), measure=measure, picture=picture, quick=True,
+        grids=(DIGITS,),
+        measure=measure,
+        picture=picture,
+        quick=True,
     ),
     Claim(
-        id="mnist-grokking", number=27, title="MNIST groks from a large initial norm",
+        id="mnist-grokking",
+        number=27,
+        title="MNIST groks from a large initial norm",
         claim="From 8 times the default norm t2 is proportional to 1 / decay: a third of the "
         "decay takes 3 +- 0.5 times as long; from the default norm there is no grokking.",
         source=f"{OMNIGROK}, section 3 and Figs 3d, 10b",
         settings="a subset of 5000 images of MNIST, 1000 of them to train on; test accuracy 0.8",
-        grids=(MNIST,), measure=measure, picture=picture,
+        grids=(MNIST,),
+        measure=measure,
+        picture=picture,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

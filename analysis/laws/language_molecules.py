@@ -48,12 +48,13 @@ def measure_reviews(found: Evidence) -> Measured:
         f"{span(late[large])} in the later half, 0.6 at {_times(t2[large])}; initial norm 1: t1 "
         f"{_times(t1[~large])}, {span(early[~large])} then and {span(late[~large])} later",
         {
-            "from initial norm 6 test accuracy gains at least 0.08 after memorization":
-                bool(np.all(gain[large] >= 0.08)),
+            "from initial norm 6 test accuracy gains at least 0.08 after memorization": bool(
+                np.all(gain[large] >= 0.08)
+            ),
             "and reaches 0.6 at least 2 times as late": bool(np.all(t2[large] >= 2 * t1[large])),
             "from initial norm 1 it gains at most 0.03": bool(np.all(gain[~large] <= 0.03)),
         },
-    )  # fmt: skip
+    )
 
 
 def measure_molecules(found: Evidence) -> Measured:
@@ -71,14 +72,16 @@ def measure_molecules(found: Evidence) -> Measured:
         f"{_times(t1[large])}, t2 {_times(t2[large])} of {int(np.max(last))} steps, test error "
         f"{span(rows['low'][large])} at best in the later half",
         {
-            "test molecules at least 10 times as late as at initial norm 1":
-                bool(np.all(reached[~large])) and slower >= 10,
-            "initial norm 1 generalizes as it memorizes": bool(np.all(
-                t2[~large] <= 2 * t1[~large]
-            )),
+            "test molecules at least 10 times as late as at initial norm 1": bool(
+                np.all(reached[~large])
+            )
+            and slower >= 10,
+            "initial norm 1 generalizes as it memorizes": bool(
+                np.all(t2[~large] <= 2 * t1[~large])
+            ),
             "initial norm 3 generalizes within the horizon": bool(np.all(reached[large])),
         },
-    )  # fmt: skip
+    )
 
 
 def _times(steps: NDArray[Any]) -> str:
@@ -98,13 +101,19 @@ def _picture(found: Evidence, metric: str, *, log_y: bool, level: list[float]) -
         mine = rows["alpha"] == alpha
         x = rows["step"][mine]
         panels.append(
-            Panel(x="optimizer steps", y=metric, log_x=True, log_y=log_y, level=level,
-                  title=f"initial norm {alpha:g}",
-                  series=[
-                      Series(x=x, y=rows["train"][mine], kind="dashed", label="train", colour=0),
-                      Series(x=x, y=rows["test"][mine], kind="line", label="test", colour=1),
-                  ])
-        )  # fmt: skip
+            Panel(
+                x="optimizer steps",
+                y=metric,
+                log_x=True,
+                log_y=log_y,
+                level=level,
+                title=f"initial norm {alpha:g}",
+                series=[
+                    Series(x=x, y=rows["train"][mine], kind="dashed", label="train", colour=0),
+                    Series(x=x, y=rows["test"][mine], kind="line", label="test", colour=1),
+                ],
+            )
+        )
     return Picture(panels)
 
 
@@ -120,23 +129,31 @@ def picture_molecules(found: Evidence) -> Picture:
 
 LAWS = (
     Claim(
-        id="reviews-grokking", number=32, title="film reviews grok from a large initial norm",
+        id="reviews-grokking",
+        number=32,
+        title="film reviews grok from a large initial norm",
         claim="From initial norm 6 with decay 1 an LSTM knows its reviews long before it "
         "understands others; from initial norm 1 it doesn't grok.",
         source=f"{OMNIGROK}, Fig. 4",
         settings="cheaper: 300 reviews of 40 words, layers of width 16, rate 3e-3",
-        grids=(REVIEWS,), measure=measure_reviews, picture=picture_reviews,
+        grids=(REVIEWS,),
+        measure=measure_reviews,
+        picture=picture_reviews,
         expected=Verdict.HOLDS,
     ),
     Claim(
-        id="molecules-grokking", number=32, title="molecules wait for a large initial norm",
+        id="molecules-grokking",
+        number=32,
+        title="molecules wait for a large initial norm",
         claim="At initial norm 3 the polarizability of test molecules is learnt at least 10 times "
         "as late as at initial norm 1, where nothing is delayed.",
         source=f"{OMNIGROK}, Fig. 5",
         settings="cheaper: 30,000 steps at most; learnt is a relative error of 0.1 (0.05 in "
         "training)",
-        grids=(MOLECULES,), measure=measure_molecules, picture=picture_molecules,
+        grids=(MOLECULES,),
+        measure=measure_molecules,
+        picture=picture_molecules,
         expected=Verdict.HOLDS,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

@@ -68,8 +68,7 @@ def measure_delay(found: Evidence) -> Measured:
     fit = found.fit("t2 ~ 1/(optimizer.lr*regularizer.strength)", by="optimizer.name")
     whole = {
         str(g.value): Estimate(
-            -1.0,
-            *(None if v is None else -v for v in (g.slope.value, g.slope.high, g.slope.low)),
+            -1.0, *(None if v is None else -v for v in (g.slope.value, g.slope.high, g.slope.low))
         )
         for g in fit.groups
     }
@@ -80,13 +79,14 @@ def measure_delay(found: Evidence) -> Measured:
         + f"; factor t2 * lr * strength / sigma_max(A_LS - A*) {span(factors)}; "
         f"solvers {100 * off:.2g} % apart",
         {
-            f"slope within -1 +- {EXPONENT} for each seed and solver":
-                near((k for ks in slopes.values() for k in ks), -1, EXPONENT),
+            f"slope within -1 +- {EXPONENT} for each seed and solver": near(
+                (k for ks in slopes.values() for k in ks), -1, EXPONENT
+            ),
             "the solvers agree to 5 % up to lr * strength = 5e-3": off <= 0.05,
         },
         {**whole, "factor": Estimate(None, *middle(factors))},
         note="The factor is a constant of the instance, 1 only in order of magnitude.",
-    )  # fmt: skip
+    )
 
 
 def picture_delay(found: Evidence) -> Picture:
@@ -98,12 +98,25 @@ def picture_delay(found: Evidence) -> Picture:
     pairs["x"] = pairs["x"] * np.where(pairs["solver"] == "gd", 0.98, 1.02)  # side by side
     ends = np.array([rows["x"].min(), rows["x"].max()])
     dashed = Series(x=ends, y=1 / ends, kind="dashed", label="factor 1", colour=None)
-    return Picture([
-        Panel(x=PRODUCT, y="t2 / sigma_max(A_LS - A*)", log_x=True, log_y=True, title="svt",
-              series=[*series_by(first, "seed", "x", "scaled", label="seed"), dashed]),
-        Panel(x=PRODUCT, y="t2 / t2 of svt", log_x=True, level=[0.95, 1.05],
-              series=series_by(pairs, "solver", "x", "ratio", label="", first=5)),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x=PRODUCT,
+                y="t2 / sigma_max(A_LS - A*)",
+                log_x=True,
+                log_y=True,
+                title="svt",
+                series=[*series_by(first, "seed", "x", "scaled", label="seed"), dashed],
+            ),
+            Panel(
+                x=PRODUCT,
+                y="t2 / t2 of svt",
+                log_x=True,
+                level=[0.95, 1.05],
+                series=series_by(pairs, "solver", "x", "ratio", label="", first=5),
+            ),
+        ]
+    )
 
 
 FALLS = """
@@ -143,7 +156,7 @@ def measure_fall(found: Evidence) -> Measured:
         },
         {"rate": Estimate(1.0, *middle(rates)), "left": Estimate(0.0, *middle(left))},
         note="Gradients of the data put back most of what the penalty takes.",
-    )  # fmt: skip
+    )
 
 
 def picture_fall(found: Evidence) -> Picture:
@@ -154,12 +167,21 @@ def picture_fall(found: Evidence) -> Picture:
         from trials join metrics using (trial_id)
         where optimizer.name = 'gd' and optimizer.lr = 0.3 and seed = 1 and step > 0
         order by all""")
-    return Picture([
-        Panel(x="lr * strength * step", y=f"{name}, seed 1", log_x=True, title=title,
-              series=series_by(rows, "strength", "slow", name, kind="line", label="strength"))
-        for name, title in (("sigma_next", "first beyond the rank"),
-                            ("sigma_rank", "last within the rank"))
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="lr * strength * step",
+                y=f"{name}, seed 1",
+                log_x=True,
+                title=title,
+                series=series_by(rows, "strength", "slow", name, kind="line", label="strength"),
+            )
+            for name, title in (
+                ("sigma_next", "first beyond the rank"),
+                ("sigma_rank", "last within the rank"),
+            )
+        ]
+    )
 
 
 BY_TAU = """
@@ -184,27 +206,38 @@ def measure_leverage(found: Evidence) -> Measured:
         f"Spearman's correlation {rank:.2f}",
         {
             "correlation of tau and the median t2 below -0.8": rank < -0.8,
-            "three quarters of the seeds recover from tau = 0.3 on":
-                bool(np.all(share[first] >= 0.75)),
+            "three quarters of the seeds recover from tau = 0.3 on": bool(
+                np.all(share[first] >= 0.75)
+            ),
             "less than half of them at tau = 0": bool(share[0] < 0.5),
         },
         {"correlation": Estimate(None, rank)},
-    )  # fmt: skip
+    )
 
 
 def picture_leverage(found: Evidence) -> Picture:
     """Show counts and medians over tau."""
     rows = found.columns(BY_TAU)
     late = np.where(rows["t2"] < 1e8, rows["t2"], math.nan)
-    return Picture([
-        Panel(x="selection.tau", y="seeds that recover",
-              series=[Series(x=rows["tau"], y=rows["recovered"], kind="line"),
-                      Series(x=rows["tau"], y=rows["recovered"])]),
-        Panel(x="selection.tau", y="median t2 (optimizer steps)", log_y=True,
-              title="where most seeds recover",
-              series=[Series(x=rows["tau"], y=late, kind="line"),
-                      Series(x=rows["tau"], y=late)]),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="selection.tau",
+                y="seeds that recover",
+                series=[
+                    Series(x=rows["tau"], y=rows["recovered"], kind="line"),
+                    Series(x=rows["tau"], y=rows["recovered"]),
+                ],
+            ),
+            Panel(
+                x="selection.tau",
+                y="median t2 (optimizer steps)",
+                log_y=True,
+                title="where most seeds recover",
+                series=[Series(x=rows["tau"], y=late, kind="line"), Series(x=rows["tau"], y=late)],
+            ),
+        ]
+    )
 
 
 def measure_sensing(found: Evidence) -> Measured:
@@ -236,45 +269,73 @@ def picture_sensing(found: Evidence) -> Picture:
     for solver in np.unique(rows["solver"]):
         mine = {k: v[rows["solver"] == solver] for k, v in rows.items()}
         panels.append(
-            Panel(x=PRODUCT, y="optimizer steps", log_x=True, log_y=True, title=str(solver),
-                  series=[Series(x=mine["x"], y=mine["t1"], label="t1"),
-                          Series(x=mine["x"], y=mine["t2"], label="t2", colour=1)])
-        )  # fmt: skip
+            Panel(
+                x=PRODUCT,
+                y="optimizer steps",
+                log_x=True,
+                log_y=True,
+                title=str(solver),
+                series=[
+                    Series(x=mine["x"], y=mine["t1"], label="t1"),
+                    Series(x=mine["x"], y=mine["t2"], label="t2", colour=1),
+                ],
+            )
+        )
     return Picture(panels)
 
 
 LAWS = (
     Claim(
-        id="nuclear-delay", number=8, title="the delay under the nuclear norm",
+        id="nuclear-delay",
+        number=8,
+        title="the delay under the nuclear norm",
         claim="t2 is proportional to 1 / (lr * strength): slope -1 +- 0.05, for gradient descent, "
         "SVT and the projected subgradient, which agree.",
         source=f"{NOTSAWO}, Thm 3.4 and Fig. 6",
         settings="cheaper: lr * strength of 3e-4 to 9e-3, thresholds 2e-2, leverage tau 0.5",
-        grids=(NUCLEAR,), measure=measure_delay, picture=picture_delay, quick=True,
+        grids=(NUCLEAR,),
+        measure=measure_delay,
+        picture=picture_delay,
+        quick=True,
     ),
     Claim(
-        id="leverage", number=9, title="entries of high leverage",
+        id="leverage",
+        number=9,
+        title="entries of high leverage",
         claim="The more entries of high leverage, the more seeds recover (three quarters from "
         "tau = 0.3 on) and the sooner (Spearman's correlation of tau and t2 below -0.8).",
         source=f"{NOTSAWO}, Figs. 8 and 23",
         settings="cheaper: svt with lr * strength = 1e-2; the paper has 1e-5",
-        grids=(LEVERAGE,), measure=measure_leverage, picture=picture_leverage, quick=True,
+        grids=(LEVERAGE,),
+        measure=measure_leverage,
+        picture=picture_leverage,
+        quick=True,
     ),
     Claim(
-        id="singular-values", number=10, title="how singular values vanish",
+        id="singular-values",
+        number=10,
+        title="how singular values vanish",
         claim="Those beyond the rank of A* vanish first, by lr * strength a step (+- 20 %).",
         source=f"{NOTSAWO}, Thm 3.5 and Fig. 5",
         settings="cheaper: lr * strength of 3e-4 to 9e-3",
-        grids=(NUCLEAR,), measure=measure_fall, picture=picture_fall, quick=True,
+        grids=(NUCLEAR,),
+        measure=measure_fall,
+        picture=picture_fall,
+        quick=True,
         expected=Verdict.IN_PART,
     ),
     Claim(
-        id="sensing-delay", number=32, title="the delay of matrix sensing",
+        id="sensing-delay",
+        number=32,
+        title="the delay of matrix sensing",
         claim="Gaussian measurements x^T A* z memorize first and generalize later, with the "
         "projected subgradient and SVT too; read as a law: slope -1 +- 0.05.",
         source=f"{NOTSAWO}, Figs. 14 and 15",
         settings="cheaper: lr * strength of 4e-4 to 1e-3, thresholds 0.1",
-        grids=(SENSING,), measure=measure_sensing, picture=picture_sensing, quick=True,
+        grids=(SENSING,),
+        measure=measure_sensing,
+        picture=picture_sensing,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

@@ -54,9 +54,14 @@ def picture_sparsity(found: Evidence) -> Picture:
     rows = found.columns(RECOVERED)
     lines = series_by(rows, "s", "N", "share", kind="line", label="s =")
     return Picture(
-        [Panel(x="task.N (measurements)", y="share of seeds that recover",
-               series=[*lines, *series_by(rows, "s", "N", "share")])]
-    )  # fmt: skip
+        [
+            Panel(
+                x="task.N (measurements)",
+                y="share of seeds that recover",
+                series=[*lines, *series_by(rows, "s", "N", "share")],
+            )
+        ]
+    )
 
 
 COHERENT = """
@@ -96,13 +101,22 @@ def picture_coherence(found: Evidence) -> Picture:
     rows = found.columns(COHERENT, nulls=("t2",))
     lines = series_by(rows, "N", "tau", "recovered", kind="line", label="N =")
     late = series_by(rows, "N", "tau", "t2", kind="line")
-    return Picture([
-        Panel(x="selection.tau", y="seeds that recover",
-              series=[*lines, *series_by(rows, "N", "tau", "recovered")]),
-        Panel(x="selection.tau", y="median t2 (optimizer steps)", log_y=True,
-              title="where most seeds recover",
-              series=[*late, *series_by(rows, "N", "tau", "t2")]),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="selection.tau",
+                y="seeds that recover",
+                series=[*lines, *series_by(rows, "N", "tau", "recovered")],
+            ),
+            Panel(
+                x="selection.tau",
+                y="median t2 (optimizer steps)",
+                log_y=True,
+                title="where most seeds recover",
+                series=[*late, *series_by(rows, "N", "tau", "t2")],
+            ),
+        ]
+    )
 
 
 DROPS = """
@@ -162,27 +176,42 @@ def picture_floor(found: Evidence) -> Picture:
 
 LAWS = (
     Claim(
-        id="l1-sparsity", number=6, title="measurements needed by sparsity",
+        id="l1-sparsity",
+        number=6,
+        title="measurements needed by sparsity",
         claim="The number of measurements from which on all seeds recover rises with the "
         "number of nonzeros: 30, 40, 50 (+- 10) for s = 5, 10, 15.",
         source=f"{NOTSAWO}, Figs. 27 and 28",
         settings="cheaper: strength 1e-3 and 2e4 steps, entries of one size",
-        grids=(SPARSITY,), measure=measure_sparsity, picture=picture_sparsity, quick=True,
+        grids=(SPARSITY,),
+        measure=measure_sparsity,
+        picture=picture_sparsity,
+        quick=True,
     ),
     Claim(
-        id="coherence", number=7, title="coherent measurements",
+        id="coherence",
+        number=7,
+        title="coherent measurements",
         claim="The larger tau, the fewer seeds recover and the later; none does at tau = 1.",
         source=f"{NOTSAWO}, Figs. 21 and 22",
         settings="cheaper: strength 1e-3 and 5000 steps; the paper has 1e-5 and 1e7",
-        grids=(COHERENCE,), measure=measure_coherence, picture=picture_coherence, quick=True,
+        grids=(COHERENCE,),
+        measure=measure_coherence,
+        picture=picture_coherence,
+        quick=True,
     ),
     Claim(
-        id="l2-floor", number=11, title="l2 alone: grokking without understanding",
+        id="l2-floor",
+        number=11,
+        title="l2 alone: grokking without understanding",
         claim="The final error is ||(I - P) a*|| / ||a*||, P onto the measurements (+- 1 %), and "
         "it drops at ln(||w0|| / (sqrt(3) floor ||a*||)) / (lr * strength) (+- 3 %).",
         source=f"{NOTSAWO}, Thm 3.6 and Fig. 7",
         settings="cheaper: strength 1e-2 and 2e4 steps; the paper has 1e-5 and 1e8",
-        grids=(L2_FLOOR,), measure=measure_floor, picture=picture_floor, quick=True,
+        grids=(L2_FLOOR,),
+        measure=measure_floor,
+        picture=picture_floor,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

@@ -56,18 +56,23 @@ def picture_exponents(found: Evidence) -> Picture:
     """Show t2 over the strength."""
     series = []
     for place, (penalty, sweep) in enumerate(OF):
-        rows = [
-            r for r in found.rows(TIMES, sweep) if r["penalty"] == penalty and r["t2"] < 1e9
-        ]  # fmt: skip
+        rows = [r for r in found.rows(TIMES, sweep) if r["penalty"] == penalty and r["t2"] < 1e9]
         x, y = [r["strength"] for r in rows], [r["t2"] for r in rows]
         series += [
             Series(x=x, y=y, kind="line", colour=place),
             Series(x=x, y=y, label=penalty, colour=place),
         ]
-    return Picture([
-        Panel(x="regularizer.strength", y="t2 (optimizer steps), median", series=series,
-              log_x=True, log_y=True)
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="regularizer.strength",
+                y="t2 (optimizer steps), median",
+                series=series,
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 AFTER = """
@@ -109,14 +114,25 @@ def picture_norms(found: Evidence) -> Picture:
         mine = rows["strength"] == strength
         here = mine & rows["here"].astype(bool)
         series += [
-            Series(x=rows["step"][mine], y=rows["l2"][mine], kind="line", colour=place,
-                   label=f"strength {strength:g}"),
+            Series(
+                x=rows["step"][mine],
+                y=rows["l2"][mine],
+                kind="line",
+                colour=place,
+                label=f"strength {strength:g}",
+            ),
             Series(x=rows["step"][here], y=rows["l2"][here], colour=place),
-        ]  # fmt: skip
-    return Picture([
-        Panel(x="optimizer steps", y="l2 norm of all weights; a dot at t2", series=series,
-              log_x=True)
-    ])  # fmt: skip
+        ]
+    return Picture(
+        [
+            Panel(
+                x="optimizer steps",
+                y="l2 norm of all weights; a dot at t2",
+                series=series,
+                log_x=True,
+            )
+        ]
+    )
 
 
 SETTINGS = (
@@ -126,18 +142,29 @@ SETTINGS = (
 
 LAWS = (
     Claim(
-        id="mlp-penalty-exponents", number=28, title="penalties under Adam: no 1 / strength",
+        id="mlp-penalty-exponents",
+        number=28,
+        title="penalties under Adam: no 1 / strength",
         claim="Under Adam with a coupled penalty t2 falls with the strength, by an exponent from "
         "-1 to 0 (the paper's figure: about -0.19 for l1, -0.29 for l2, -0.19 for nuclear).",
-        source=f"{NOTSAWO}, Figs 1, 2, 30", settings=SETTINGS,
-        grids=(PENALTIES, L1), measure=measure_exponents, picture=picture_exponents,
+        source=f"{NOTSAWO}, Figs 1, 2, 30",
+        settings=SETTINGS,
+        grids=(PENALTIES, L1),
+        measure=measure_exponents,
+        picture=picture_exponents,
     ),
     Claim(
-        id="l1-norms", number=29, title="l1: the l2 norm rises after generalization",
+        id="l1-norms",
+        number=29,
+        title="l1: the l2 norm rises after generalization",
         claim="Under an l1 penalty the l2 norm of the weights rises after generalization, while "
         "their l1 norm falls.",
-        source=f"{NOTSAWO}, Fig. 1", settings=SETTINGS,
-        grids=(L1,), measure=measure_norms, picture=picture_norms, expected=Verdict.IN_PART,
+        source=f"{NOTSAWO}, Fig. 1",
+        settings=SETTINGS,
+        grids=(L1,),
+        measure=measure_norms,
+        picture=picture_norms,
+        expected=Verdict.IN_PART,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

@@ -59,10 +59,22 @@ def picture_decay(found: Evidence) -> Picture:
         line = fit.free_prefactor * ends**-fit.slope.value
         series.append(Series(x=ends, y=line, kind="line", label=f"slope {-fit.slope.value:.2f}"))
     if fit.prefactor.value is not None:
-        series.append(Series(x=ends, y=fit.prefactor.value / ends, kind="dashed",
-                             label="slope -1", colour=None))  # fmt: skip
-    return Picture([Panel(x="optimizer.weight_decay", y="optimizer steps", series=series,
-                          log_x=True, log_y=True)])  # fmt: skip
+        series.append(
+            Series(
+                x=ends, y=fit.prefactor.value / ends, kind="dashed", label="slope -1", colour=None
+            )
+        )
+    return Picture(
+        [
+            Panel(
+                x="optimizer.weight_decay",
+                y="optimizer steps",
+                series=series,
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 BY_FRACTION = """
@@ -112,8 +124,14 @@ def picture_fraction(found: Evidence) -> Picture:
         Series(x=x, y=rows["t1"], label="median t1", colour=1),
     ]
     if never.any():
-        series.append(Series(x=x[never], y=np.full(never.sum(), float(last["step"])),
-                             kind="bounds", label="never within the horizon"))  # fmt: skip
+        series.append(
+            Series(
+                x=x[never],
+                y=np.full(never.sum(), float(last["step"])),
+                kind="bounds",
+                label="never within the horizon",
+            )
+        )
     return Picture([Panel(x="selection.fraction", y="optimizer steps", series=series, log_y=True)])
 
 
@@ -156,44 +174,68 @@ def picture_holdout(found: Evidence) -> Picture:
     rows.sort(key=lambda r: (order[r["region"]], r["k"]))
     names = [r["region"] + (f"\n{r['k']}" if r["k"] else "") for r in rows]
     bars = Series(
-        x=list(range(len(rows))), y=[r["acc"] for r in rows], kind="bars",
-        low=[r["low"] for r in rows], high=[r["high"] for r in rows],
+        x=list(range(len(rows))),
+        y=[r["acc"] for r in rows],
+        kind="bars",
+        low=[r["low"] for r in rows],
+        high=[r["high"] for r in rows],
         label="median of the seeds, with their range",
-    )  # fmt: skip
-    claimed = [(n, STRIPS[r["k"]]) for n, r in enumerate(rows)
-               if r["region"] == "strip" and r["k"] in STRIPS]  # fmt: skip
+    )
+    claimed = [
+        (n, STRIPS[r["k"]])
+        for n, r in enumerate(rows)
+        if r["region"] == "strip" and r["k"] in STRIPS
+    ]
     dots = Series(
-        x=[n for n, _ in claimed], y=[v for _, v in claimed], label="measured elsewhere",
+        x=[n for n, _ in claimed],
+        y=[v for _, v in claimed],
+        label="measured elsewhere",
         colour=None,
-    )  # fmt: skip
-    return Picture([Panel(x="held-out region and its k", y="best test_acc", names=names,
-                          series=[bars, dots])])  # fmt: skip
+    )
+    return Picture(
+        [Panel(x="held-out region and its k", y="best test_acc", names=names, series=[bars, dots])]
+    )
 
 
 LAWS = (
     Claim(
-        id="modular-decay", number=23, title="weight decay and modular addition",
+        id="modular-decay",
+        number=23,
+        title="weight decay and modular addition",
         claim="t2 is about proportional to 1 / weight decay (slope -0.7 to -1.05); t1 doesn't "
         "depend on it.",
         source=f"{POWER}; Liu et al. 2022 (arXiv 2210.01117), Fig. 10",
         settings="p = 23 and a small network in place of p = 97 and a transformer",
-        grids=(DECAY,), measure=measure_decay, picture=picture_decay, quick=True,
+        grids=(DECAY,),
+        measure=measure_decay,
+        picture=picture_decay,
+        quick=True,
     ),
     Claim(
-        id="modular-fraction", number=24, title="the critical share of the table",
+        id="modular-fraction",
+        number=24,
+        title="the critical share of the table",
         claim="Below a critical train fraction (0.3) no seed generalizes; above, t2 falls as the "
         "fraction rises.",
         source=f"{POWER}, Fig. 1",
         settings="p = 23 and a small network in place of p = 97 and a transformer",
-        grids=(FRACTION,), measure=measure_fraction, picture=picture_fraction, quick=True,
+        grids=(FRACTION,),
+        measure=measure_fraction,
+        picture=picture_fraction,
+        quick=True,
     ),
     Claim(
-        id="holdout", number=30, title="where the test pairs lie",
+        id="holdout",
+        number=30,
+        title="where the test pairs lie",
         claim="The wider a strip that training never sees, the lower the accuracy (.61, .47, .25, "
         ".19 +- 0.08 for k = 4, 6, 8, 9), far below that of any square.",
         source=f"{GU}, Table 1; the numbers by our own reference at p = 23",
         settings="p = 23 and a small network in place of p = 97 and a transformer",
-        grids=(HOLDOUT,), measure=measure_holdout, picture=picture_holdout, quick=True,
+        grids=(HOLDOUT,),
+        measure=measure_holdout,
+        picture=picture_holdout,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

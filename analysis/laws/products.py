@@ -15,9 +15,13 @@ FOUR = LawGrid("law_product_four")
 LARGE_INIT = LawGrid("law_large_init", cut=("seeds=[1]",))
 
 PUBLISHED = {
-    (30, 1): 0.1327, (30, 2): 0.0199, (30, 3): 0.0140,
-    (50, 1): 0.1133, (50, 2): 0.0158, (50, 3): 0.0132,
-}  # fmt: skip
+    (30, 1): 0.1327,
+    (30, 2): 0.0199,
+    (30, 3): 0.0140,
+    (50, 1): 0.1133,
+    (50, 2): 0.0158,
+    (50, 3): 0.0132,
+}
 """(N, depth) to the distance in the published figure, by the published code."""
 
 NEAREST = """
@@ -57,15 +61,19 @@ def picture_depth(found: Evidence) -> Picture:
         places = list(range(len(own)))
         panels.append(
             Panel(
-                x="model.depth", y="least ||a - a*||", log_y=True, title=f"N = {N}",
+                x="model.depth",
+                y="least ||a - a*||",
+                log_y=True,
+                title=f"N = {N}",
                 names=[str(depth) for depth, _ in own],
                 series=[
                     Series(x=places, y=[v for _, v in own], label="measured"),
-                    Series(x=places, y=said[: len(own)], kind="bounds", label="published",
-                           colour=1),
+                    Series(
+                        x=places, y=said[: len(own)], kind="bounds", label="published", colour=1
+                    ),
                 ],
             )
-        )  # fmt: skip
+        )
     return Picture(panels)
 
 
@@ -93,9 +101,17 @@ def picture_sign(found: Evidence) -> Picture:
     lines = series_by(found.columns(DISTANCES), "model", "step", "distance", kind="line", label="")
     floor = float(-published_signal(1, 100, 5).min())
     return Picture(
-        [Panel(x="optimizer steps", y="||a - a*||, N = 30", series=lines, log_x=True,
-               log_y=True, level=[floor])]
-    )  # fmt: skip
+        [
+            Panel(
+                x="optimizer steps",
+                y="||a - a*||, N = 30",
+                series=lines,
+                log_x=True,
+                log_y=True,
+                level=[floor],
+            )
+        ]
+    )
 
 
 FACTORS = """
@@ -117,8 +133,7 @@ def measure_four(found: Evidence) -> Measured:
                 [three["nearest"]], PUBLISHED[30, 3], 3e-4
             )
             and same["nearest"] <= 1.05 * three["nearest"],
-            "and also from 0.01 each within 1e6 steps":
-                slow["nearest"] <= 1.05 * three["nearest"],
+            "and also from 0.01 each within 1e6 steps": slow["nearest"] <= 1.05 * three["nearest"],
         },
         {
             "three": Estimate(None, three["nearest"]),
@@ -126,7 +141,7 @@ def measure_four(found: Evidence) -> Measured:
             "four from 0.01": Estimate(None, slow["nearest"]),
         },
         note="From 0.01 each, the product starts at 1e-8 and leaves the saddle very late.",
-    )  # fmt: skip
+    )
 
 
 def picture_four(found: Evidence) -> Picture:
@@ -137,9 +152,17 @@ def picture_four(found: Evidence) -> Picture:
     lines = series_by(rows, "model", "step", "distance", kind="line", label="")
     floor = float(-published_signal(1, 100, 5).min())
     return Picture(
-        [Panel(x="optimizer steps", y="||a - a*||, N = 30", series=lines, log_x=True,
-               log_y=True, level=[floor])]
-    )  # fmt: skip
+        [
+            Panel(
+                x="optimizer steps",
+                y="||a - a*||, N = 30",
+                series=lines,
+                log_x=True,
+                log_y=True,
+                level=[floor],
+            )
+        ]
+    )
 
 
 SLOW = {1e-3: 4.13, 3e-4: 3.95, 1e-4: 3.89}
@@ -186,35 +209,54 @@ def picture_large_init(found: Evidence) -> Picture:
 
 LAWS = (
     Claim(
-        id="depth-for-l1", number=12, title="depth in place of an l1 penalty",
+        id="depth-for-l1",
+        number=12,
+        title="depth in place of an l1 penalty",
         claim="Products of 1, 2, 3 factors come to .1327, .0199, .0140 of a* (N = 30) and .1133, "
         ".0158, .0132 (N = 50), all +- 3e-4.",
-        source=f"{NOTSAWO}, Fig. 9", settings="2e5 steps instead of 1e6",
-        grids=(PRODUCTS,), measure=measure_depth, picture=picture_depth,
+        source=f"{NOTSAWO}, Fig. 9",
+        settings="2e5 steps instead of 1e6",
+        grids=(PRODUCTS,),
+        measure=measure_depth,
+        picture=picture_depth,
     ),
     Claim(
-        id="product-sign", number=13, title="a product can't change its sign",
+        id="product-sign",
+        number=13,
+        title="a product can't change its sign",
         claim="A product that starts positive comes no nearer than the one negative entry of a*, "
         ".0127; u^3 - v^3 goes far below it.",
-        source="our reading of Fig. 9 of " + NOTSAWO, settings="2e5 steps instead of 1e6",
-        grids=(PRODUCTS,), measure=measure_sign, picture=picture_sign,
+        source="our reading of Fig. 9 of " + NOTSAWO,
+        settings="2e5 steps instead of 1e6",
+        grids=(PRODUCTS,),
+        measure=measure_sign,
+        picture=picture_sign,
     ),
     Claim(
-        id="large-init", number=14, title="large init: a little l2 groks, none never does",
+        id="large-init",
+        number=14,
+        title="large init: a little l2 groks, none never does",
         claim="u^2 - v^2 from an init of ones generalizes at t2 * lr * strength = 4.13, 3.95, "
         "3.89 (+- 8 %) for strengths 1e-2, 3e-3, 1e-3, and never without l2.",
         source=f"{NOTSAWO}, Sec. 3 and App. F; the step by our own reference",
         settings="the signal is a tenth of the published one; init, rate and strength are scaled "
         "with it",
-        grids=(LARGE_INIT,), measure=measure_large_init, picture=picture_large_init, quick=True,
+        grids=(LARGE_INIT,),
+        measure=measure_large_init,
+        picture=picture_large_init,
+        quick=True,
     ),
     Claim(
-        id="four-factors", number=32, title="a product of four factors",
+        id="four-factors",
+        number=32,
+        title="a product of four factors",
         claim="Four factors come as near to a* as three (5 %), also from 0.01 each within 1e6 "
         "steps.",
         source=f"{NOTSAWO}, Fig. 9 (L = 4)",
-        grids=(FOUR,), measure=measure_four, picture=picture_four,
+        grids=(FOUR,),
+        measure=measure_four,
+        picture=picture_four,
         expected=Verdict.IN_PART,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

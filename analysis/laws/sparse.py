@@ -69,9 +69,16 @@ def picture_delay(found: Evidence) -> Picture:
     lines.append(Series(x=[], y=[], kind="dashed", label="slope -1", colour=None))
     points = series_by(rows, "seed", "x", "t2", label="seed")
     return Picture(
-        [Panel(x=PRODUCT, y="t2 (optimizer steps)", series=[*points, *lines], log_x=True,
-               log_y=True)]
-    )  # fmt: skip
+        [
+            Panel(
+                x=PRODUCT,
+                y="t2 (optimizer steps)",
+                series=[*points, *lines],
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 def measure_published(found: Evidence) -> Measured:
@@ -95,14 +102,27 @@ def picture_published(found: Evidence) -> Picture:
         "select step, train_error, test_error from metrics where step > 0 order by step"
     )
     series = [
-        Series(x=rows["step"], y=rows[f"{side}_error"], kind="line", label=f"{side} error",
-               colour=colour)
+        Series(
+            x=rows["step"],
+            y=rows[f"{side}_error"],
+            kind="line",
+            label=f"{side} error",
+            colour=colour,
+        )
         for colour, side in enumerate(("train", "test"))
-    ]  # fmt: skip
+    ]
     return Picture(
-        [Panel(x="optimizer steps", y="relative error", series=series, log_x=True, log_y=True,
-               level=[1e-3])]
-    )  # fmt: skip
+        [
+            Panel(
+                x="optimizer steps",
+                y="relative error",
+                series=series,
+                log_x=True,
+                log_y=True,
+                level=[1e-3],
+            )
+        ]
+    )
 
 
 def measure_prefactor(found: Evidence) -> Measured:
@@ -128,9 +148,16 @@ def picture_prefactor(found: Evidence) -> Picture:
     """Show the factor of every trial, by seed."""
     points = series_by(found.columns(TIMES), "seed", "x", "prefactor", label="seed")
     return Picture(
-        [Panel(x=PRODUCT, y="t2 * lr * strength / max abs(a_LS - a*)", series=points, log_x=True,
-               level=[1.0, 2.0])]
-    )  # fmt: skip
+        [
+            Panel(
+                x=PRODUCT,
+                y="t2 * lr * strength / max abs(a_LS - a*)",
+                series=points,
+                log_x=True,
+                level=[1.0, 2.0],
+            )
+        ]
+    )
 
 
 SOLVERS = """
@@ -165,9 +192,16 @@ def picture_solvers(found: Evidence) -> Picture:
     rows["x"] = rows["x"] * np.where(rows["solver"] == "ista", 0.98, 1.02)  # side by side
     points = series_by(rows, "solver", "x", "ratio", label="")
     return Picture(
-        [Panel(x=PRODUCT, y="t2 / t2 of gradient descent", series=points, log_x=True,
-               level=[0.97, 1.03])]
-    )  # fmt: skip
+        [
+            Panel(
+                x=PRODUCT,
+                y="t2 / t2 of gradient descent",
+                series=points,
+                log_x=True,
+                level=[0.97, 1.03],
+            )
+        ]
+    )
 
 
 def eq_78(seed: int, N: int, n: int, lr: float, strength: float) -> int:
@@ -235,12 +269,24 @@ def picture_memorization(found: Evidence) -> Picture:
     rows = {name: column[mine] for name, column in rows.items()}
     left = found.columns(FLOORS, FLOOR.name)
     left = {name: column[left["lr"] == 0.1] for name, column in left.items()}
-    return Picture([
-        Panel(x="regularizer.strength", y="t1 (optimizer steps), lr 0.1", log_x=True, log_y=True,
-              series=series_by(rows, "seed", "strength", "t1", label="seed")),
-        Panel(x="regularizer.strength", y="final train_error, lr 0.1", log_x=True, log_y=True,
-              series=series_by(left, "seed", "strength", "train", label="seed")),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="regularizer.strength",
+                y="t1 (optimizer steps), lr 0.1",
+                log_x=True,
+                log_y=True,
+                series=series_by(rows, "seed", "strength", "t1", label="seed"),
+            ),
+            Panel(
+                x="regularizer.strength",
+                y="final train_error, lr 0.1",
+                log_x=True,
+                log_y=True,
+                series=series_by(left, "seed", "strength", "train", label="seed"),
+            ),
+        ]
+    )
 
 
 def measure_error(found: Evidence) -> Measured:
@@ -250,17 +296,15 @@ def measure_error(found: Evidence) -> Measured:
     return Measured(
         f"final error ~ strength^k, k = {span(by_strength)}; ~ lr^k, k = {span(by_rate)}",
         {
-            f"proportional to the strength: exponent 1 +- {EXPONENT}":
-                near(by_strength, 1, EXPONENT),
+            f"proportional to the strength: exponent 1 +- {EXPONENT}": near(
+                by_strength, 1, EXPONENT
+            ),
             f"proportional to the rate: exponent 1 +- {EXPONENT}": near(by_rate, 1, EXPONENT),
         },
-        {
-            "strength": Estimate(1.0, *middle(by_strength)),
-            "rate": Estimate(1.0, *middle(by_rate)),
-        },
+        {"strength": Estimate(1.0, *middle(by_strength)), "rate": Estimate(1.0, *middle(by_rate))},
         note="The penalty's own bias goes as the strength alone; only the chatter of the sign "
         "goes as lr * strength.",
-    )  # fmt: skip
+    )
 
 
 def picture_error(found: Evidence) -> Picture:
@@ -273,9 +317,15 @@ def picture_error(found: Evidence) -> Picture:
         series = series_by(mine, "lr", "strength", "test", kind="line", label="lr")
         dots = series_by(mine, "lr", "strength", "test")
         panels.append(
-            Panel(x="regularizer.strength", y="final test_error", series=[*series, *dots],
-                  log_x=True, log_y=True, title=f"seed {seed}")
-        )  # fmt: skip
+            Panel(
+                x="regularizer.strength",
+                y="final test_error",
+                series=[*series, *dots],
+                log_x=True,
+                log_y=True,
+                title=f"seed {seed}",
+            )
+        )
     return Picture(panels)
 
 
@@ -283,46 +333,81 @@ CHEAPER = "cheaper: strengths 2e-5 to 2e-4 and thresholds 1e-2; the paper has 1e
 
 LAWS = (
     Claim(
-        id="l1-delay", number=1, title="the delay under l1",
+        id="l1-delay",
+        number=1,
+        title="the delay under l1",
         claim="t2 is proportional to 1 / (lr * strength): slope -1 +- 0.05 in log-log.",
-        source=f"{NOTSAWO}, Thm 3.1 and Fig. 4", settings=CHEAPER,
-        grids=(L1,), measure=measure_delay, picture=picture_delay, quick=True,
+        source=f"{NOTSAWO}, Thm 3.1 and Fig. 4",
+        settings=CHEAPER,
+        grids=(L1,),
+        measure=measure_delay,
+        picture=picture_delay,
+        quick=True,
     ),
     Claim(
-        id="l1-published", number=1, title="the published instance of sparse recovery",
+        id="l1-published",
+        number=1,
+        title="the published instance of sparse recovery",
         claim="n = 100, s = 5, N = 30, lr 0.1, strength 1e-5: t1 is about 60 (+- 2), t2 about "
         "1e5 (100400 when run again, +- 2 %).",
-        source=f"{NOTSAWO}, Fig. 3", settings="1.5e5 steps instead of 1e6; noiseless",
-        grids=(PUBLISHED,), measure=measure_published, picture=picture_published, quick=True,
+        source=f"{NOTSAWO}, Fig. 3",
+        settings="1.5e5 steps instead of 1e6; noiseless",
+        grids=(PUBLISHED,),
+        measure=measure_published,
+        picture=picture_published,
+        quick=True,
     ),
     Claim(
-        id="l1-prefactor", number=2, title="the size of the delay under l1",
+        id="l1-prefactor",
+        number=2,
+        title="the size of the delay under l1",
         claim="t2 is max abs(a_LS - a*) / (lr * strength) times a number in [1, 2].",
-        source=f"{NOTSAWO}, Fig. 4 (stars)", settings=CHEAPER,
-        grids=(L1,), measure=measure_prefactor, picture=picture_prefactor, quick=True,
+        source=f"{NOTSAWO}, Fig. 4 (stars)",
+        settings=CHEAPER,
+        grids=(L1,),
+        measure=measure_prefactor,
+        picture=picture_prefactor,
+        quick=True,
         expected=Verdict.IN_PART,
     ),
     Claim(
-        id="l1-solvers", number=3, title="the same delay for every solver",
+        id="l1-solvers",
+        number=3,
+        title="the same delay for every solver",
         claim="ISTA and the projected subgradient generalize when gradient descent does (within "
         "3 %); the projected one memorizes in one step.",
-        source=f"{NOTSAWO}, Figs. 12 and 13", settings=CHEAPER,
-        grids=(L1,), measure=measure_solvers, picture=picture_solvers, quick=True,
+        source=f"{NOTSAWO}, Figs. 12 and 13",
+        settings=CHEAPER,
+        grids=(L1,),
+        measure=measure_solvers,
+        picture=picture_solvers,
+        quick=True,
     ),
     Claim(
-        id="l1-memorization", number=4, title="memorization doesn't wait for the penalty",
+        id="l1-memorization",
+        number=4,
+        title="memorization doesn't wait for the penalty",
         claim="t1 doesn't depend on the strength (15 %, where that is a hundredth of the threshold "
         "at most) and is at most Eq. 78's; the train floor is proportional to the strength.",
-        source=f"{NOTSAWO}, Thm 3.1 and Eq. 78", settings=CHEAPER,
-        grids=(L1, PUBLISHED, FLOOR), measure=measure_memorization,
-        picture=picture_memorization, quick=True,
+        source=f"{NOTSAWO}, Thm 3.1 and Eq. 78",
+        settings=CHEAPER,
+        grids=(L1, PUBLISHED, FLOOR),
+        measure=measure_memorization,
+        picture=picture_memorization,
+        quick=True,
     ),
     Claim(
-        id="l1-error", number=5, title="the error that an l1 penalty leaves",
+        id="l1-error",
+        number=5,
+        title="the error that an l1 penalty leaves",
         claim="The final test error is proportional to lr * strength: exponents 1 +- 0.05.",
-        source=f"{NOTSAWO}, Thm 3.3", settings="strengths 1e-4 to 3e-3, 1e5 steps",
-        grids=(FLOOR,), measure=measure_error, picture=picture_error, quick=True,
+        source=f"{NOTSAWO}, Thm 3.3",
+        settings="strengths 1e-4 to 3e-3, 1e5 steps",
+        grids=(FLOOR,),
+        measure=measure_error,
+        picture=picture_error,
+        quick=True,
         expected=Verdict.IN_PART,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

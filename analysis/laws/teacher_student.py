@@ -6,14 +6,7 @@ import numpy as np
 
 from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
 from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
-from sweeper.analysis.laws.evidence import (
-    Evidence,
-    Floats,
-    UnmeasuredError,
-    median_of,
-    slope,
-    span,
-)
+from sweeper.analysis.laws.evidence import Evidence, Floats, UnmeasuredError, median_of, slope, span
 
 OMNIGROK = "Liu, Michaud, Tegmark 2023 (arXiv 2210.01117)"
 NOTSAWO = "Notsawo et al. 2025 (arXiv 2506.05718)"
@@ -51,13 +44,14 @@ def measure_lu(found: Evidence) -> Measured:
         f"least test loss at alpha {span(best)}; at alpha 4 it is {span(cost)} times that at 1; "
         f"train loss at most {large.max():.1e} from alpha 1 on",
         {
-            "least test loss between alpha 0.5 and 1.3 for every seed":
-                all(0.5 <= b <= 1.3 for b in best),
+            "least test loss between alpha 0.5 and 1.3 for every seed": all(
+                0.5 <= b <= 1.3 for b in best
+            ),
             "test loss at alpha 4 more than 1e3 times that at 1 for every seed": min(cost) > 1e3,
             "train loss at most 1e-5 from alpha 1 on": bool(large.max() <= 1e-5),
         },
         {"best": median_of(best, 1.0), "cost": median_of(cost)},
-    )  # fmt: skip
+    )
 
 
 def picture_lu(found: Evidence) -> Picture:
@@ -65,8 +59,17 @@ def picture_lu(found: Evidence) -> Picture:
     rows = found.columns(LANDSCAPE)
     series = series_by(rows, "seed", "scale", "test", kind="line", label="test, seed")
     series += series_by(rows, "seed", "scale", "train", kind="dashed", label="train, seed")
-    return Picture([Panel(x="alpha: norm over that of the default init", y="final loss",
-                          series=series, log_x=True, log_y=True)])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="alpha: norm over that of the default init",
+                y="final loss",
+                series=series,
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 TIMES = """
@@ -87,14 +90,14 @@ def measure_times(found: Evidence) -> Measured:
         f"{span(rows['explained'])} of t2",
         {
             "t2 ~ 1 / decay: exponent -1 +- 0.15": abs(exponent + 1) <= 0.15,
-            "the norm alone tells t2 to 15 %":
-                bool(np.all(np.abs(rows["explained"] - 1) <= 0.15)),
-            "t2 * lr * decay = 0.55 +- 0.12 for every trial":
-                bool(np.all(np.abs(rows["slow"] - 0.55) <= 0.12)),
+            "the norm alone tells t2 to 15 %": bool(np.all(np.abs(rows["explained"] - 1) <= 0.15)),
+            "t2 * lr * decay = 0.55 +- 0.12 for every trial": bool(
+                np.all(np.abs(rows["slow"] - 0.55) <= 0.12)
+            ),
         },
         {"slow": median_of(rows["slow"], 0.55)},
         note="w_c is the norm at which the test accuracy reaches 95 %, as measured.",
-    )  # fmt: skip
+    )
 
 
 def picture_times(found: Evidence) -> Picture:
@@ -103,10 +106,26 @@ def picture_times(found: Evidence) -> Picture:
     decays = np.unique(rows["decay"])
     series = series_by(rows, "seed", "decay", "t2", label="t2, seed")
     series.append(Series(x=rows["decay"], y=rows["t1"], label="t1", colour=9))
-    series.append(Series(x=decays, y=0.55 / (1e-3 * decays), kind="dashed",
-                         label="0.55 / (lr * decay)", colour=None))  # fmt: skip
-    return Picture([Panel(x="optimizer.weight_decay", y="optimizer steps", series=series,
-                          log_x=True, log_y=True)])  # fmt: skip
+    series.append(
+        Series(
+            x=decays,
+            y=0.55 / (1e-3 * decays),
+            kind="dashed",
+            label="0.55 / (lr * decay)",
+            colour=None,
+        )
+    )
+    return Picture(
+        [
+            Panel(
+                x="optimizer.weight_decay",
+                y="optimizer steps",
+                series=series,
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 MEMORIZED = """
@@ -130,11 +149,12 @@ def measure_memory(found: Evidence) -> Measured:
         {
             "t1 within a factor of 1.5 over the paper's decays": max(paper) <= 1.5,
             "t1 within a factor of 2 while the decay grows 100 times": max(moved) <= 2,
-            "at alpha 0.5 generalization comes within as many steps again":
-                bool(np.all(lag <= rows["t1"][small])),
+            "at alpha 0.5 generalization comes within as many steps again": bool(
+                np.all(lag <= rows["t1"][small])
+            ),
         },
         {"moved": median_of(moved, 1.0)},
-    )  # fmt: skip
+    )
 
 
 def _moved(rows: dict[str, Floats], seed: float, most: float) -> float:
@@ -147,8 +167,17 @@ def picture_memory(found: Evidence) -> Picture:
     """Show t1 against the decay, for the large and the small init."""
     rows = found.columns(MEMORIZED, nulls=("t2",))
     series = series_by(rows, "scale", "decay", "t1", label="alpha")
-    return Picture([Panel(x="optimizer.weight_decay", y="t1 (optimizer steps)", series=series,
-                          log_x=True, log_y=True)])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="optimizer.weight_decay",
+                y="t1 (optimizer steps)",
+                series=series,
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 HALVES = """
@@ -209,10 +238,26 @@ def picture_adam(found: Evidence) -> Picture:
     strengths = np.unique(rows["strength"])
     start = float(np.median(rows["half"][rows["strength"] == first]))
     series = series_by(rows, "seed", "strength", "half", label="seed")
-    series.append(Series(x=strengths, y=start * first / strengths, kind="dashed",
-                         label="1 / strength", colour=None))  # fmt: skip
-    return Picture([Panel(x="regularizer.strength (l1)", y="steps to half of the plateau",
-                          series=series, log_x=True, log_y=True)])  # fmt: skip
+    series.append(
+        Series(
+            x=strengths,
+            y=start * first / strengths,
+            kind="dashed",
+            label="1 / strength",
+            colour=None,
+        )
+    )
+    return Picture(
+        [
+            Panel(
+                x="regularizer.strength (l1)",
+                y="steps to half of the plateau",
+                series=series,
+                log_x=True,
+                log_y=True,
+            )
+        ]
+    )
 
 
 def measure_sobolev(found: Evidence) -> Measured:
@@ -293,63 +338,104 @@ def picture_flow(found: Evidence) -> Picture:
     """Show the test losses of the first seed over time and slow time."""
     rows = found.columns(FLOWS)
     one = {name: column[rows["seed"] == 0] for name, column in rows.items()}
-    return Picture([
-        Panel(x="optimizer steps", y="test_loss", log_x=True, log_y=True,
-              series=series_by(one, "decay", "step", "test", kind="line", label="decay")),
-        Panel(x="decay * lr * step", y="test_loss", log_x=True, log_y=True,
-              series=series_by(one, "decay", "slow", "test", kind="line")),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="optimizer steps",
+                y="test_loss",
+                log_x=True,
+                log_y=True,
+                series=series_by(one, "decay", "step", "test", kind="line", label="decay"),
+            ),
+            Panel(
+                x="decay * lr * step",
+                y="test_loss",
+                log_x=True,
+                log_y=True,
+                series=series_by(one, "decay", "slow", "test", kind="line"),
+            ),
+        ]
+    )
 
 
 LAWS = (
     Claim(
-        id="relu-slow-time", number=18, title="a ReLU network's test loss in slow time",
+        id="relu-slow-time",
+        number=18,
+        title="a ReLU network's test loss in slow time",
         claim="The test loss of a two-layer ReLU network under a small decay is a function of "
         "decay * time, within a factor of 1.5.",
         source=f"{BOURSIER}, Prop. 2 and Fig. 3",
         settings="cheaper: decays 2e-2 and 1e-2 where the paper has 1e-3; its function isn't told",
-        grids=(FLOW,), measure=measure_flow, picture=picture_flow,
+        grids=(FLOW,),
+        measure=measure_flow,
+        picture=picture_flow,
     ),
     Claim(
-        id="teacher-lu", number=20, title="L and U: the loss by the norm of the weights",
+        id="teacher-lu",
+        number=20,
+        title="L and U: the loss by the norm of the weights",
         claim="At constant norm alpha times the initial one, the test loss of a student is least "
         "for alpha in [0.5, 1.3] and 1e3 times as large at alpha = 4; the train loss stays 0.",
         source=f"{OMNIGROK}, Fig. 2a",
         settings="cheaper: lr 1e-3 and 3e3 steps where the code has 3e-4 and 1e4",
-        grids=(LU,), measure=measure_lu, picture=picture_lu, quick=True,
+        grids=(LU,),
+        measure=measure_lu,
+        picture=picture_lu,
+        quick=True,
     ),
     Claim(
-        id="teacher-decay", number=21, title="the delay of a large init under weight decay",
+        id="teacher-decay",
+        number=21,
+        title="the delay of a large init under weight decay",
         claim="t2 = ln(w0 / w_c) / (lr * decay) with one norm w_c for all decays; for alpha = 2 "
         "and decays up to 0.3 it is 0.55 +- 0.12 / (lr * decay).",
         source=f"{OMNIGROK}, Sec. 3 and Fig. 2c",
         settings="cheaper: lr 1e-3 where the code has 3e-4",
-        grids=(DECAY,), measure=measure_times, picture=picture_times, quick=True,
+        grids=(DECAY,),
+        measure=measure_times,
+        picture=picture_times,
+        quick=True,
         expected=Verdict.IN_PART,
     ),
     Claim(
-        id="teacher-memory", number=22, title="memorization doesn't wait for the decay",
+        id="teacher-memory",
+        number=22,
+        title="memorization doesn't wait for the decay",
         claim="t1 doesn't depend on the weight decay (within a factor of 2 over 0.03 to 3).",
         source=f"{OMNIGROK}, Fig. 2c, decays 0.03 to 1",
         settings="cheaper: lr 1e-3 where the code has 3e-4",
-        grids=(MEMORY,), measure=measure_memory, picture=picture_memory, quick=True,
+        grids=(MEMORY,),
+        measure=measure_memory,
+        picture=picture_memory,
+        quick=True,
         expected=Verdict.IN_PART,
     ),
     Claim(
-        id="adam-penalty", number=28, title="Adam with a penalty doesn't follow 1 / strength",
+        id="adam-penalty",
+        number=28,
+        title="Adam with a penalty doesn't follow 1 / strength",
         claim="Under Adam the time of generalization rises as the l1 strength falls, with an "
         "exponent between -1 and 0 (about -0.5), not -1.",
         source=f"{NOTSAWO}, Figs 10 and 31; the exponents are ours",
         settings="cheaper: 50 inputs, 200 hidden units where the paper has 100 and 500",
-        grids=(PENALTY,), measure=measure_adam, picture=picture_adam, quick=True,
+        grids=(PENALTY,),
+        measure=measure_adam,
+        picture=picture_adam,
+        quick=True,
     ),
     Claim(
-        id="sobolev", number=31, title="a Sobolev penalty accelerates",
+        id="sobolev",
+        number=31,
+        title="a Sobolev penalty accelerates",
         claim="Under a Sobolev penalty of 1e-2 the test loss falls to half of its plateau in less "
         "than a quarter of the steps that l1 of 1e-4 takes.",
         source=f"{NOTSAWO}, Figs 11 and 34",
         settings="cheaper: 50 inputs, 200 hidden units where the paper has 100 and 500",
-        grids=(PENALTY,), measure=measure_sobolev, picture=picture_sobolev, quick=True,
+        grids=(PENALTY,),
+        measure=measure_sobolev,
+        picture=picture_sobolev,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

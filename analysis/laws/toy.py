@@ -80,11 +80,18 @@ def picture_plane(found: Evidence) -> Picture:
             Series(x=norms, y=loss, kind="line", colour=place),
             Series(x=norms, y=loss, label=f"{int(N)} pairs", colour=place),
         ]
-    return Picture([
-        Panel(x="task.N", y="share of the plane", series=lines),
-        Panel(x="model.init_scale (norm w)", y=f"train loss at m = {m:g}, median", series=curves,
-              log_y=True, level=[FITTED]),
-    ])  # fmt: skip
+    return Picture(
+        [
+            Panel(x="task.N", y="share of the plane", series=lines),
+            Panel(
+                x="model.init_scale (norm w)",
+                y=f"train loss at m = {m:g}, median",
+                series=curves,
+                log_y=True,
+                level=[FITTED],
+            ),
+        ]
+    )
 
 
 SETTINGS = (
@@ -94,18 +101,28 @@ SETTINGS = (
 
 LAWS = (
     Claim(
-        id="toy-region", number=32, title="toy addition: where it generalizes",
+        id="toy-region",
+        number=32,
+        title="toy addition: where it generalizes",
         claim="The region of (norm w, messiness m) with a test loss below 0.5 shrinks with fewer "
         "train pairs.",
-        source=f"{OMNIGROK}, Fig. 6 and Table 1", settings=SETTINGS,
-        grids=(LANDSCAPE,), measure=measure_region, picture=picture_plane,
+        source=f"{OMNIGROK}, Fig. 6 and Table 1",
+        settings=SETTINGS,
+        grids=(LANDSCAPE,),
+        measure=measure_region,
+        picture=picture_plane,
     ),
     Claim(
-        id="toy-contour", number=32, title="toy addition: the contour that guides the way",
+        id="toy-contour",
+        number=32,
+        title="toy addition: the contour that guides the way",
         claim="With more train pairs the contour of train loss 0.02 recedes to larger norms w and "
         "less messiness: less of the plane is fitted, and the way along it is shorter.",
-        source=f"{OMNIGROK}, Fig. 6 and Table 1", settings=SETTINGS,
-        grids=(LANDSCAPE,), measure=measure_fitted, picture=picture_plane,
+        source=f"{OMNIGROK}, Fig. 6 and Table 1",
+        settings=SETTINGS,
+        grids=(LANDSCAPE,),
+        measure=measure_fitted,
+        picture=picture_plane,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

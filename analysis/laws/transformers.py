@@ -66,20 +66,29 @@ def _accuracies(found: Evidence, *, sphere: bool, scale: float, title: str) -> P
     for place, (column, label) in enumerate((("test_acc", "test"), ("train_acc", "train"))):
         for seed in np.unique(rows["seed"]):
             mine = (rows["seed"] == seed) & (rows["step"] > 0)
-            series.append(Series(x=rows["step"][mine], y=rows[column][mine], kind="line",
-                                 label=label if seed == rows["seed"].min() else None,
-                                 colour=place))  # fmt: skip
-    return Panel(x="optimizer steps", y="accuracy", series=series, log_x=True, title=title,
-                 level=[0.95])  # fmt: skip
+            series.append(
+                Series(
+                    x=rows["step"][mine],
+                    y=rows[column][mine],
+                    kind="line",
+                    label=label if seed == rows["seed"].min() else None,
+                    colour=place,
+                )
+            )
+    return Panel(
+        x="optimizer steps", y="accuracy", series=series, log_x=True, title=title, level=[0.95]
+    )
 
 
 def picture_sphere(found: Evidence) -> Picture:
     """Show the accuracies of free weights and of weights on two spheres."""
-    return Picture([
-        _accuracies(found, sphere=False, scale=1.0, title="free norm, decay 1"),
-        _accuracies(found, sphere=True, scale=0.8, title="constant norm, init scale 0.8"),
-        _accuracies(found, sphere=True, scale=1.0, title="constant norm, init scale 1"),
-    ])  # fmt: skip
+    return Picture(
+        [
+            _accuracies(found, sphere=False, scale=1.0, title="free norm, decay 1"),
+            _accuracies(found, sphere=True, scale=0.8, title="constant norm, init scale 0.8"),
+            _accuracies(found, sphere=True, scale=1.0, title="constant norm, init scale 1"),
+        ]
+    )
 
 
 def _free(found: Evidence) -> list[dict[str, Floats]]:
@@ -112,22 +121,30 @@ def measure_norm(found: Evidence) -> Measured:
             ),
         },
         {
-            "start": Estimate(23.1, *middle(start)), "top": Estimate(30.6, *middle(top)),
+            "start": Estimate(23.1, *middle(start)),
+            "top": Estimate(30.6, *middle(top)),
             "end": Estimate(23.0, *middle(end)),
         },
-    )  # fmt: skip
+    )
 
 
 def _falling(found: Evidence, column: str, label: str) -> Panel:
     series = []
     for place, c in enumerate(_free(found)):
         x = np.maximum(c["step"], 0.5)
-        series.append(Series(x=x, y=c[column], kind="line", label=f"seed {c['seed'][0]:g}",
-                             colour=place))  # fmt: skip
+        series.append(
+            Series(x=x, y=c[column], kind="line", label=f"seed {c['seed'][0]:g}", colour=place)
+        )
         for time, known in ((c["t1"][0], True), (c["t2"][0], False)):
             at = c["step"] == time
-            series.append(Series(x=x[at], y=c[column][at], colour=None,
-                                 label="t1 and t2" if place == 0 and known else None))  # fmt: skip
+            series.append(
+                Series(
+                    x=x[at],
+                    y=c[column][at],
+                    colour=None,
+                    label="t1 and t2" if place == 0 and known else None,
+                )
+            )
     return Panel(x="optimizer steps", y=label, series=series, log_x=True)
 
 
@@ -162,10 +179,12 @@ def measure_med(found: Evidence) -> Measured:
 
 def picture_med(found: Evidence) -> Picture:
     """Show the mean distance of neighbours' embeddings, and the norm beside it."""
-    return Picture([
-        _falling(found, "med", "mean distance of neighbours' embeddings"),
-        _falling(found, "l2", "norm of all weights"),
-    ])  # fmt: skip
+    return Picture(
+        [
+            _falling(found, "med", "mean distance of neighbours' embeddings"),
+            _falling(found, "l2", "norm of all weights"),
+        ]
+    )
 
 
 BY_FRACTION = """
@@ -223,12 +242,18 @@ def picture_percent(found: Evidence) -> Picture:
     series = [
         Series(x=x, y=y, kind="line"),
         Series(x=x, y=y, label="median of the seeds"),
-        Series(x=ends, y=line(near), kind="line", colour=1,
-               label=f"{100 * near:.0f} % for each percent less"),
+        Series(
+            x=ends,
+            y=line(near),
+            kind="line",
+            colour=1,
+            label=f"{100 * near:.0f} % for each percent less",
+        ),
         Series(x=ends, y=line(0.45), kind="dashed", colour=None, label="45 %, as claimed"),
-    ]  # fmt: skip
-    return Picture([Panel(x="selection.fraction", y="t2 (optimizer steps)", series=series,
-                          log_y=True)])  # fmt: skip
+    ]
+    return Picture(
+        [Panel(x="selection.fraction", y="t2 (optimizer steps)", series=series, log_y=True)]
+    )
 
 
 BY_SIZE = """
@@ -282,52 +307,91 @@ def picture_threshold(found: Evidence) -> Picture:
     share = np.sqrt(low * high)
     scale = float(np.exp(np.mean(np.log(share * p / np.log(p)))))
     x = np.geomspace(p.min(), p.max(), 50)
-    return Picture([Panel(x="p", y="critical share of the table", log_x=True, log_y=True, series=[
-        Series(x=p, y=share, low=low, high=high, label="between not all and all seeds"),
-        Series(x=x, y=scale * np.log(x) / x, kind="dashed", colour=None,
-               label=f"{scale:.2g} ln p / p"),
-    ])])  # fmt: skip
+    return Picture(
+        [
+            Panel(
+                x="p",
+                y="critical share of the table",
+                log_x=True,
+                log_y=True,
+                series=[
+                    Series(x=p, y=share, low=low, high=high, label="between not all and all seeds"),
+                    Series(
+                        x=x,
+                        y=scale * np.log(x) / x,
+                        kind="dashed",
+                        colour=None,
+                        label=f"{scale:.2g} ln p / p",
+                    ),
+                ],
+            )
+        ]
+    )
 
 
 MINI = "p = 29, width 48 in place of p = 113, width 128; 60 % of the table in place of 30 %"
 
 LAWS = (
     Claim(
-        id="constant-norm", number=25, title="no grokking at constant norm",
+        id="constant-norm",
+        number=25,
+        title="no grokking at constant norm",
         claim="A transformer whose weights keep their initial norm (scale 0.8) doesn't grok: "
         "t2 < 2 t1, where it is above 8 t1 with free weights under decay 1.",
         source=f"{OMNIGROK}, Fig. 7",
-        settings=MINI, grids=(NORM,), measure=measure_sphere, picture=picture_sphere,
+        settings=MINI,
+        grids=(NORM,),
+        measure=measure_sphere,
+        picture=picture_sphere,
         expected=Verdict.IN_PART,
     ),
     Claim(
-        id="norm-turns", number=26, title="the norm rises, then falls",
+        id="norm-turns",
+        number=26,
+        title="the norm rises, then falls",
         claim="Under weight decay the norm of all weights rises while a transformer memorizes and "
         "falls as it generalizes (23.1 -> 30.6 -> 23.0 +- 10 %).",
         source=f"{OMNIGROK}, Fig. 7; the numbers by our own reference at p = 29",
-        settings=MINI, grids=(NORM,), measure=measure_norm, picture=picture_norm,
+        settings=MINI,
+        grids=(NORM,),
+        measure=measure_norm,
+        picture=picture_norm,
     ),
     Claim(
-        id="neighbours", number=32, title="embeddings of neighbours",
+        id="neighbours",
+        number=32,
+        title="embeddings of neighbours",
         claim="The mean distance of the embeddings of i and i + 1 (MED) falls as a transformer "
         "generalizes.",
         source=f"{GU}, progress measures",
-        settings="p = 29, width 48 in place of p = 97, width 128", grids=(NORM,),
-        measure=measure_med, picture=picture_med, expected=Verdict.IN_PART,
+        settings="p = 29, width 48 in place of p = 97, width 128",
+        grids=(NORM,),
+        measure=measure_med,
+        picture=picture_med,
+        expected=Verdict.IN_PART,
     ),
     Claim(
-        id="a-percent-less", number=32, title="what a percent of the table costs",
+        id="a-percent-less",
+        number=32,
+        title="what a percent of the table costs",
         claim="Near the critical share each percent less of the table costs 40 to 50 % more steps.",
         source=f"{POWER}, Fig. 1 centre",
         settings="addition modulo 59 and a small network in place of S5 and a transformer",
-        grids=(PERCENT,), measure=measure_percent, picture=picture_percent,
+        grids=(PERCENT,),
+        measure=measure_percent,
+        picture=picture_percent,
     ),
     Claim(
-        id="critical-share", number=32, title="larger tables need a smaller share",
+        id="critical-share",
+        number=32,
+        title="larger tables need a smaller share",
         claim="The share of the table that generalization needs falls as p grows, like ln p / p.",
         source=f"{GU}, the threshold 2 ln p / C",
         settings="p = 13 to 43 and a small network in place of p = 97 and a transformer",
-        grids=(THRESHOLD,), measure=measure_threshold, picture=picture_threshold, quick=True,
+        grids=(THRESHOLD,),
+        measure=measure_threshold,
+        picture=picture_threshold,
+        quick=True,
     ),
-)  # fmt: skip
+)
 """The claims of this module."""

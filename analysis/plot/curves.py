@@ -47,9 +47,16 @@ def draw_curves(
                 reached = trial.t1 if side == "train" else trial.t2
                 if reached is not None:
                     k = int(np.searchsorted(trial.steps, reached))
-                    ax.plot([reached], [values[k]], marker="o" if side == "train" else "D",
-                            markersize=4.5, color=colour, markeredgecolor="white",
-                            markeredgewidth=0.6, zorder=4)  # fmt: skip
+                    ax.plot(
+                        [reached],
+                        [values[k]],
+                        marker="o" if side == "train" else "D",
+                        markersize=4.5,
+                        color=colour,
+                        markeredgecolor="white",
+                        markeredgewidth=0.6,
+                        zorder=4,
+                    )
             _dress_curves(ax, curves, side)
         lower.set_xlabel("optimizer steps")
         handles: list[Any] = []

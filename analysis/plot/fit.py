@@ -83,10 +83,29 @@ def _points(ax: Axes, group: Group, x: Floats, y: Floats, colour: Any) -> None:
     """Draw trials: reached ones as discs, bounds as open triangles that point up."""
     reached = group.sample.reached
     size = 4.5 if len(x) <= MANY else 2.5
-    ax.plot(x[reached], y[reached], linestyle="", marker="o", markersize=size, color=colour,
-            markeredgecolor="white", markeredgewidth=0.4, alpha=0.85, zorder=3)  # fmt: skip
-    ax.plot(x[~reached], y[~reached], linestyle="", marker="^", markersize=size + 1, zorder=3,
-            markerfacecolor="none", markeredgecolor=colour, markeredgewidth=0.9)  # fmt: skip
+    ax.plot(
+        x[reached],
+        y[reached],
+        linestyle="",
+        marker="o",
+        markersize=size,
+        color=colour,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        alpha=0.85,
+        zorder=3,
+    )
+    ax.plot(
+        x[~reached],
+        y[~reached],
+        linestyle="",
+        marker="^",
+        markersize=size + 1,
+        zorder=3,
+        markerfacecolor="none",
+        markeredgecolor=colour,
+        markeredgewidth=0.9,
+    )
 
 
 def _dark(fit: Fit, colour: Any) -> Any:
@@ -108,8 +127,14 @@ def _draw_times(ax: Axes, fit: Fit, place: int, colour: Any) -> None:
     log_u = np.linspace(logs.min(), logs.max(), POINTS)
     u = np.exp(log_u)
     if group.slope.value is not None and group.free_prefactor is not None:
-        ax.plot(u, np.exp(math.log(group.free_prefactor) + group.slope.value * log_u),
-                color=colour, linewidth=1.8, alpha=0.8, zorder=2)  # fmt: skip
+        ax.plot(
+            u,
+            np.exp(math.log(group.free_prefactor) + group.slope.value * log_u),
+            color=colour,
+            linewidth=1.8,
+            alpha=0.8,
+            zorder=2,
+        )
         lines = group.lines[~np.isnan(group.lines).any(axis=1)]
         if len(lines):
             outside = (1 - fit.level) / 2
@@ -117,8 +142,14 @@ def _draw_times(ax: Axes, fit: Fit, place: int, colour: Any) -> None:
             low, high = np.exp(np.quantile(drawn, [outside, 1 - outside], axis=0))
             ax.fill_between(u, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
     if group.prefactor.value is not None:
-        ax.plot(u, group.prefactor.value * u, color=_dark(fit, colour), linewidth=1.0,
-                linestyle=DASHES, zorder=2.5)  # fmt: skip
+        ax.plot(
+            u,
+            group.prefactor.value * u,
+            color=_dark(fit, colour),
+            linewidth=1.0,
+            linestyle=DASHES,
+            zorder=2.5,
+        )
 
 
 def _draw_collapse(ax: Axes, fit: Fit, k: int, colours: list[Any]) -> None:
@@ -128,8 +159,13 @@ def _draw_collapse(ax: Axes, fit: Fit, k: int, colours: list[Any]) -> None:
         x = np.exp(sample.log_paths[:, k] + aside)
         _points(ax, group, x, sample.shown / np.exp(sample.log_law), colour)
         if group.prefactor.value is not None:
-            ax.axhline(group.prefactor.value, color=_dark(fit, colour), linewidth=1.0,
-                       linestyle=DASHES, zorder=2)  # fmt: skip
+            ax.axhline(
+                group.prefactor.value,
+                color=_dark(fit, colour),
+                linewidth=1.0,
+                linestyle=DASHES,
+                zorder=2,
+            )
     _dress(ax, fit.law.powers[k].path, "")
 
 
@@ -158,20 +194,37 @@ def _handles(fit: Fit, colours: list[Any]) -> list[Any]:
             label = f"{fit.by} = {axis.label(group.value)}{_slope(group)}"
             found.append(Line2D([], [], color=colour, linewidth=2, label=label))
     colour = FAINT if fit.by else colours[0]
-    found.append(Line2D([], [], color=colour, linestyle="", marker="o", markersize=4.5,
-                        label="one trial"))  # fmt: skip
+    found.append(
+        Line2D([], [], color=colour, linestyle="", marker="o", markersize=4.5, label="one trial")
+    )
     if any(group.sample.n_censored for group in fit.groups):
         found.append(
-            Line2D([], [], linestyle="", marker="^", markerfacecolor="none", markersize=5.5,
-                   markeredgecolor=colour, label="censored (a lower bound)")
-        )  # fmt: skip
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                marker="^",
+                markerfacecolor="none",
+                markersize=5.5,
+                markeredgecolor=colour,
+                label="censored (a lower bound)",
+            )
+        )
     if any(group.slope.value is not None for group in fit.groups):
         slope = "" if fit.by else _slope(fit.groups[0])
         found.append(Line2D([], [], color=colour, linewidth=1.8, label=f"fitted{slope}"))
     if any(len(group.lines) for group in fit.groups):
         found.append(Patch(facecolor=colour, alpha=0.15, label=f"{100 * fit.level:g} % band"))
-    found.append(Line2D([], [], color=FAINT if fit.by else INK, linewidth=1.0,
-                        linestyle=DASHES, label="as claimed (k = 1)"))  # fmt: skip
+    found.append(
+        Line2D(
+            [],
+            [],
+            color=FAINT if fit.by else INK,
+            linewidth=1.0,
+            linestyle=DASHES,
+            label="as claimed (k = 1)",
+        )
+    )
     return found
 
 

@@ -98,8 +98,16 @@ def _draw(ax: Axes, series: Series, place: tuple[int, int]) -> None:
     if series.low is not None and series.high is not None:
         low, high = np.asarray(series.low), np.asarray(series.high)
         ends = np.array([np.maximum(0, y - low), np.maximum(0, high - y)])
-        ax.errorbar(x, y, yerr=ends, fmt="none", elinewidth=0.9, capsize=2, zorder=2.5,
-                    ecolor=INK if series.kind == "bars" else colour)  # fmt: skip
+        ax.errorbar(
+            x,
+            y,
+            yerr=ends,
+            fmt="none",
+            elinewidth=0.9,
+            capsize=2,
+            zorder=2.5,
+            ecolor=INK if series.kind == "bars" else colour,
+        )
 
 
 def _style(series: Series) -> dict[str, Any]:
@@ -107,11 +115,26 @@ def _style(series: Series) -> dict[str, Any]:
     colour = _colour(series)
     if series.kind == "points":
         size = 5 if len(series.x) <= 100 else 3
-        return {"color": colour, "linestyle": "", "marker": "o", "markersize": size, "alpha": 0.9,
-                "markeredgecolor": "white", "markeredgewidth": 0.5, "zorder": 3}  # fmt: skip
+        return {
+            "color": colour,
+            "linestyle": "",
+            "marker": "o",
+            "markersize": size,
+            "alpha": 0.9,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.5,
+            "zorder": 3,
+        }
     if series.kind == "bounds":
-        return {"color": colour, "linestyle": "", "marker": "^", "markersize": 6, "zorder": 3,
-                "markerfacecolor": "none", "markeredgewidth": 0.9}  # fmt: skip
+        return {
+            "color": colour,
+            "linestyle": "",
+            "marker": "^",
+            "markersize": 6,
+            "zorder": 3,
+            "markerfacecolor": "none",
+            "markeredgewidth": 0.9,
+        }
     if series.kind == "dashed":
         return {"color": colour, "linewidth": 1.1, "linestyle": DASHES, "zorder": 2}
     return {"color": colour, "linewidth": 1.4, "alpha": 0.9, "zorder": 2}

@@ -114,17 +114,30 @@ class Paint:
         found: list[Any] = [Patch(facecolor=self.seen[n], label=n) for n in names]
         if self.censored:
             found.append(
-                Patch(facecolor=self.cmap(0.85), edgecolor="#4a4a4a", hatch="////", linewidth=0,
-                      label="censored (a lower bound)")
-            )  # fmt: skip
+                Patch(
+                    facecolor=self.cmap(0.85),
+                    edgecolor="#4a4a4a",
+                    hatch="////",
+                    linewidth=0,
+                    label="censored (a lower bound)",
+                )
+            )
         if self.tint is not None:
             label = "paler: the nearest cell that was trained"
             found.append(Patch(facecolor=self.tint, label=label))
         if self.missing:
             found.append(
-                Line2D([], [], linestyle="", marker="x", color=MARK, markersize=6,
-                       markeredgewidth=1.1, label="no result")
-            )  # fmt: skip
+                Line2D(
+                    [],
+                    [],
+                    linestyle="",
+                    marker="x",
+                    color=MARK,
+                    markersize=6,
+                    markeredgewidth=1.1,
+                    label="no result",
+                )
+            )
         return found
 
 

@@ -190,20 +190,44 @@ class _Paint:
         y = self.height(suggestion, objective)
         if y is None:
             self.seen.add("nothing")
-            ax.plot([x], [0.035], marker="x", markersize=4, markeredgewidth=1, color=MARK,
-                    transform=ax.get_xaxis_transform(), zorder=2)  # fmt: skip
+            ax.plot(
+                [x],
+                [0.035],
+                marker="x",
+                markersize=4,
+                markeredgewidth=1,
+                color=MARK,
+                transform=ax.get_xaxis_transform(),
+                zorder=2,
+            )
             return
         bound = suggestion.objectives[objective] is None
         open_ = bound or not suggestion.feasible
         self.seen.add("bound" if bound else "infeasible" if open_ else suggestion.source)
-        ax.plot([x], [y], marker="^" if bound else MARKERS[suggestion.source],
-                markersize=self.size, color=colour, linestyle="", zorder=3, alpha=0.95,
-                markerfacecolor="none" if open_ else colour,
-                markeredgecolor=colour if open_ else "white",
-                markeredgewidth=1 if open_ else 0.5)  # fmt: skip
+        ax.plot(
+            [x],
+            [y],
+            marker="^" if bound else MARKERS[suggestion.source],
+            markersize=self.size,
+            color=colour,
+            linestyle="",
+            zorder=3,
+            alpha=0.95,
+            markerfacecolor="none" if open_ else colour,
+            markeredgecolor=colour if open_ else "white",
+            markeredgewidth=1 if open_ else 0.5,
+        )
         if suggestion is self.best:
-            ax.plot([x], [y], marker="o", markersize=9.5, markerfacecolor="none",
-                    markeredgecolor=BEST, markeredgewidth=1.5, zorder=4)  # fmt: skip
+            ax.plot(
+                [x],
+                [y],
+                marker="o",
+                markersize=9.5,
+                markerfacecolor="none",
+                markeredgecolor=BEST,
+                markeredgewidth=1.5,
+                zorder=4,
+            )
 
     def shade(self, suggestion: Suggestion) -> Any:
         """Return the colour of the suggestion's number."""
@@ -215,12 +239,16 @@ class _Paint:
         known: dict[str, tuple[str, dict[str, Any]]] = {
             "search": ("suggested", {"marker": "o", "markersize": 5}),
             "store": ("from the store", {"marker": "s", "markersize": 5}),
-            "infeasible": ("not feasible", {"marker": "o", "markersize": 5,
-                                            "markerfacecolor": "none"}),
-            "bound": ("censored (a lower bound)", {"marker": "^", "markersize": 5,
-                                                   "markerfacecolor": "none"}),
+            "infeasible": (
+                "not feasible",
+                {"marker": "o", "markersize": 5, "markerfacecolor": "none"},
+            ),
+            "bound": (
+                "censored (a lower bound)",
+                {"marker": "^", "markersize": 5, "markerfacecolor": "none"},
+            ),
             "nothing": ("no result", {"marker": "x", "color": MARK}),
-        }  # fmt: skip
+        }
         found = [
             Line2D([], [], **{"linestyle": "", "color": DOT, "label": label, **style})
             for sign, (label, style) in known.items()
@@ -246,8 +274,14 @@ def _draw_history(ax: Axes, objective: int, paint: _Paint) -> None:
     best = [np.nan if b is None else b for b in paint.history.best_so_far(objective)]
     if not np.all(np.isnan(best)):
         paint.seen.add("line")
-        ax.step([*numbers, numbers[-1] + 0.5], [*best, best[-1]], where="post", color=BEST,
-                linewidth=1.4, zorder=1)  # fmt: skip
+        ax.step(
+            [*numbers, numbers[-1] + 0.5],
+            [*best, best[-1]],
+            where="post",
+            color=BEST,
+            linewidth=1.4,
+            zorder=1,
+        )
     room = max(0.6, 0.03 * (numbers[-1] - numbers[0]))
     ax.set_xlim(numbers[0] - room, numbers[-1] + room)
     ax.xaxis.set_major_locator(whole_numbers())
@@ -263,11 +297,18 @@ def _draw_pareto(ax: Axes, paint: _Paint) -> None:
         if x is None or y is None:
             continue
         faint = s.number not in on_front
-        ax.plot([x], [y], marker=MARKERS[s.source], markersize=paint.size, linestyle="",
-                markerfacecolor=DOT if s.feasible else "none",
-                markeredgecolor="white" if s.feasible else DOT,
-                markeredgewidth=0.5 if s.feasible else 1, alpha=0.3 if faint else 0.95,
-                zorder=2 if faint else 3)  # fmt: skip
+        ax.plot(
+            [x],
+            [y],
+            marker=MARKERS[s.source],
+            markersize=paint.size,
+            linestyle="",
+            markerfacecolor=DOT if s.feasible else "none",
+            markeredgecolor="white" if s.feasible else DOT,
+            markeredgewidth=0.5 if s.feasible else 1,
+            alpha=0.3 if faint else 0.95,
+            zorder=2 if faint else 3,
+        )
     if paint.front:
         paint.seen.add("front")
         xs, ys = zip(*(s.objectives for s in paint.front), strict=True)
@@ -309,8 +350,13 @@ def _draw_slices(figure: SubFigure, columns: int, room: float, paint: _Paint) ->
                 ax.tick_params(labelleft=False)
             _draw_slice(ax, path, objective, room, paint)
     if len(history.ordered) > 1 and not all(scale.empty for scale in paint.scales):
-        bar = figure.colorbar(ScalarMappable(paint.norm, paint.cmap), ax=list(grid.flat),
-                              shrink=0.9 if rows < 3 else 0.5, pad=0.02, aspect=28)  # fmt: skip
+        bar = figure.colorbar(
+            ScalarMappable(paint.norm, paint.cmap),
+            ax=list(grid.flat),
+            shrink=0.9 if rows < 3 else 0.5,
+            pad=0.02,
+            aspect=28,
+        )
         bar.outline.set_visible(False)
         bar.set_label("suggestion")
         bar.locator = whole_numbers()

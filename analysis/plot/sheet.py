@@ -18,11 +18,21 @@ INK = "#303030"
 FAINT = "#767676"
 
 STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": INK,
-    "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
-    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "hatch.linewidth": 0.7,
-    "svg.hashsalt": "sweeper", "svg.fonttype": "none", "axes.unicode_minus": False,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "hatch.linewidth": 0.7,
+    "svg.hashsalt": "sweeper",
+    "svg.fonttype": "none",
+    "axes.unicode_minus": False,
+}
 
 
 def check_suffix(path: Path) -> None:
@@ -85,5 +95,11 @@ class Sheet:
         sizes = [len(handle.get_label()) + 6 for handle in handles]
         room = int(self.figure.get_figwidth() * 15)  # characters
         columns = len(handles) if sum(sizes) <= room else max(1, room // max(sizes))
-        self.body.legend(handles=handles, loc="outside lower center", ncols=columns,
-                         frameon=False, fontsize=8, handlelength=1.4)  # fmt: skip
+        self.body.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=8,
+            handlelength=1.4,
+        )

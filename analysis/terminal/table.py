@@ -9,9 +9,13 @@ from rich.table import Table
 from sweeper.analysis.diagrams.phase import DiagramCell, PhaseDiagram
 
 STYLES = {
-    "comprehension": "green", "grokking": "yellow", "memorization": "blue", "confusion": "dim",
-    "generalized_only": "magenta", "diverged": "red",
-}  # fmt: skip
+    "comprehension": "green",
+    "grokking": "yellow",
+    "memorization": "blue",
+    "confusion": "dim",
+    "generalized_only": "magenta",
+    "diverged": "red",
+}
 
 LEGEND = "> n: censored, more than n · -: nothing yet"
 

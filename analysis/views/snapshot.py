@@ -36,14 +36,23 @@ PACKS = {"number": pa.int64(), "pack_id": pa.string(), "max_step": pa.int64()}
 
 ATTEMPTS = pa.schema(
     {
-        "claim": pa.int64(), "number": pa.int64(), "pack_id": pa.string(), "attempt": pa.int64(),
-        "latest": pa.bool_(), "running": pa.bool_(), "pack_size": pa.int64(), "host": pa.string(),
-        "device": pa.string(), "started_at": pa.timestamp("us"), "horizon": pa.int64(),
+        "claim": pa.int64(),
+        "number": pa.int64(),
+        "pack_id": pa.string(),
+        "attempt": pa.int64(),
+        "latest": pa.bool_(),
+        "running": pa.bool_(),
+        "pack_size": pa.int64(),
+        "host": pa.string(),
+        "device": pa.string(),
+        "started_at": pa.timestamp("us"),
+        "horizon": pa.int64(),
         "stops": pa.struct({"after_generalization": pa.bool_(), "diverged": pa.bool_()}),
-        "git_commit": pa.string(), "dirty": pa.string(),
+        "git_commit": pa.string(),
+        "dirty": pa.string(),
         "versions": pa.map_(pa.string(), pa.string()),
     }
-)  # fmt: skip
+)
 """One row a claim of a pack, counted by `claim` in the order of the packs and then of their
 attempts; `number` is the pack's place."""
 

@@ -1,4 +1,4 @@
-"""The questions that stand in ``analysis/views/sql``: one a file, with a header that says what it is."""
+"""Queries from ``analysis/views/sql``: one per file, with a header that documents it."""
 
 from __future__ import annotations
 

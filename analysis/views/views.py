@@ -2,7 +2,7 @@
 
 They show one moment of the ledger and nothing that the ledger doesn't list. What stands for a
 trial is small and in memory (`sweeper.analysis.views.staging`); all else is computed when it is
-asked for, from the Parquet files in place. The questions themselves stand in ``analysis/views/sql``.
+asked for, from the Parquet files in place. The queries are in ``analysis/views/sql``.
 """
 
 from __future__ import annotations
@@ -40,10 +40,15 @@ GAP = 1000
 
 CRITERIA = pa.schema(
     {
-        "task": pa.string(), "metric": pa.string(), "rule": pa.string(), "train": pa.float64(),
-        "test": pa.float64(), "rising": pa.bool_(), "gap": pa.int64(),
+        "task": pa.string(),
+        "metric": pa.string(),
+        "rule": pa.string(),
+        "train": pa.float64(),
+        "test": pa.float64(),
+        "rising": pa.bool_(),
+        "gap": pa.int64(),
     }
-)  # fmt: skip
+)
 """The table `criteria`: how `delays` reads t1 and t2, one row a task.
 
 Thresholds are null under a rule that takes none."""
@@ -164,9 +169,10 @@ def _delays_at(metrics: list[str]) -> str:
 
 
 _STABLE = {
-    "final": str(FINAL_LOGS), "stable": str(STABLE_LOGS),
+    "final": str(FINAL_LOGS),
+    "stable": str(STABLE_LOGS),
     "tolerance": f"{FINAL_TOLERANCE!r}::double",
-}  # fmt: skip
+}
 _UNKNOWN_RULE = "unknown rule. Known: " + ", ".join(RULES) + "."
 
 
@@ -216,7 +222,9 @@ def _create_cells(connection: sql.Connection, config: Mapping[str, str]) -> None
     sql.add_function(connection, "survival", survival, takes="bigint[]", returns=SURVIVAL)
     phases = ", ".join(sql.literal(phase) for phase in Phase)
     text = fill(
-        "cells", names=", ".join(map(sql.identifier, config)), config=_listed(config),
+        "cells",
+        names=", ".join(map(sql.identifier, config)),
+        config=_listed(config),
         phases=f"[{phases}]",
-    )  # fmt: skip
+    )
     connection.execute(f"create view cells as {text}")

@@ -20,9 +20,11 @@ GARBAGE = (50_000, 20, 20)
 """Thresholds of the garbage collection: imports make many objects and hardly any garbage."""
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
     help="Grids of thousands of small training runs, as phase diagrams of grokking delay.",
-)  # fmt: skip
+)
 
 
 def _version(value: bool) -> None:

@@ -184,8 +184,14 @@ class Shown:
         counts = outcome.counts
         code = self.signalled(outcome.exit_code, work_left=counts.new > 0)
         if self.as_json:
-            progress.emit(event="end", trials=counts.trials, done=counts.done, new=counts.new,
-                          failed=counts.failed, exit_code=code)  # fmt: skip
+            progress.emit(
+                event="end",
+                trials=counts.trials,
+                done=counts.done,
+                new=counts.new,
+                failed=counts.failed,
+                exit_code=code,
+            )
         elif not self.quiet:
             name = self.grid.name
             rest = f", {counts.new} left: launch again to go on" if counts.new else ""
@@ -198,12 +204,7 @@ class Shown:
 
 @contextmanager
 def showing(
-    grid: Grid,
-    *,
-    as_json: bool,
-    quiet: bool,
-    yes: bool = False,
-    max_failures: int | None = None,
+    grid: Grid, *, as_json: bool, quiet: bool, yes: bool = False, max_failures: int | None = None
 ) -> Iterator[Shown]:
     """Yield what shows the launches of a command on this terminal."""
     from sweeper.engine import progress

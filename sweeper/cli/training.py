@@ -70,8 +70,7 @@ def search(
     address: Address = "local",
     store: StoreOption = "sweeps",
     storage: Annotated[
-        str | None,
-        typer.Option(envvar="OPTUNA_STORAGE", help="URL of the study's database."),
+        str | None, typer.Option(envvar="OPTUNA_STORAGE", help="URL of the study's database.")
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin a new study; it learns from what was trained.")
@@ -161,8 +160,14 @@ def refine(
             )
     code = shown.signalled(refined.exit_code, work_left=refined.unfinished)
     if as_json:
-        progress.emit(event="refined", trials=refined.trials, cells=refined.cells,
-                      rounds=refined.rounds, settled=refined.settled, exit_code=code)  # fmt: skip
+        progress.emit(
+            event="refined",
+            trials=refined.trials,
+            cells=refined.cells,
+            rounds=refined.rounds,
+            settled=refined.settled,
+            exit_code=code,
+        )
     elif not quiet:
         out.print(refining.sentence(refined), markup=False)
     raise typer.Exit(code)

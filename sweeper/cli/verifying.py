@@ -64,17 +64,33 @@ def verify(
             _list(chosen, as_json=as_json)
             return
         code = _verify(
-            chosen, asked=laws or [], quick=quick, report=report, store=store, as_json=as_json,
-            quiet=quiet, inline=inline, address=address, max_concurrent=max_concurrent,
-        )  # fmt: skip
+            chosen,
+            asked=laws or [],
+            quick=quick,
+            report=report,
+            store=store,
+            as_json=as_json,
+            quiet=quiet,
+            inline=inline,
+            address=address,
+            max_concurrent=max_concurrent,
+        )
     raise typer.Exit(code)
 
 
 def _verify(
-    laws: list[Claim], *, asked: list[str], quick: bool, report: Path | None, store: str,
-    as_json: bool, quiet: bool,
-    inline: bool, address: str, max_concurrent: int | None,
-) -> int:  # fmt: skip
+    laws: list[Claim],
+    *,
+    asked: list[str],
+    quick: bool,
+    report: Path | None,
+    store: str,
+    as_json: bool,
+    quiet: bool,
+    inline: bool,
+    address: str,
+    max_concurrent: int | None,
+) -> int:
     """Train, measure, print and write the page; return the exit code."""
     import time
 
@@ -124,14 +140,20 @@ def _list(laws: list[Claim], *, as_json: bool) -> None:
     if as_json:
         for law in laws:
             progress.emit(
-                id=law.id, law=law.number, title=law.title, claim=law.claim, source=law.source,
-                quick=law.quick, expected=str(law.expected),
-            )  # fmt: skip
+                id=law.id,
+                law=law.number,
+                title=law.title,
+                claim=law.claim,
+                source=law.source,
+                quick=law.quick,
+                expected=str(law.expected),
+            )
         return
     table = Table(box=None, pad_edge=False)
     for heading in ("law", "id", "title", "quick", "expected"):
         table.add_column(heading, justify="right" if heading == "law" else "left")
     for law in laws:
-        table.add_row(str(law.number), law.id, law.title, "yes" if law.quick else "",
-                      str(law.expected))  # fmt: skip
+        table.add_row(
+            str(law.number), law.id, law.title, "yes" if law.quick else "", str(law.expected)
+        )
     out.print(table)

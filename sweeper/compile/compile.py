@@ -85,11 +85,7 @@ def compile_grid(document: Document, file: GridFile, config: type[Config], text:
 
 
 def _compile(
-    document: Document,
-    file: GridFile,
-    config: type[Config],
-    text: str,
-    refusals: Sequence[Refusal],
+    document: Document, file: GridFile, config: type[Config], text: str, refusals: Sequence[Refusal]
 ) -> Grid:
     report = Report.of(document, file, config, refusals)
     compiler = _Compiler(report, file, config)

@@ -60,11 +60,7 @@ class Report:
 
     @classmethod
     def of(
-        cls,
-        document: Document,
-        file: GridFile,
-        config: type[Config],
-        refusals: Sequence[Refusal],
+        cls, document: Document, file: GridFile, config: type[Config], refusals: Sequence[Refusal]
     ) -> Report:
         """Return the report that begins with `refusals`."""
         report = cls(document, file, config, [(r.place, r.message) for r in refusals])

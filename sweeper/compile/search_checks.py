@@ -67,9 +67,12 @@ def _space(found: Findings) -> Space | None:
     if len(report.file.blocks) > 1 and unnamed:
         place = report.document.place("grid")
         found.problems.append(
-            (place, f"search takes axes from one block, and search.space doesn't name "
-             f"{' and '.join(unnamed)}. Add to it what is missing, or leave one block.")
-        )  # fmt: skip
+            (
+                place,
+                f"search takes axes from one block, and search.space doesn't name "
+                f"{' and '.join(unnamed)}. Add to it what is missing, or leave one block.",
+            )
+        )
         return None
     if _too_long(found):
         return None
@@ -84,7 +87,7 @@ def _space(found: Findings) -> Space | None:
                 "search has nothing to search: its space is empty, and no axis of the grid has "
                 "several values. Add e.g. space: {selection.tau: {uniform: [0, 1]}}.",
                 "space",
-            )  # fmt: skip
+            )
         return None
     return space
 
@@ -96,10 +99,12 @@ def _too_long(found: Findings) -> bool:
         path, values = group[0]
         if len(values) > MAX_CHOICES:
             found.problems.append(
-                (axis_place(found.report, path),
-                 f"{path} has {len(values):,} values; a search takes at most {MAX_CHOICES:,} of "
-                 "an axis. Give it a range in search.space.")
-            )  # fmt: skip
+                (
+                    axis_place(found.report, path),
+                    f"{path} has {len(values):,} values; a search takes at most {MAX_CHOICES:,} of "
+                    "an axis. Give it a range in search.space.",
+                )
+            )
     return len(found.problems) > before
 
 
@@ -117,8 +122,10 @@ def _seeds(found: Findings) -> None:
             found.add(
                 f"finalists.seeds has {seed}, which helps to choose the finalists. "
                 "Take seeds that the search doesn't.",
-                "finalists", "seeds", i,
-            )  # fmt: skip
+                "finalists",
+                "seeds",
+                i,
+            )
 
 
 def _twice(found: Findings, seeds: int | Sequence[int] | None, where: Path_) -> None:

@@ -192,14 +192,17 @@ class _Conditions:
         elif read in self.fit and not isinstance(self.fit[read], Categorical | Int):
             self.found.add(
                 f"{path} can't depend on {read}, which takes any number. "
-                f"Give {read} an int or a categorical, or remove this when.", *where, key=True,
-            )  # fmt: skip
+                f"Give {read} an int or a categorical, or remove this when.",
+                *where,
+                key=True,
+            )
         elif read not in self.asked and not self.taken(read):
             if read not in self.found.unread:
                 self.found.add(
                     f"{path} depends on {read}, which isn't given. Add {read} to search.space.",
-                    *where, key=True,
-                )  # fmt: skip
+                    *where,
+                    key=True,
+                )
         elif read not in self.asked or read in self.fit:
             self.values(path, read, values)
 

@@ -62,8 +62,10 @@ class SuggestionChecks:
         if len(every) > MAX_STRUCTURES:
             self.found.add(
                 f"the space has more than {MAX_STRUCTURES:,} combinations of names and "
-                "conditions. Split the search.", "space", key=True,
-            )  # fmt: skip
+                "conditions. Split the search.",
+                "space",
+                key=True,
+            )
             return
         real = [(c, r) for c in every if (r := self.resolved(c)) is not None]
         lead = next(iter(self.config.parts), None)
@@ -119,8 +121,10 @@ class SuggestionChecks:
             needs = message.partition(": ")[2].removesuffix(" Add it.")
             self.found.add(
                 f"{path} is missing where its when doesn't hold: {needs} Widen the when.",
-                "space", path, "when",
-            )  # fmt: skip
+                "space",
+                path,
+                "when",
+            )
         else:
             remedy = f"Add {path} to search.space or to fixed."
             self.found.add(message.replace("Add it.", remedy), "space", key=True)
@@ -189,8 +193,9 @@ class SuggestionChecks:
             if size > MAX_POINTS:
                 self.found.add(
                     f"search.sampler = 'grid' would list up to {size:,} points; at most "
-                    f"{MAX_POINTS:,} are allowed. Take fewer values, or tpe.", "sampler",
-                )  # fmt: skip
+                    f"{MAX_POINTS:,} are allowed. Take fewer values, or tpe.",
+                    "sampler",
+                )
             return
         feature = next(f for f, names in features.items() if names and sampler in UNABLE[f])
         name = features[feature][0]
@@ -210,12 +215,14 @@ class SuggestionChecks:
         first = ""
         for combination in real:
             values = resolve(self.config, self.space.given(combination.sample())).values
-            free = {p for d in combination.asked if d.name not in combination.choices
-                    for p in d.paths}  # fmt: skip
+            free = {
+                p for d in combination.asked if d.name not in combination.choices for p in d.paths
+            }
             breaches = (
-                message for constraint, message in broken(self.config, values)
+                message
+                for constraint, message in broken(self.config, values)
                 if free.isdisjoint(constraint.paths)
-            )  # fmt: skip
+            )
             breach = next(breaches, None)
             if breach is None:
                 return
@@ -269,7 +276,7 @@ class SuggestionChecks:
                 f"{' and '.join(parts) or 'nothing here has'} no neutral value. "
                 "Say what makes the reference, e.g. search.reference: {optimizer.lr: 0.1}.",
                 "objective",
-            )  # fmt: skip
+            )
             return False
         return True
 
@@ -289,8 +296,10 @@ class SuggestionChecks:
             shown = ", ".join(f"{path} = {show(value)}" for path, value in same.items())
             self.found.add(
                 f"every cell is its own reference: {shown} in all of them. Search a field of the "
-                "reference, or let it replace another one.", *where, key=True,
-            )  # fmt: skip
+                "reference, or let it replace another one.",
+                *where,
+                key=True,
+            )
         elif refusal is not None:
             path, message = refusal
             at: Path_ = (*where, path) if given is not None and path in given else where

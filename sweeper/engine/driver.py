@@ -193,8 +193,9 @@ class Driver:
             self._fresh = False
         else:
             self._lease.hold(new_id())
-        begun = begin(grid, ledger, plan, self._lease.launch_id,
-                      device=self.runner.device, adds=adds)  # fmt: skip
+        begun = begin(
+            grid, ledger, plan, self._lease.launch_id, device=self.runner.device, adds=adds
+        )
         started(begun)
         if begun.tasks:
             self.runner.launcher(begun.tasks)
@@ -269,8 +270,15 @@ def begin(
         packs = [
             {"id": i, "size": t.num_rows, "parents": plan.parents[i]} for i, t in plan.packs.items()
         ]
-        ledger.append({"kind": "packs", "launch_id": launch_id, "packs": packs,
-                       "path": path, "sha256": entry["sha256"]})  # fmt: skip
+        ledger.append(
+            {
+                "kind": "packs",
+                "launch_id": launch_id,
+                "packs": packs,
+                "path": path,
+                "sha256": entry["sha256"],
+            }
+        )
     threads = max(1, int(grid.file.resources.cpu))
     tasks = [
         PackTask(files.uri, launch_id, i, device, threads) for i in (*plan.restored, *plan.packs)

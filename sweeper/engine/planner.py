@@ -120,8 +120,9 @@ def _compare(
     """
     found = survey(ledger, unusable=unusable)
     status, last = _status(grid, ledger, table, found.ends)
-    plan = Agenda(_counts(status), table, workers, void=sorted(found.void),
-                  damage=list(found.damage))  # fmt: skip
+    plan = Agenda(
+        _counts(status), table, workers, void=sorted(found.void), damage=list(found.damage)
+    )
     wanted = (status == NEW) | (status == LONGER)
     open_ = [i for i in open_packs(ledger.state) if i not in found.void]
     if open_:
@@ -311,14 +312,19 @@ def _new_packs(grid: Grid, plan: Agenda, fresh: NDArray[np.int64], starts: _Star
             sizes[g] = pack_size(grid, module, config, int(trials_in[g]), plan.workers)
         bounds += [(a, min(sizes[g], at + int(n) - a)) for a in range(at, at + int(n), sizes[g])]
         at += int(n)
-    _list(plan, table["trial_id"].combine_chunks().take(pa.array(order)), bounds, order, starts,
-          salt)  # fmt: skip
+    _list(
+        plan, table["trial_id"].combine_chunks().take(pa.array(order)), bounds, order, starts, salt
+    )
 
 
 def _list(
-    plan: Agenda, ids: pa.Array, bounds: Sequence[tuple[int, int]], order: NDArray[np.int64],
-    starts: _Starts | None, salt: str,
-) -> None:  # fmt: skip
+    plan: Agenda,
+    ids: pa.Array,
+    bounds: Sequence[tuple[int, int]],
+    order: NDArray[np.int64],
+    starts: _Starts | None,
+    salt: str,
+) -> None:
     """Add packs to the plan: of `ids`, for each of `bounds` (first, number) one."""
     names = [pack_id(ids.slice(a, n).to_pylist(), salt=salt) for a, n in bounds]
     counts = np.array([n for _, n in bounds])

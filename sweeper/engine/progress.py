@@ -129,10 +129,16 @@ def display(
         yield _Lines(lambda p: console.print(_sentence(p), highlight=False))
     else:
         columns = (
-            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("trials"),
-            TextColumn("{task.fields[rate]}"), TextColumn("[red]{task.fields[failures]}"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        )  # fmt: skip
+            SpinnerColumn(),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("[red]{task.fields[failures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         with Bar(*columns, console=console, transient=True) as bar:
             yield _Live(bar)
 
@@ -184,11 +190,18 @@ def plan_event(grid: Grid, plan: Agenda | Estimate) -> dict[str, object]:
     """Return a plan as the fields of a JSON event."""
     c = plan.counts
     return {
-        "event": "plan", "name": grid.name, "cells": grid.n_cells, "trials": c.trials,
-        "done": c.done, "new": c.new, "failed": c.failed, "packs": plan.n_packs,
-        "workers": plan.workers, "collapsed_cells": grid.n_collapsed,
+        "event": "plan",
+        "name": grid.name,
+        "cells": grid.n_cells,
+        "trials": c.trials,
+        "done": c.done,
+        "new": c.new,
+        "failed": c.failed,
+        "packs": plan.n_packs,
+        "workers": plan.workers,
+        "collapsed_cells": grid.n_collapsed,
         "excluded_cells": grid.n_excluded,
-    }  # fmt: skip
+    }
 
 
 def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = None) -> str:

@@ -95,10 +95,15 @@ class Cluster:
         local = self.address == "local"
         _check_reachable(self.address)
         options: dict[str, Any] = (
-            {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE,
-             "num_cpus": len(os.sched_getaffinity(0))}
-            if local else {"address": self.address}
-        )  # fmt: skip
+            {
+                "address": "local",
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE,
+                "num_cpus": len(os.sched_getaffinity(0)),
+            }
+            if local
+            else {"address": self.address}
+        )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -184,18 +189,24 @@ class Cluster:
 
     @staticmethod
     def _wave(
-        tune: Any, tasks: Sequence[PackTask], scratch: str, cpu: float, gpu: float,
+        tune: Any,
+        tasks: Sequence[PackTask],
+        scratch: str,
+        cpu: float,
+        gpu: float,
         max_concurrent: int | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         tuner = tune.Tuner(
             tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
             param_space={"task": tune.grid_search([task.as_dict() for task in tasks])},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent),
             run_config=tune.RunConfig(
-                name=f"wave-{tasks[0].pack_id}", storage_path=scratch, verbose=0,
+                name=f"wave-{tasks[0].pack_id}",
+                storage_path=scratch,
+                verbose=0,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
-        )  # fmt: skip
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -99,9 +99,11 @@ def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
     module = trainable.load(launch["trainable"])
     task = replace(task, device=module.device(task.device))
     about = {
-        "host": socket.gethostname(), "pid": os.getpid(), "device": task.device,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "device": task.device,
         "pack_size": ledger.state.packs[pack_id_].size,
-    }  # fmt: skip
+    }
     try:
         claim = Claim.take(ledger, pack_id_, task.launch_id, about)
         listed = ledger.state.packs[pack_id_].path
@@ -140,8 +142,13 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
         lines = traceback.format_exception(error)
         text = "".join(lines).strip().split("\n")
         steps = max(sink.last_step, 0)
-        sink.end(pack.trial_ids, "failed", last_step=sink.last_step, steps=steps,
-                 error="\n".join(text[-ERROR_LINES:]))  # fmt: skip
+        sink.end(
+            pack.trial_ids,
+            "failed",
+            last_step=sink.last_step,
+            steps=steps,
+            error="\n".join(text[-ERROR_LINES:]),
+        )
         sink.flush(done=True)
     return []
 
@@ -165,8 +172,15 @@ def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
         {"id": i, "size": len(h), "parents": [claim.pack_id]}
         for i, h in zip(ids, [h for h in halves if h], strict=True)
     ]
-    claim.commit({"kind": "split", "split_at": split_at,
-                  "packs": packs, "path": path, "sha256": entry["sha256"]})  # fmt: skip
+    claim.commit(
+        {
+            "kind": "split",
+            "split_at": split_at,
+            "packs": packs,
+            "path": path,
+            "sha256": entry["sha256"],
+        }
+    )
     return ids
 
 

@@ -361,9 +361,12 @@ def _real_path(value: Any, loc: tuple[str | int, ...]) -> Path_:
 def _known_keys(parent: Path_) -> list[str]:
     """Return the keys that the node at `parent` may have."""
     models: dict[str, type[BaseModel]] = {
-        "stop": Stop, "log": Log, "checkpoint": Checkpoint, "resources": Resources,
+        "stop": Stop,
+        "log": Log,
+        "checkpoint": Checkpoint,
+        "resources": Resources,
         "criterion": Criterion,
-    }  # fmt: skip
+    }
     if not parent:
         return list(GridFile.model_fields)
     if parent[0] == "grid":

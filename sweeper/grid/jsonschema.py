@@ -36,8 +36,9 @@ def json_schema(config: type[Config]) -> Schema:
     axes = _closed_over({path: _axis(fields[path]) for path in known_paths(config)})
     block = schema["$defs"]["Block"]["properties"]
     block["product"] = {
-        "description": "Axes of which every combination is a cell.", "$ref": "#/$defs/Axes",
-    }  # fmt: skip
+        "description": "Axes of which every combination is a cell.",
+        "$ref": "#/$defs/Axes",
+    }
     block["zip"] = {
         "description": "Groups of axes that move together.",
         "type": "array",
@@ -54,8 +55,9 @@ def json_schema(config: type[Config]) -> Schema:
     names = list(config.on_request)
     meanings = "\n".join(f"{name}: {meaning}" for name, meaning in config.on_request.items())
     schema["$defs"]["Log"]["properties"]["metrics"]["items"] = {
-        "enum": names, "description": meanings,
-    }  # fmt: skip
+        "enum": names,
+        "description": meanings,
+    }
     return {"$schema": DIALECT, **schema, "title": "A grid of sweeper"}
 
 
@@ -113,8 +115,14 @@ def _name(config: type[Config], part: str) -> Schema:
 
 def _fixed(fields: dict[str, Schema]) -> Schema:
     """Return the schema of `fixed`: every path, dotted, nested, or partly so."""
-    tree: Schema = {"steps": {"type": "number", "minimum": 1, "multipleOf": 1,
-                              "description": "Horizon in optimizer steps."}}  # fmt: skip
+    tree: Schema = {
+        "steps": {
+            "type": "number",
+            "minimum": 1,
+            "multipleOf": 1,
+            "description": "Horizon in optimizer steps.",
+        }
+    }
     for path, field in fields.items():
         names = path.split(".")
         for start in range(len(names)):

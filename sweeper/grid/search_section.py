@@ -20,11 +20,31 @@ AMPLIFICATION = "amplification"
 """The objective that compares each cell with its reference cell."""
 
 MEASURES = (
-    AMPLIFICATION, "delay", "log_delay", "t1", "t2", "delay_low", "delay_high", "delay_bound",
-    "t1_bound", "t2_bound", "censored_share", "agreement", "n_seeds", "n_memorized",
-    "n_generalized", "n_diverged", "n_failed", "counted", "log_amplification",
-    "amplification_lower", "amplification_upper", "reference_delay", "final_train", "final_test",
-)  # fmt: skip
+    AMPLIFICATION,
+    "delay",
+    "log_delay",
+    "t1",
+    "t2",
+    "delay_low",
+    "delay_high",
+    "delay_bound",
+    "t1_bound",
+    "t2_bound",
+    "censored_share",
+    "agreement",
+    "n_seeds",
+    "n_memorized",
+    "n_generalized",
+    "n_diverged",
+    "n_failed",
+    "counted",
+    "log_amplification",
+    "amplification_lower",
+    "amplification_upper",
+    "reference_delay",
+    "final_train",
+    "final_test",
+)
 """What an objective can name by itself: the numbers of a cell."""
 
 MAX_CHOICES = 1000
@@ -103,8 +123,11 @@ class Categorical(Distribution):
 
 
 KINDS: dict[str, type[Distribution]] = {
-    "uniform": Uniform, "loguniform": LogUniform, "int": Int, "categorical": Categorical,
-}  # fmt: skip
+    "uniform": Uniform,
+    "loguniform": LogUniform,
+    "int": Int,
+    "categorical": Categorical,
+}
 
 
 def _kind(value: Any) -> str | None:

@@ -212,9 +212,12 @@ class _Rounds:
             if not trials:
                 return replace(self.so_far, settled=not wanted)
             outcome = self.driver.train(
-                grid, _table(grid, trials), adds="refine",
-                announce=self.announce, started=self.started,
-            )  # fmt: skip
+                grid,
+                _table(grid, trials),
+                adds="refine",
+                announce=self.announce,
+                started=self.started,
+            )
             self.left -= cost
             self.so_far = Refined(
                 trials=self.so_far.trials + cost - outcome.counts.new,

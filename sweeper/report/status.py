@@ -105,12 +105,15 @@ def status(where: str, name: str) -> Status:
     rate = ended / max(1e-9, time.time() - launch["at"]) if alive and ended else None
     left = sum(n for s, n in counts.items() if s not in ENDED)
     return Status(
-        name=name, counts=counts,
+        name=name,
+        counts=counts,
         driver=f"process {lease['pid']} on {lease['host']}" if alive and lease else None,
-        rate=rate, eta_s=left / rate if rate else None,
+        rate=rate,
+        eta_s=left / rate if rate else None,
         failures=[(row["n"], row["trial_id"], row["error"] or "") for row in failed],
-        steps=launch["steps"], launched_at=launch["at"],
-    )  # fmt: skip
+        steps=launch["steps"],
+        launched_at=launch["at"],
+    )
 
 
 def _launch(ledger: Ledger) -> Record:

@@ -111,15 +111,22 @@ def found_event(found: Found) -> dict[str, Any]:
         "objectives": [name for name, _ in found.history.objectives],
         "finalists": [
             {
-                "params": dict(f.params), "values": list(f.values),
+                "params": dict(f.params),
+                "values": list(f.values),
                 "interval": f.interval and list(f.interval),
-                "searched": list(f.searched), "n_seeds": f.row["n_seeds"],
-                "n_generalized": f.row["n_generalized"], "overrides": list(f.overrides),
+                "searched": list(f.searched),
+                "n_seeds": f.row["n_seeds"],
+                "n_generalized": f.row["n_generalized"],
+                "overrides": list(f.overrides),
             }
             for f in found.finalists
         ],
-        "seeds": list(found.seeds), "importance": dict(found.history.importance or {}),
-        "suggestions": len(found.history.suggestions), "trials": found.trials,
-        "failed": found.failed, "left": found.left, "storage": found.storage,
+        "seeds": list(found.seeds),
+        "importance": dict(found.history.importance or {}),
+        "suggestions": len(found.history.suggestions),
+        "trials": found.trials,
+        "failed": found.failed,
+        "left": found.left,
+        "storage": found.storage,
         "exit_code": found.exit_code,
-    }  # fmt: skip
+    }

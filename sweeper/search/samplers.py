@@ -53,9 +53,12 @@ class Sobol(QMCSampler):
         self, number: int, kinds: dict[str, BaseDistribution], *, scramble: int, seed: int
     ) -> None:
         super().__init__(
-            qmc_type="sobol", scramble=True, seed=scramble,
-            independent_sampler=RandomSampler(seed=seed), warn_independent_sampling=False,
-        )  # fmt: skip
+            qmc_type="sobol",
+            scramble=True,
+            seed=scramble,
+            independent_sampler=RandomSampler(seed=seed),
+            warn_independent_sampling=False,
+        )
         self._number = number
         self._kinds = kinds
 
@@ -85,7 +88,10 @@ def sampler(search: Search, space: Space, sometimes: Collection[str], number: in
     always = {d.name: distribution(d) for d in space.dimensions if d.name not in sometimes}
     made: dict[str, Callable[[], BaseSampler]] = {
         "tpe": lambda: TPESampler(
-            n_startup_trials=STARTUP, multivariate=True, group=bool(sometimes), constant_liar=True,
+            n_startup_trials=STARTUP,
+            multivariate=True,
+            group=bool(sometimes),
+            constant_liar=True,
             seed=seed,
         ),
         "gp": lambda: GPSampler(n_startup_trials=STARTUP, deterministic_objective=False, seed=seed),
@@ -95,7 +101,7 @@ def sampler(search: Search, space: Space, sometimes: Collection[str], number: in
         ),
         "random": lambda: RandomSampler(seed=seed),
         "qmc": lambda: Sobol(number, always, scramble=search.sampler_seed, seed=seed),
-    }  # fmt: skip
+    }
     return made[search.sampler]()
 
 

@@ -176,10 +176,14 @@ class Loop:
             left = 0
         trials = self.trials()
         return Found(
-            history=self.history(), finalists=tuple(finalists), seeds=tuple(fresh),
-            trials=len(trials), failed=len(trials & self.failed()),
-            left=max(left, int(halted)), storage=url,
-        )  # fmt: skip
+            history=self.history(),
+            finalists=tuple(finalists),
+            seeds=tuple(fresh),
+            trials=len(trials),
+            failed=len(trials & self.failed()),
+            left=max(left, int(halted)),
+            storage=url,
+        )
 
     def whole(self) -> int | None:
         """Return how many points the space has; None where that is more than are asked for."""
@@ -268,9 +272,12 @@ class Loop:
             return False
         table = self.judge.table(points, seeds)
         outcome = self.driver.train(
-            replace(self.grid, steps=steps), table, adds="search",
-            announce=self.announce, started=self.started,
-        )  # fmt: skip
+            replace(self.grid, steps=steps),
+            table,
+            adds="search",
+            announce=self.announce,
+            started=self.started,
+        )
         self.seen |= set(table["trial_id"].to_pylist())
         return not outcome.counts.new
 
@@ -326,13 +333,15 @@ class Loop:
         n = len(self.settings.objectives)
         return [
             Finalist(
-                params=told.params, searched=told.verdict.values or (),
+                params=told.params,
+                searched=told.verdict.values or (),
                 values=tuple(rows[told.number][f"objective_{i}"] for i in range(n)),
                 interval=self.interval(rows[told.number]),
-                row=rows[told.number], overrides=tuple(self.space.overrides(told.params)),
+                row=rows[told.number],
+                overrides=tuple(self.space.overrides(told.params)),
             )
             for told in leaders
-        ]  # fmt: skip
+        ]
 
     def interval(self, row: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
         """Return the interval of the first objective, where there is a way to one."""
@@ -345,11 +354,13 @@ class Loop:
         """Return where the search stands."""
         told, leaders = self.study.told(), self.leaders()
         return Progressed(
-            asked=self.study.n_asked, of=self.settings.n_trials,
+            asked=self.study.n_asked,
+            of=self.settings.n_trials,
             known=sum(not t.suggested for t in told),
-            best=next(iter(leaders), None), front=len(leaders),
+            best=next(iter(leaders), None),
+            front=len(leaders),
             objectives=tuple(o.value for o in self.settings.objectives),
-        )  # fmt: skip
+        )
 
     def history(self) -> History:
         """Return every point that was told, for figures."""

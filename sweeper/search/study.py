@@ -302,9 +302,12 @@ def open_study(
             if not _same(before, name, storage, about, fresh=fresh):
                 optuna.delete_study(study_name=name, storage=opened)
         study = optuna.create_study(
-            study_name=name, storage=opened, directions=directions, load_if_exists=True,
+            study_name=name,
+            storage=opened,
+            directions=directions,
+            load_if_exists=True,
             pruner=pruner(search),
-        )  # fmt: skip
+        )
         study.set_user_attr(ABOUT, json.loads(json.dumps(about)))
     return Study(study, storage, space, search)
 

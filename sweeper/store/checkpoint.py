@@ -107,9 +107,12 @@ class Checkpoints:
         path = f"checkpoints/{claim.pack_id}-{claim.attempt}-{step}.pt"
         files.write(path, payload)
         entry = {
-            "path": path, "size": len(payload), "sha256": sha256(payload).hexdigest(),
-            "step": step, "attempt": claim.attempt,
-        }  # fmt: skip
+            "path": path,
+            "size": len(payload),
+            "sha256": sha256(payload).hexdigest(),
+            "step": step,
+            "attempt": claim.attempt,
+        }
         self._sink.flush(checkpoint=entry, done=done)
         if before is not None and before["path"] != path:
             files.delete(before["path"])

@@ -72,9 +72,12 @@ def _rewrite(ledger: Ledger, packs: list[PackState]) -> int:
                 raise SupersededError(pack_id)
 
     record: Record = {
-        "kind": "compact", "at": time.time(), "removed": removed, "added": [entry],
+        "kind": "compact",
+        "at": time.time(),
+        "removed": removed,
+        "added": [entry],
         "pack_ids": list(attempts),
-    }  # fmt: skip
+    }
     try:
         ledger.append(record, guard)
     except SupersededError:  # a pack was taken up again meanwhile: its parts stay

@@ -90,9 +90,11 @@ class Lease:
 
     def _write(self) -> None:
         lease = {
-            "launch_id": self.launch_id, "host": socket.gethostname(), "pid": os.getpid(),
+            "launch_id": self.launch_id,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
             "at": time.time(),
-        }  # fmt: skip
+        }
         self._files.write(LEASE, json.dumps(lease).encode())
 
 

@@ -56,8 +56,11 @@ def survey(
     look = parts.corrupt if proven else parts.damaged
     alive = [pack for pack in state.packs.values() if not pack.void]
     listings = {pack.path for pack in alive}
-    messages = {path: parts.corrupt(files, {"path": path, "sha256": sha})
-                for path, sha in state.files.items() if path in listings}  # fmt: skip
+    messages = {
+        path: parts.corrupt(files, {"path": path, "sha256": sha})
+        for path, sha in state.files.items()
+        if path in listings
+    }
     damage = [message for message in messages.values() if message]
     void = set(unusable or ())
     damage += (unusable or {}).values()

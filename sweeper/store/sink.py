@@ -61,9 +61,14 @@ class Claim:
             number = pack.attempt + 1
             saved = pack.checkpoint
             record = {
-                "kind": "claim", "pack_id": pack_id, "attempt": number, "launch_id": launch_id,
-                "resumed_at": saved["step"] if saved else -1, "at": time.time(), **about,
-            }  # fmt: skip
+                "kind": "claim",
+                "pack_id": pack_id,
+                "attempt": number,
+                "launch_id": launch_id,
+                "resumed_at": saved["step"] if saved else -1,
+                "at": time.time(),
+                **about,
+            }
 
             def guard(state: State, number: int = number) -> None:
                 if state.packs[pack_id].attempt + 1 != number or not state.packs[pack_id].open:
@@ -147,9 +152,14 @@ class Sink:
             self._oldest = self._oldest or time.monotonic()
 
     def end(
-        self, trial_ids: Sequence[str], status: str, *, last_step: int, steps: int,
+        self,
+        trial_ids: Sequence[str],
+        status: str,
+        *,
+        last_step: int,
+        steps: int,
         error: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Tell that trials ended: no row follows.
 
         Args:
@@ -166,8 +176,13 @@ class Sink:
             self._check()
             self.ended |= dict.fromkeys(trial_ids, status)
             self.ended_at |= dict.fromkeys(trial_ids, last_step)
-            end = {"status": status, "last_step": last_step, "steps": steps, "error": error,
-                   "wall_s": wall_s}  # fmt: skip
+            end = {
+                "status": status,
+                "last_step": last_step,
+                "steps": steps,
+                "error": error,
+                "wall_s": wall_s,
+            }
             self._ends.append((pa.array(list(trial_ids), pa.string()), end))
             self._oldest = self._oldest or time.monotonic()
 

@@ -39,15 +39,24 @@ def write(
     """
     buffer = io.BytesIO()
     pq.write_table(
-        table, buffer, compression="zstd", row_group_size=ROW_GROUP,
-        write_statistics=True, store_schema=True, **options,
-    )  # fmt: skip
+        table,
+        buffer,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        write_statistics=True,
+        store_schema=True,
+        **options,
+    )
     content = buffer.getvalue()
     files.write(path, content)
     entry: Record = {
-        "path": path, "size": len(content), "sha256": sha256(content).hexdigest(),
-        "rows": table.num_rows, "min_step": 0, "max_step": 0,
-    }  # fmt: skip
+        "path": path,
+        "size": len(content),
+        "sha256": sha256(content).hexdigest(),
+        "rows": table.num_rows,
+        "min_step": 0,
+        "max_step": 0,
+    }
     if steps is not None and table.num_rows:
         extent = pa.compute.min_max(table[steps]).as_py()
         entry |= {"min_step": extent["min"], "max_step": extent["max"]}

@@ -49,10 +49,13 @@ def verdict_table(verified: Sequence[Verified]) -> Table:
         claim, verdict = one.claim, one.measured.verdict
         unexpected = "" if one.as_expected else f" (expected: {claim.expected})"
         table.add_row(
-            str(claim.number), claim.id, Text(f"{claim.claim} ({claim.source})"),
-            Text(_said(one)), Text(f"{verdict}{unexpected}", style=COLOURS[verdict]),
+            str(claim.number),
+            claim.id,
+            Text(f"{claim.claim} ({claim.source})"),
+            Text(_said(one)),
+            Text(f"{verdict}{unexpected}", style=COLOURS[verdict]),
             f"{one.seconds:.1f}",
-        )  # fmt: skip
+        )
     return table
 
 
@@ -90,9 +93,13 @@ def write(verified: Sequence[Verified], path: Path, *, wall_s: float, asked: Seq
     for one in verified:
         claim = one.claim
         cells = (
-            str(claim.number), f"[{claim.id}](#{anchor(one)})", claim.claim, one.measured.text,
-            f"**{one.measured.verdict}**", f"{one.seconds:.1f}",
-        )  # fmt: skip
+            str(claim.number),
+            f"[{claim.id}](#{anchor(one)})",
+            claim.claim,
+            one.measured.text,
+            f"**{one.measured.verdict}**",
+            f"{one.seconds:.1f}",
+        )
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     lines += ["", *(_section(one, path) for one in verified)]
     with writing(path) as file:

@@ -66,15 +66,23 @@ class Verified:
         """Return one JSON object."""
         measured = self.measured
         return {
-            "id": self.claim.id, "law": self.claim.number, "title": self.claim.title,
-            "claim": self.claim.claim, "source": self.claim.source,
-            "settings": self.claim.settings, "measured": measured.text,
+            "id": self.claim.id,
+            "law": self.claim.number,
+            "title": self.claim.title,
+            "claim": self.claim.claim,
+            "source": self.claim.source,
+            "settings": self.claim.settings,
+            "measured": measured.text,
             "values": {name: asdict(value) for name, value in measured.values.items()},
             "checks": {words: bool(met) for words, met in measured.checks.items()},
-            "note": measured.note, "verdict": str(measured.verdict),
-            "expected": str(self.claim.expected), "as_expected": self.as_expected,
-            "seconds": round(self.seconds, 2), "trials": self.trials, "quick": self.quick,
-        }  # fmt: skip
+            "note": measured.note,
+            "verdict": str(measured.verdict),
+            "expected": str(self.claim.expected),
+            "as_expected": self.as_expected,
+            "seconds": round(self.seconds, 2),
+            "trials": self.trials,
+            "quick": self.quick,
+        }
 
 
 def choose(wanted: Sequence[str], *, quick: bool) -> list[Claim]:

@@ -97,9 +97,12 @@ class Fit:
     """
 
     def __init__(
-        self, r: Tensor, g: Tensor,
-        forward: tuple[Tensor, Tensor, Tensor, Tensor], backward: tuple[Tensor, Tensor, Tensor],
-    ) -> None:  # fmt: skip
+        self,
+        r: Tensor,
+        g: Tensor,
+        forward: tuple[Tensor, Tensor, Tensor, Tensor],
+        backward: tuple[Tensor, Tensor, Tensor],
+    ) -> None:
         self.r, self.g = r, g
         self._forward, self._backward = forward, backward
 

@@ -40,10 +40,22 @@ from sweeper.trainables.config.tasks import (
 )
 
 __all__ = [
-    "MLP", "OPERATIONS", "Diagonal", "Factorised", "GrokkingConfig", "Matrix", "MatrixCompletion",
-    "MatrixSensing", "ModularArithmetic", "Product", "SparseRecovery", "pairs", "share", "symbols",
+    "MLP",
+    "OPERATIONS",
+    "Diagonal",
+    "Factorised",
+    "GrokkingConfig",
+    "Matrix",
+    "MatrixCompletion",
+    "MatrixSensing",
+    "ModularArithmetic",
+    "Product",
+    "SparseRecovery",
+    "pairs",
+    "share",
+    "symbols",
     "table_size",
-]  # fmt: skip
+]
 
 
 class GrokkingConfig(Config):

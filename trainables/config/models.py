@@ -16,15 +16,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from sweeper.config.fields import BATCHED, Section
-from sweeper.trainables.config.fields import (
-    DENSE,
-    MATRIX,
-    SPARSE,
-    TABLES,
-    Count,
-    Positive,
-    by_name,
-)
+from sweeper.trainables.config.fields import DENSE, MATRIX, SPARSE, TABLES, Count, Positive, by_name
 from sweeper.trainables.config.molecules import MessagePassing
 from sweeper.trainables.config.texts import Lstm
 

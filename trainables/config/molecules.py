@@ -55,10 +55,14 @@ class Qm9(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "message_passing", "optimizer.name": "adam", "optimizer.lr": 1e-3,
-        "optimizer.batch": 32, "optimizer.drop_last": False, "optimizer.betas": (0.9, 0.999),
+        "model.name": "message_passing",
+        "optimizer.name": "adam",
+        "optimizer.lr": 1e-3,
+        "optimizer.batch": 32,
+        "optimizer.drop_last": False,
+        "optimizer.betas": (0.9, 0.999),
         "dtype": "float32",
-    }  # fmt: skip
+    }
 
     name: Literal["qm9"] = "qm9"
     N: Annotated[int, Field(ge=2)] = 100
@@ -141,16 +145,24 @@ def _known(source: str, path: str | None, first: int | None, N: int, N_test: int
 
 
 CONSTRAINTS = (
-    Constraint(("task.source", "task.path"),
-               lambda source, path: source != "qm9pack" or path is not None
-               or installed("qm9pack", "rdkit"),
-               "all of QM9 comes with qm9pack (104 MB) and is read with rdkit. Install them with "
-               "pip install 'sweeper[molecules]', or set task.source: first_thousand."),
-    Constraint(("task.source", "task.path", "task.first", "task.N", "task.N_test"), _known,
-               f"{FIRST} molecules of QM9 ship with sweeper, {ALL} with qm9pack. Lower task.N, "
-               "task.N_test or task.first, or set task.source: qm9pack."),
-    Constraint(("task.first", "task.N", "task.N_test"),
-               lambda first, N, N_test: first is None or N + N_test <= first,
-               "the examples are drawn from the first ones. Raise task.first."),
-)  # fmt: skip
+    Constraint(
+        ("task.source", "task.path"),
+        lambda source, path: (
+            source != "qm9pack" or path is not None or installed("qm9pack", "rdkit")
+        ),
+        "all of QM9 comes with qm9pack (104 MB) and is read with rdkit. Install them with "
+        "pip install 'sweeper[molecules]', or set task.source: first_thousand.",
+    ),
+    Constraint(
+        ("task.source", "task.path", "task.first", "task.N", "task.N_test"),
+        _known,
+        f"{FIRST} molecules of QM9 ship with sweeper, {ALL} with qm9pack. Lower task.N, "
+        "task.N_test or task.first, or set task.source: qm9pack.",
+    ),
+    Constraint(
+        ("task.first", "task.N", "task.N_test"),
+        lambda first, N, N_test: first is None or N + N_test <= first,
+        "the examples are drawn from the first ones. Raise task.first.",
+    ),
+)
 """What goes with what, see `sweeper.trainables.config.constraints`."""

@@ -97,8 +97,9 @@ class Adam(_Stochastic):
 
     name: Literal["adam"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9, 0.98,
-    )  # fmt: skip
+        0.9,
+        0.98,
+    )
 
 
 class AdamW(Adam):

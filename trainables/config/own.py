@@ -42,9 +42,11 @@ class Task(Section):
     loss: ClassVar[Literal["cross_entropy", "mse"]] = "cross_entropy"
     criterion: ClassVar[Mapping[str, Any] | None] = {"metric": "acc", "train": 0.99, "test": 0.99}
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "dense", "optimizer.name": "adamw", "dtype": "float32",
+        "model.name": "dense",
+        "optimizer.name": "adamw",
+        "dtype": "float32",
         "selection.fraction": 0.5,
-    }  # fmt: skip
+    }
 
     name: str = "own"
     inputs: Count
@@ -148,6 +150,9 @@ class Selection(Section):
 
 
 BASES: Mapping[str, type[Section]] = {
-    "task": Task, "model": Model, "regularizer": Regularizer, "selection": Selection,
-}  # fmt: skip
+    "task": Task,
+    "model": Model,
+    "regularizer": Regularizer,
+    "selection": Selection,
+}
 """Part to the class that an own choice subclasses."""

@@ -40,8 +40,10 @@ class SparseRecovery(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "product", "optimizer.name": "gd", "dtype": "float64",
-    }  # fmt: skip
+        "model.name": "product",
+        "optimizer.name": "gd",
+        "dtype": "float64",
+    }
 
     name: Literal["sparse_recovery"] = "sparse_recovery"
     n: Count = 100
@@ -56,9 +58,17 @@ class SparseRecovery(Section):
 
 
 OPERATIONS = (
-    "add", "sub", "mul", "div", "div_odd_sub", "x2_y2", "x2_xy_y2", "x2_xy_y2_x", "x3_xy",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "div_odd_sub",
+    "x2_y2",
+    "x2_xy_y2",
+    "x2_xy_y2_x",
+    "x3_xy",
     "x3_xy2_y",
-)  # fmt: skip
+)
 
 
 class ModularArithmetic(Section):
@@ -72,9 +82,11 @@ class ModularArithmetic(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "mlp", "optimizer.name": "adamw", "dtype": "float32",
+        "model.name": "mlp",
+        "optimizer.name": "adamw",
+        "dtype": "float32",
         "selection.fraction": 0.6,
-    }  # fmt: skip
+    }
 
     name: Literal["modular_arithmetic"] = "modular_arithmetic"
     p: Annotated[int, Field(ge=3, le=997)] = 23
@@ -116,8 +128,10 @@ class MatrixCompletion(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "matrix", "optimizer.name": "gd", "dtype": "float64",
-    }  # fmt: skip
+        "model.name": "matrix",
+        "optimizer.name": "gd",
+        "dtype": "float64",
+    }
 
     name: Literal["matrix_completion"] = "matrix_completion"
     n1: Count = 10
@@ -173,9 +187,11 @@ class TeacherStudent(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "dense", "model.activation": "tanh", "optimizer.name": "adamw",
+        "model.name": "dense",
+        "model.activation": "tanh",
+        "optimizer.name": "adamw",
         "dtype": "float32",
-    }  # fmt: skip
+    }
 
     name: Literal["teacher_student"] = "teacher_student"
     inputs: Count = 5
@@ -206,9 +222,15 @@ class ReluRegression(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "dense", "model.depth": 1, "model.last_bias": False, "model.init": "normal",
-        "model.init_scale": 2.0, "optimizer.name": "gd", "optimizer.lr": 1e-3, "dtype": "float64",
-    }  # fmt: skip
+        "model.name": "dense",
+        "model.depth": 1,
+        "model.last_bias": False,
+        "model.init": "normal",
+        "model.init_scale": 2.0,
+        "optimizer.name": "gd",
+        "optimizer.lr": 1e-3,
+        "dtype": "float64",
+    }
 
     name: Literal["relu_regression"] = "relu_regression"
     N: Count = 10
@@ -218,10 +240,18 @@ class ReluRegression(Section):
 
 
 Task = (
-    SparseRecovery | ModularArithmetic | SymmetricGroup | MatrixCompletion | MatrixSensing
+    SparseRecovery
+    | ModularArithmetic
+    | SymmetricGroup
+    | MatrixCompletion
+    | MatrixSensing
     | TeacherStudent
     | ReluRegression
-    | Digits | Mnist | ToyAddition | Imdb | Qm9
-)  # fmt: skip
+    | Digits
+    | Mnist
+    | ToyAddition
+    | Imdb
+    | Qm9
+)
 
 TASKS = by_name(Task)

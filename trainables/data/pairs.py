@@ -37,12 +37,17 @@ def table(operation: str, p: int) -> Table:
     a, b = _operands(p)
     inverse = torch.tensor([0, *(pow(x, -1, p) for x in range(1, p))])
     results = {
-        "add": a + b, "sub": a - b, "mul": a * b, "div": a * inverse[b],
+        "add": a + b,
+        "sub": a - b,
+        "mul": a * b,
+        "div": a * inverse[b],
         "div_odd_sub": torch.where(b % 2 == 1, a * inverse[b], a - b),
-        "x2_y2": a**2 + b**2, "x2_xy_y2": a**2 + a * b + b**2,
-        "x2_xy_y2_x": a**2 + a * b + b**2 + a, "x3_xy": a**3 + a * b,
+        "x2_y2": a**2 + b**2,
+        "x2_xy_y2": a**2 + a * b + b**2,
+        "x2_xy_y2_x": a**2 + a * b + b**2 + a,
+        "x3_xy": a**3 + a * b,
         "x3_xy2_y": a**3 + a * b**2 + b,
-    }  # fmt: skip
+    }
     keep = (b != 0) if operation == "div" else torch.ones_like(b, dtype=torch.bool)
     return a[keep], b[keep], (results[operation] % p)[keep]
 

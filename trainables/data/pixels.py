@@ -102,9 +102,11 @@ def _packaged(task: str) -> Pixels:
         raise UsageError(f"{place}: the images of task {task} can't be read: {error}.") from None
     *columns, classes = (column.to_numpy().astype(np.uint8) for column in table.columns)
     return Pixels(
-        torch.from_numpy(np.stack(columns, axis=1)), torch.from_numpy(classes).long(),
-        LARGEST[task], None,
-    )  # fmt: skip
+        torch.from_numpy(np.stack(columns, axis=1)),
+        torch.from_numpy(classes).long(),
+        LARGEST[task],
+        None,
+    )
 
 
 def _idx(folder: Path, name: str) -> NDArray[np.uint8]:

@@ -47,9 +47,18 @@ class Instance:
 
 @lru_cache(maxsize=128)
 def instance(
-    *, seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float, rng: str,
-    group_size: int = 1, design: str = "gaussian",
-) -> Instance:  # fmt: skip
+    *,
+    seed: int,
+    n: int,
+    s: int,
+    N: int,
+    signal: str,
+    snr: float | None,
+    tau: float,
+    rng: str,
+    group_size: int = 1,
+    design: str = "gaussian",
+) -> Instance:
     """Return the instance of these fields.
 
     ``floor(tau * N)`` rows of X are rows of the identity, at distinct random places as long as
@@ -64,20 +73,30 @@ def instance(
     pinv = torch.linalg.pinv(X)
     unseen = a - pinv @ (X @ a)
     return Instance(
-        X, y, a, pinv,
+        X,
+        y,
+        a,
+        pinv,
         ls_linf=float((pinv @ y - a).abs().max()),
         null_floor=float(unseen.norm() / a.norm()),
         coherence=float((X.abs().amax(dim=1) / X.norm(dim=1)).max()),
-    )  # fmt: skip
+    )
 
 
 Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 def _streams(
-    seed: int, n: int, s: int, N: int, signal: str, snr: float | None, tau: float,
-    group_size: int = 1, design: str = "gaussian",
-) -> Drawn:  # fmt: skip
+    seed: int,
+    n: int,
+    s: int,
+    N: int,
+    signal: str,
+    snr: float | None,
+    tau: float,
+    group_size: int = 1,
+    design: str = "gaussian",
+) -> Drawn:
     n_coherent = share(tau, N)
     g = stream(seed, "signal", n, s)
     groups = torch.randperm(n // group_size, generator=g)[: s // group_size]
@@ -85,9 +104,11 @@ def _streams(
     values = torch.randn(s, generator=g, dtype=torch.float64)
     a = torch.zeros(n, dtype=torch.float64)
     a[places] = (values.sign() if signal == "rademacher" else values) / math.sqrt(n)
-    X = series(seed, N, n) if design == "fourier" else torch.randn(
-        N, n, generator=stream(seed, "measurements", N, n), dtype=torch.float64
-    )  # fmt: skip
+    X = (
+        series(seed, N, n)
+        if design == "fourier"
+        else torch.randn(N, n, generator=stream(seed, "measurements", N, n), dtype=torch.float64)
+    )
     X /= math.sqrt(N)
     g = stream(seed, "coherent rows", n)
     columns = torch.randperm(n, generator=g)

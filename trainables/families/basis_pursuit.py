@@ -30,9 +30,12 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
         return torch.zeros(n, dtype=torch.float64)
     matrix = X.numpy()
     found = scipy.optimize.linprog(
-        np.ones(2 * n), A_eq=np.hstack([matrix, -matrix]), b_eq=y.numpy() / scale,
-        bounds=(0, None), method="highs-ds",
-    )  # fmt: skip
+        np.ones(2 * n),
+        A_eq=np.hstack([matrix, -matrix]),
+        b_eq=y.numpy() / scale,
+        bounds=(0, None),
+        method="highs-ds",
+    )
     if found.status != 0:
         raise ValueError(f"no least l1 norm under X a = y, X of {tuple(X.shape)}: {found.message}")
     return torch.from_numpy(scale * (found.x[:n] - found.x[n:]))

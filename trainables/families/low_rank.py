@@ -54,15 +54,20 @@ def instance_of(trial: Trial) -> Instance:
     v: Any = trial.values
     draw = completion if v["task.name"] == "matrix_completion" else sensing
     return draw(
-        data_seed(trial), v["task.n1"], v["task.n2"], v["task.rank"],
-        v["task.N"], v.get("selection.tau", 0.0),
-    )  # fmt: skip
+        data_seed(trial),
+        v["task.n1"],
+        v["task.n2"],
+        v["task.rank"],
+        v["task.N"],
+        v.get("selection.tau", 0.0),
+    )
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
     """Return blocks of `TRIALS` trials for the trials at `positions`."""
-    return [LowRank(pack, list(positions[i : i + TRIALS]))
-            for i in range(0, len(positions), TRIALS)]  # fmt: skip
+    return [
+        LowRank(pack, list(positions[i : i + TRIALS])) for i in range(0, len(positions), TRIALS)
+    ]
 
 
 @lru_cache(maxsize=512)
@@ -92,9 +97,12 @@ class LowRank:
         sizes = [self._n1, *[width] * (depth - 1), self._n2]
         shapes = list(pairwise(sizes))
         self.weights = Weights(
-            (len(positions),), shapes, [(padded(a, FOUR), padded(b, FOUR)) for a, b in shapes],
-            moments=needs_moments(values), **self._move,
-        )  # fmt: skip
+            (len(positions),),
+            shapes,
+            [(padded(a, FOUR), padded(b, FOUR)) for a, b in shapes],
+            moments=needs_moments(values),
+            **self._move,
+        )
         self._linear = depth == 1
         self._initialize(shapes)
         self._initial = total_norm(self.weights)
@@ -118,8 +126,9 @@ class LowRank:
             scale: Any = trial.values["model.init_scale"]
             start = (
                 [torch.eye(self._n1, self._n2, dtype=torch.float64)]
-                if self._linear else base_factors(trial.seed, tuple(shapes))
-            )  # fmt: skip
+                if self._linear
+                else base_factors(trial.seed, tuple(shapes))
+            )
             for weight, factor in zip(self.weights.each, start, strict=True):
                 weight.real(weight.value)[i] = factor * scale
 

@@ -127,9 +127,11 @@ class ModularArithmetic:
         self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
         self.weights = Weights(
             (len(positions),),
-            shapes_of(p, d, h, depth), shapes_of(p, self._d, self._h, depth),
-            moments=needs_moments(values), **self._move,
-        )  # fmt: skip
+            shapes_of(p, d, h, depth),
+            shapes_of(p, self._d, self._h, depth),
+            moments=needs_moments(values),
+            **self._move,
+        )
         for i, trial in enumerate(self._trials):
             scale: Any = trial.values["model.init_scale"]
             base = base_weights(trial.seed, p, d, h, depth, values["model.init"])
@@ -179,9 +181,15 @@ class ModularArithmetic:
         key = B, N
         if key not in self._shared:
             self._shared[key] = Scratch(
-                B, N, self._p, self._d, self._h, self._depth,
-                in_place=self._combination.in_place, move=self._move,
-            )  # fmt: skip
+                B,
+                N,
+                self._p,
+                self._d,
+                self._h,
+                self._depth,
+                in_place=self._combination.in_place,
+                move=self._move,
+            )
         self._scratch = self._shared[key]
         self._lookup = self._looked_up(pairs)
         self._scatter = self._lookup
@@ -280,6 +288,4 @@ class ModularArithmetic:
             E_a, E_b = (weight.value for weight in self.weights.each[:2])
             rows["med"] = (mean_step(E_a) + mean_step(E_b)) / 2
         norm = total_norm(self.weights)
-        return rows | {
-            "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial
-        }  # fmt: skip
+        return rows | {"l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial}

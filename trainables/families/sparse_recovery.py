@@ -40,10 +40,16 @@ def instance_of(trial: Trial) -> Instance:
     v: Any = trial.values
     return instance(
         seed=data_seed(trial),
-        n=v["task.n"], s=v["task.s"], N=v["task.N"], signal=v["task.signal"], snr=v["task.snr"],
-        tau=v.get("selection.tau", 0.0), rng=v["task.rng"], group_size=v["task.group_size"],
+        n=v["task.n"],
+        s=v["task.s"],
+        N=v["task.N"],
+        signal=v["task.signal"],
+        snr=v["task.snr"],
+        tau=v.get("selection.tau", 0.0),
+        rng=v["task.rng"],
+        group_size=v["task.group_size"],
         design=v["task.design"],
-    )  # fmt: skip
+    )
 
 
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
@@ -82,9 +88,13 @@ class SparseRecovery:
         bases = [starts(values, pack.trials[g[0]].seed) for g in groups]
         count = len(bases[0])
         self.weights = Weights(
-            self._lead, [(values["task.n"],)] * count, [(self._shared.n,)] * count,
-            moments=needs_moments(values), columns=self._shared.columns, **self._move,
-        )  # fmt: skip
+            self._lead,
+            [(values["task.n"],)] * count,
+            [(self._shared.n,)] * count,
+            moments=needs_moments(values),
+            columns=self._shared.columns,
+            **self._move,
+        )
         init = self._rows(pack.column("model.init_scale")).to(self._signal)[..., None]
         for i, weight in enumerate(self.weights.each):
             base = torch.stack([base[i] for base in bases]).to(init)

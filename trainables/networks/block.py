@@ -60,9 +60,12 @@ class Network:
         self._loss = problem.loss(values)
         self._architecture, shapes = architecture_of(pack, data[0])
         self.weights = Weights(
-            (len(positions),), shapes, self._architecture.held(),
-            moments=needs_moments(values), **self._move,
-        )  # fmt: skip
+            (len(positions),),
+            shapes,
+            self._architecture.held(),
+            moments=needs_moments(values),
+            **self._move,
+        )
         self._initialize()
         self._load(data)
         self._batches: Batches | None = None
@@ -103,8 +106,9 @@ class Network:
     def _moved(self, tensors: Sequence[Tensor]) -> Tensor:
         """Stack tensors of the trials, numbers in the trials' dtype."""
         stacked = torch.stack(list(tensors))
-        return stacked.to(**self._move if stacked.is_floating_point() else
-                          {"device": self._move["device"]})  # fmt: skip
+        return stacked.to(
+            **self._move if stacked.is_floating_point() else {"device": self._move["device"]}
+        )
 
     def _inputs(self, parts: Sequence[Any]) -> Any:
         """Return the inputs of the trials ``[B, N, ...]``, or what makes them of shared rows."""
@@ -228,6 +232,4 @@ class Network:
         if "singular_values" in self._requested:
             rows |= layer_singular_values(self.weights)
         norm = total_norm(self.weights)
-        return rows | {
-            "l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial
-        }  # fmt: skip
+        return rows | {"l1": l1, "l2": norm, "nuclear": nuclear, "norm_ratio": norm / self._initial}

@@ -30,15 +30,17 @@ def data_of(trial: Trial) -> Data:
     """
     v: Any = trial.values
     return _data(
-        data_seed(trial), v["task.name"], v.get("task.path"),
-        v["task.N"], v["task.N_test"], v["task.messiness"],
-    )  # fmt: skip
+        data_seed(trial),
+        v["task.name"],
+        v.get("task.path"),
+        v["task.N"],
+        v["task.N_test"],
+        v["task.messiness"],
+    )
 
 
 @lru_cache(maxsize=512)
-def _data(
-    seed: int, task: str, path: str | None, N: int, N_test: int, messiness: float
-) -> Data:  # fmt: skip
+def _data(seed: int, task: str, path: str | None, N: int, N_test: int, messiness: float) -> Data:
     """Draw train and test examples without repetition.
 
     They are the ends of one random order of a set that isn't split, or the beginnings of an order

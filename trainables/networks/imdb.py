@@ -28,9 +28,14 @@ def data_of(trial: Trial) -> Data:
     """
     v: Any = trial.values
     return _data(
-        data_seed(trial), v["task.path"], v["task.N"],
-        v["task.N_test"], v["task.words"], v["task.length"], v["task.stop_words"],
-    )  # fmt: skip
+        data_seed(trial),
+        v["task.path"],
+        v["task.N"],
+        v["task.N_test"],
+        v["task.words"],
+        v["task.length"],
+        v["task.stop_words"],
+    )
 
 
 @lru_cache(maxsize=128)

@@ -55,9 +55,14 @@ class Layer(torch.autograd.Function):
         weight2, bias2 = weight * twice, bias * twice
         parts = zip(*(of.unbind() for of in torch.split(gates, h, dim=2)), strict=True)
         moments = zip(
-            parts, gates.unbind(), shares.unbind(), seen.unbind(), seen[1:, :, :h].unbind(),
-            pairwise(cells.unbind()), strict=False,
-        )  # fmt: skip
+            parts,
+            gates.unbind(),
+            shares.unbind(),
+            seen.unbind(),
+            seen[1:, :, :h].unbind(),
+            pairwise(cells.unbind()),
+            strict=False,
+        )
         for (o, i, f, g), gate, share, given, hidden, (before, after) in moments:
             torch.baddbmm(bias2, weight2, given, out=gate).sigmoid_()
             # tanh x = 2 sigmoid(2 x) - 1: several times as fast as torch.tanh
@@ -88,11 +93,19 @@ class Layer(torch.autograd.Function):
         of_weight = torch.zeros_like(weight)
         above, cell, turned = grad[T - 1], torch.zeros_like(tanhs[0]), weight.mT
         moments = zip(
-            grads.unbind(), grads[:, :, :h].unbind(),
-            grads[:, :, h:].view(T, B, 3, h, N).unbind(), to_cell.unbind(), of_output.unbind(),
-            of_rest.unbind(), f.unbind(), of_seen.unbind(), of_seen[:, :, :h].unbind(),
-            seen[:T].mT.unbind(), (grad[0], *grad[:-1].unbind()), strict=True,
-        )  # fmt: skip
+            grads.unbind(),
+            grads[:, :, :h].unbind(),
+            grads[:, :, h:].view(T, B, 3, h, N).unbind(),
+            to_cell.unbind(),
+            of_output.unbind(),
+            of_rest.unbind(),
+            f.unbind(),
+            of_seen.unbind(),
+            of_seen[:, :, :h].unbind(),
+            seen[:T].mT.unbind(),
+            (grad[0], *grad[:-1].unbind()),
+            strict=True,
+        )
         for now, output, rest, to, out, inner, forget, lower, hidden, given, more in reversed(
             list(moments)
         ):

@@ -70,9 +70,7 @@ class MessagePassing:
         return affine(hidden, last, last_bias)[:, :, :1]
 
     @staticmethod
-    def _round(
-        x: Tensor, bonded: Tensor, weights: Sequence[Tensor], a: int, c: int
-    ) -> Tensor:  # fmt: skip
+    def _round(x: Tensor, bonded: Tensor, weights: Sequence[Tensor], a: int, c: int) -> Tensor:
         """Return the atoms ``[B, N A, c]`` after one round from ``[B, N A, a]``, a padded."""
         inner, inner_bias, outer, outer_bias, own, bias = weights
         B, rows, width = x.shape

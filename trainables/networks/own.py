@@ -62,8 +62,10 @@ def _examples(task: own.Task, seed: int) -> tuple[Tensor, Tensor]:
         if int(targets.min()) < 0 or int(targets.max()) >= task.outputs:
             raise ValueError(f"{task.name}.examples: targets have to be from 0 to outputs - 1.")
     elif targets.shape[1] != task.outputs:
-        raise ValueError(f"{task.name}.examples: targets have {targets.shape[1]} columns, and "
-                         f"outputs = {task.outputs}.")  # fmt: skip
+        raise ValueError(
+            f"{task.name}.examples: targets have {targets.shape[1]} columns, and "
+            f"outputs = {task.outputs}."
+        )
     if task.loss == "mse":
         targets = targets.double()
     return (inputs.double() if inputs.is_floating_point() else inputs), targets
@@ -94,8 +96,9 @@ class OwnModel:
         if [*self._module.buffers()]:
             raise ValueError(f"{model.name}: modules with buffers can't be trained side by side.")
         if not all(p.requires_grad for p in self._module.parameters()):
-            raise ValueError(f"{model.name}: every parameter is trained. Make frozen ones plain "
-                             "tensors.")  # fmt: skip
+            raise ValueError(
+                f"{model.name}: every parameter is trained. Make frozen ones plain tensors."
+            )
         named = dict(self._module.named_parameters())
         self._names = list(named)
         self.shapes = [tuple(p.shape) for p in named.values()]

@@ -31,9 +31,14 @@ def data_of(trial: Trial) -> Data:
     """
     v: Any = trial.values
     return _data(
-        data_seed(trial), v["task.source"], v["task.path"], pool(v),
-        v["task.N"], v["task.N_test"], v["task.standardized"],
-    )  # fmt: skip
+        data_seed(trial),
+        v["task.source"],
+        v["task.path"],
+        pool(v),
+        v["task.N"],
+        v["task.N_test"],
+        v["task.standardized"],
+    )
 
 
 @lru_cache(maxsize=64)
@@ -66,10 +71,12 @@ def _data(
                 "set task.standardized: false."
             )
         target = (target - mean) / deviation
-    return Data(*(
-        Examples(graphs([molecules[i] for i in part], size), target[part][:, None])
-        for part in (train, test)
-    ))  # fmt: skip
+    return Data(
+        *(
+            Examples(graphs([molecules[i] for i in part], size), target[part][:, None])
+            for part in (train, test)
+        )
+    )
 
 
 def graphs(molecules: Sequence[Molecule], size: int) -> tuple[Tensor, Tensor, Tensor]:

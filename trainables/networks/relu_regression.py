@@ -41,12 +41,16 @@ def _data(seed: int, N: int, N_test: int, hidden: int) -> Data:
     u = torch.randn(hidden, generator=g, dtype=torch.float64)
     v = torch.randint(0, 2, (hidden,), generator=g).double() * 2 - 1
     kinks = _uniform(hidden, g)
-    points = (_uniform(N, stream(seed, "points", N)),
-              torch.linspace(-END, END, N_test, dtype=torch.float64))  # fmt: skip
-    return Data(*(
-        Examples((x[:, None],), (torch.relu((x[:, None] - kinks) * v) @ u)[:, None])
-        for x in points
-    ))  # fmt: skip
+    points = (
+        _uniform(N, stream(seed, "points", N)),
+        torch.linspace(-END, END, N_test, dtype=torch.float64),
+    )
+    return Data(
+        *(
+            Examples((x[:, None],), (torch.relu((x[:, None] - kinks) * v) @ u)[:, None])
+            for x in points
+        )
+    )
 
 
 def _uniform(count: int, g: torch.Generator) -> torch.Tensor:

@@ -42,9 +42,11 @@ class Sobolev:
         self._strength, self._squared = strength, squared
 
     def penalty(
-        self, weights: Sequence[Tensor], inputs: Sequence[Tensor],
+        self,
+        weights: Sequence[Tensor],
+        inputs: Sequence[Tensor],
         chosen: tuple[Tensor, Tensor] | None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Return the penalty of each trial, ``[B]``; its gradient is 0 where J = J*.
 
         Args:

@@ -70,11 +70,19 @@ def _jacobian(seed: int, N: int, N_test: int, *kind: Any) -> Tensor:
 def _teacher(
     seed: int, inputs: int, hidden: int, depth: int, outputs: int, activation: str, law: str
 ) -> Teacher:
-    network = Dense({
-        "task.name": "teacher_student", "task.inputs": inputs, "task.outputs": outputs,
-        "model.width": hidden, "model.depth": depth, "model.activation": activation,
-        "model.bias": law == "default", "model.last_bias": True, "model.init": "default",
-    })  # fmt: skip
+    network = Dense(
+        {
+            "task.name": "teacher_student",
+            "task.inputs": inputs,
+            "task.outputs": outputs,
+            "model.width": hidden,
+            "model.depth": depth,
+            "model.activation": activation,
+            "model.bias": law == "default",
+            "model.last_bias": True,
+            "model.init": "default",
+        }
+    )
     shapes = (inputs, hidden, depth, outputs)
     if law == "default":
         drawn = network.drawn(stream(seed, "teacher", *shapes))
@@ -96,6 +104,7 @@ def _gaussian(shapes: list[tuple[int, ...]], g: torch.Generator) -> list[Tensor]
 def pad_to(shape: torch.Size, full: tuple[int, ...]) -> list[int]:
     """Return the padding, as torch takes it, that makes `shape` as large as `full`."""
     return [
-        n for have, want in zip(reversed(shape), reversed(full), strict=True)
+        n
+        for have, want in zip(reversed(shape), reversed(full), strict=True)
         for n in (0, want - have)
-    ]  # fmt: skip
+    ]

@@ -23,10 +23,15 @@ def data_of(trial: Trial) -> Data:
     """Return the pairs of `trial`: R_i + R_j, and all targets, its own first."""
     v: Any = trial.values
     return _data(
-        data_seed(trial), v["task.symbols"], v["task.N"],
-        v["task.latent"], v["task.noise"], v["task.labels"], v["task.outputs"],
+        data_seed(trial),
+        v["task.symbols"],
+        v["task.N"],
+        v["task.latent"],
+        v["task.noise"],
+        v["task.labels"],
+        v["task.outputs"],
         v["task.m"],
-    )  # fmt: skip
+    )
 
 
 def representation(seed: int, p: int, latent: int, noise: float, messiness: float) -> Tensor:
@@ -42,9 +47,15 @@ def representation(seed: int, p: int, latent: int, noise: float, messiness: floa
 
 @lru_cache(maxsize=512)
 def _data(
-    seed: int, p: int, N: int, latent: int, noise: float, labels: str, outputs: int,
+    seed: int,
+    p: int,
+    N: int,
+    latent: int,
+    noise: float,
+    labels: str,
+    outputs: int,
     messiness: float,
-) -> Data:  # fmt: skip
+) -> Data:
     R = representation(seed, p, latent, noise, messiness)
     i, j = torch.triu_indices(p, p)
     label = (i + j) % p if labels == "remainder" else i + j
@@ -56,10 +67,12 @@ def _data(
     every = targets[others]  # [pairs, classes, outputs]
     order = torch.randperm(toy_pairs(p), generator=stream(seed, "toy pairs", p))
     train, test = order[:N].sort().values, order[N:].sort().values
-    return Data(*(
-        Examples((R[i[part]] + R[j[part]],), every[part])
-        for part in (train, test if len(test) else train)
-    ))  # fmt: skip
+    return Data(
+        *(
+            Examples((R[i[part]] + R[j[part]],), every[part])
+            for part in (train, test if len(test) else train)
+        )
+    )
 
 
 def loss_of(values: Any) -> Loss:  # noqa: ARG001

@@ -171,10 +171,20 @@ class AdamW:
         """
         w = self._weights
         torch._fused_adamw_(
-            [w.update], [w.grad], [w.m], [w.v], [], [torch.tensor(float(taken + 1))],
-            lr=1.0, beta1=self._betas[0], beta2=self._betas[1], weight_decay=1.0, eps=EPS,
-            amsgrad=False, maximize=False,
-        )  # fmt: skip
+            [w.update],
+            [w.grad],
+            [w.m],
+            [w.v],
+            [],
+            [torch.tensor(float(taken + 1))],
+            lr=1.0,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            weight_decay=1.0,
+            eps=EPS,
+            amsgrad=False,
+            maximize=False,
+        )
         if self._keep is not None:
             torch._foreach_mul_(self._values, self._keep)
         torch._foreach_addcmul_(self._values, [one.update for one in w.each], self._lr)

@@ -94,8 +94,12 @@ def decomposable(weight: Weight) -> tuple[Tensor, Tensor]:
 
 
 GRADIENTS: dict[str, Callable[[Weight, Tensor], None]] = {
-    "l1": l1, "l2_sq": l2_sq, "l2_fro": l2_fro, "nuclear": nuclear, "group": group,
-}  # fmt: skip
+    "l1": l1,
+    "l2_sq": l2_sq,
+    "l2_fro": l2_fro,
+    "nuclear": nuclear,
+    "group": group,
+}
 
 
 Penalty = str | Regularizer
@@ -124,8 +128,9 @@ def strengths(pack: Pack[GrokkingConfig]) -> dict[Penalty, list[float]]:
         before = found.get("l2_sq", [0.0] * len(decays))
         found["l2_sq"] = [a + b for a, b in zip(before, decays, strict=True)]
     logged = "sobolev" if name == "sobolev" else None  # it adds a column to the metrics
-    return {penalty: column for penalty, column in found.items()
-            if any(column) or penalty == logged}  # fmt: skip
+    return {
+        penalty: column for penalty, column in found.items() if any(column) or penalty == logged
+    }
 
 
 def add_gradient(weights: Sequence[Weight], penalty: Penalty, strength: Tensor) -> None:
