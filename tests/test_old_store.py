@@ -1,0 +1,115 @@
+"""A store written by an earlier version: it is read, launched again, grown, extended and refined.
+
+`tests/fixtures/store_2026_11.tar.gz` holds the store, with its grid files, as commit f3c5afa left it:
+`old_sparse` (sparse recovery; searched, its metrics compacted), `old_table` (modular arithmetic
+under AdamW, with checkpoints of both moments) and `old_open` (stopped with packs that have begun and
+packs that have not). Beside it stand the rows of all views as that commit read them, and as it
+read them after the commands of `AFTER`, which it ran on a copy.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from sweeper.cli import app
+
+STORED = Path(__file__).parent / "fixtures" / "store_2026_11.tar.gz"
+SWEEPS = ("old_sparse", "old_table", "old_open")
+VIEWS = ("trials", "metrics", "delays", "cells")
+AFTER = (
+    ("launch", "old_open.yaml", "steps=260000", "--inline", "--yes", "--quiet"),
+    ("launch", "old_sparse.yaml", "seeds=3", "--inline", "--yes", "--quiet"),
+    ("extend", "old_sparse", "--steps", "900", "--inline", "--quiet"),
+    (
+        *("refine", "old_sparse", "--x", "regularizer.strength", "--y", "selection.tau"),
+        *("--budget", "6", "--inline", "--quiet"),
+    ),
+    ("launch", "old_table.yaml", "steps=500", "--inline", "--yes", "--quiet"),
+)
+OF_A_RUN = {
+    "git_commit",
+    "dirty",
+    "versions",
+    "host",
+    "device",
+    "pack_id",
+    "pack_size",
+    "attempt",
+    "started_at",
+    "wall_s",
+}
+"""Columns that say who trained a trial and when, not what came out."""
+ROUNDING = {"old_sparse": 1e-9, "old_open": 1e-9, "old_table": 1e-3}
+"""Part of the largest value of a column that may differ: machines round differently.
+
+On the machine that wrote the expected rows all of them were equal bit for bit."""
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(STORED) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def command(folder: Path, *words: str) -> None:
+    done = CliRunner().invoke(app, [*words, "--store", str(folder / "store")])
+    assert done.exit_code == 0, done.output
+
+
+def rows(folder: Path, sweep: str, view: str) -> pa.Table:
+    out = folder / f"{sweep}-{view}.parquet"
+    command(folder, "sql", sweep, f"select * from {view} order by all", "--all", "-o", str(out))
+    return pq.read_table(out)
+
+
+def compare(got: pa.Table, expected: pa.Table, rounding: float) -> None:
+    """Compare what came out of every trial; new columns may stand beside the old ones."""
+    assert set(expected.column_names) <= set(got.column_names)
+    kept = [n for n in expected.column_names if n not in OF_A_RUN]
+    keys = [(n, "ascending") for n in ("trial_id", "cell_id", "step") if n in kept]
+    got, expected = got.select(kept).sort_by(keys), expected.select(kept).sort_by(keys)
+    assert got.num_rows == expected.num_rows
+    for name in kept:
+        a, b = got[name].combine_chunks(), expected[name].combine_chunks()
+        if not rounding or not pa.types.is_floating(b.type):
+            assert a.equals(b), name
+        else:
+            assert a.is_null().equals(b.is_null()), name
+            off = pc.max(pc.abs(pc.subtract(a, b))).as_py() or 0.0
+            assert off <= rounding * (pc.max(pc.abs(b)).as_py() or 0.0), name
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_an_old_store_is_read_as_it_was(unpacked: Path, sweep: str, view: str) -> None:
+    expected = pq.read_table(unpacked / "expected" / f"read-{sweep}-{view}.parquet")
+    compare(rows(unpacked, sweep, view), expected, rounding=0.0)
+
+
+@pytest.fixture(scope="module")
+def carried_on(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("after")
+    with tarfile.open(STORED) as archive:
+        archive.extractall(folder, filter="data")
+    for words in AFTER:
+        paths = (str(folder / "store" / w) if w.endswith(".yaml") else w for w in words)
+        command(folder, *paths)
+    return folder
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_an_old_store_is_carried_on_to_the_same_rows(
+    carried_on: Path, sweep: str, view: str
+) -> None:
+    expected = pq.read_table(carried_on / "expected" / f"after-{sweep}-{view}.parquet")
+    compare(rows(carried_on, sweep, view), expected, ROUNDING[sweep])
