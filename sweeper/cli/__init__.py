@@ -15,6 +15,7 @@ import typer
 
 from sweeper import __version__
 from sweeper.cli import reading, training, verifying
+from sweeper.cli.options import expanded
 
 GARBAGE = (50_000, 20, 20)
 """Thresholds of the garbage collection: imports make many objects and hardly any garbage."""
@@ -22,6 +23,7 @@ GARBAGE = (50_000, 20, 20)
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     help="Grids of thousands of small training runs, as phase diagrams of grokking delay.",
 )
@@ -36,27 +38,22 @@ def _version(value: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
 
 
-app.command()(training.launch)
-app.command()(training.plan)
-app.command("ls")(reading.list_sweeps)
-app.command()(reading.status)
-app.command()(reading.sql)
-app.command()(reading.phase)
-app.command()(reading.curves)
-app.command()(reading.fit)
-app.command()(training.search)
-app.command()(training.refine)
-app.command()(training.extend)
-app.command()(verifying.verify)
-app.command()(training.stop)
-app.command()(training.retry)
-app.command()(reading.schema)
+for panel, kind in (
+    ("Commands that train", training),
+    ("Commands that read", reading),
+    ("The papers' laws", verifying),
+):
+    for name, command in kind.COMMANDS.items():
+        app.command(name, rich_help_panel=panel)(expanded(command))
 
 
 def main() -> None:

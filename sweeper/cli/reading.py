@@ -9,20 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from sweeper.cli.shell import (
-    Everything,
-    JsonOption,
-    Name,
-    StoreOption,
-    Where,
-    out,
-    readable_errors,
-    spare_pandas,
-)
+from sweeper.cli.options import STORE, Everything, JsonOption, Name, StoreOption
+from sweeper.cli.shell import out, readable_errors, spare_pandas
 
 
-def list_sweeps(store: StoreOption = "sweeps", as_json: JsonOption = False) -> None:
-    """List the sweeps of the store."""
+def list_sweeps(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
+    """List the sweeps in the store, one row per sweep."""
     from sweeper.engine import progress
     from sweeper.report import status as answers
     from sweeper.store import lease as stores
@@ -40,12 +32,17 @@ def list_sweeps(store: StoreOption = "sweeps", as_json: JsonOption = False) -> N
 
 
 def status(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The sweep.")] = None,
-    store: StoreOption = "sweeps",
-    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Name of the sweep; without it, all sweeps."),
+    ] = None,
+    store: StoreOption = STORE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Refresh every two seconds until the sweep ends.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show progress, rates and failures of one sweep, or of all."""
+    """Show the progress, rate and failures of one sweep or of all sweeps."""
     import time
 
     from rich.live import Live
@@ -80,16 +77,22 @@ def status(
 def sql(
     name: Name,
     query: Annotated[
-        str | None, typer.Argument(help="A query; none: an interactive prompt.")
+        str | None, typer.Argument(help="One query. Without it, a prompt opens.")
     ] = None,
-    store: StoreOption = "sweeps",
-    output: Annotated[Path | None, typer.Option("-o", help="Write the result here.")] = None,
+    store: StoreOption = STORE,
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Write the result to this file.")
+    ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="table, csv, json or parquet.")
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, csv, json or parquet. By default the suffix of the file, or table.",
+        ),
     ] = None,
     everything: Everything = False,
 ) -> None:
-    """Ask the views trials, metrics, delays and cells, also while the sweep runs. Read-only."""
+    """Query the views trials, metrics, delays and cells with SQL, also while the sweep runs."""
     from sweeper.report import status as answers
 
     spare_pandas()
@@ -102,15 +105,27 @@ def sql(
 
 def phase(
     name: Name,
-    x: Annotated[str, typer.Option("--x", help="Axis, e.g. regularizer.strength.")],
-    y: Annotated[str, typer.Option("--y", help="Axis, e.g. selection.tau.")],
-    value: Annotated[str, typer.Option(help="delay, t1, t2, phase, min(METRIC) or SQL.")] = "delay",
-    facet: Annotated[str | None, typer.Option(help="Axis of the small multiples.")] = None,
-    where: Where = None,
-    output: Annotated[Path | None, typer.Option("-o", help="png, svg, csv or parquet.")] = None,
-    store: StoreOption = "sweeps",
+    x: Annotated[str, typer.Option("--x", help="Horizontal axis, e.g. regularizer.strength.")],
+    y: Annotated[str, typer.Option("--y", help="Vertical axis, e.g. selection.tau.")],
+    value: Annotated[
+        str,
+        typer.Option(
+            help="Colour: delay, t1, t2, phase, min(METRIC) or an SQL expression over cells."
+        ),
+    ] = "delay",
+    facet: Annotated[
+        str | None, typer.Option(help="Axis with one diagram per value, e.g. model.depth.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition on the cells to draw, e.g. 'task.N = 30'.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", help="File: png, svg, csv or parquet. Without it, print a table."),
+    ] = None,
+    store: StoreOption = STORE,
 ) -> None:
-    """Draw the phase diagram; censored and missing cells are drawn as such."""
+    """Draw a phase diagram. Censored and missing cells are marked."""
     from sweeper.report import figures
 
     spare_pandas()
@@ -124,11 +139,13 @@ def phase(
 
 def curves(
     name: Name,
-    where: Where = None,
-    output: Annotated[Path, typer.Option("-o", help="png or svg.")] = Path("curves.png"),
-    store: StoreOption = "sweeps",
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition on the trials to draw, e.g. 'seed = 0'.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", help="File: png or svg.")] = Path("curves.png"),
+    store: StoreOption = STORE,
 ) -> None:
-    """Draw the learning curves of some trials."""
+    """Draw the learning curves of the trials that meet a condition."""
     from sweeper.report import figures
 
     spare_pandas()
@@ -139,12 +156,18 @@ def curves(
 
 def fit(
     name: Name,
-    law: Annotated[str, typer.Option(help="E.g. 't2 ~ 1/(optimizer.lr*regularizer.strength)'.")],
-    where: Where = None,
-    by: Annotated[str | None, typer.Option(help="Fit each value of this path apart.")] = None,
+    law: Annotated[
+        str, typer.Option(help="The law, e.g. 't2 ~ 1/(optimizer.lr*regularizer.strength)'.")
+    ],
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition on the trials to fit, e.g. 'task.N = 30'.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Fit the law once per value of this path.")] = None,
     level: Annotated[float, typer.Option(help="Confidence level of the intervals.")] = 0.95,
-    output: Annotated[Path | None, typer.Option("-o", help="png or svg.")] = None,
-    store: StoreOption = "sweeps",
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Draw the fit to this file: png or svg.")
+    ] = None,
+    store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
     """Fit a power law to t1, t2 or delay; censored trials count as bounds."""
@@ -164,10 +187,21 @@ def fit(
 
 
 def schema() -> None:
-    """Print the JSON schema of grid files, for editors."""
+    """Print the JSON schema of grid files; editors check and complete files by it."""
     from sweeper import trainable
     from sweeper.grid.jsonschema import json_schema
 
     with readable_errors():
         config = trainable.load("trainables.grokking").Config
         typer.echo(json.dumps(json_schema(config), indent=2))
+
+
+COMMANDS = {
+    "ls": list_sweeps,
+    "status": status,
+    "sql": sql,
+    "phase": phase,
+    "curves": curves,
+    "fit": fit,
+    "schema": schema,
+}

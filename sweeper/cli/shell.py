@@ -1,4 +1,4 @@
-"""What the commands share: options, consoles, errors in red, signals."""
+"""What the commands share: consoles, errors in red, the runner, signals, the announcement."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -18,6 +17,7 @@ from sweeper.errors import ConfigError, SweeperError, UsageError
 if TYPE_CHECKING:
     from types import FrameType
 
+    from sweeper.cli.options import Training
     from sweeper.engine.driver import Launched, Outcome, Runner
     from sweeper.engine.planner import Agenda
     from sweeper.engine.progress import Monitor
@@ -29,29 +29,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True, width=_width)
 
 ASK_ABOVE = 100_000
 """Launching more new trials than this asks first, unless --yes."""
-
-GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="The grid file.")]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. seeds=3 or task.N=30,40."),
-]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The sweep.")]
-StoreOption = Annotated[
-    str, typer.Option("--store", envvar="SWEEPER_STORE", help="Folder or URI of the store.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Where = Annotated[str | None, typer.Option(help="SQL condition on the trials or cells to show.")]
-Address = Annotated[
-    str, typer.Option(envvar=["SWEEPER_ADDRESS", "RAY_ADDRESS"], help="local, auto or HOST:PORT.")
-]
-MaxConcurrent = Annotated[int | None, typer.Option(min=1, help="Packs at the same time.")]
-MaxFailures = Annotated[int | None, typer.Option(min=1, help="Stop once this many trials failed.")]
-Inline = Annotated[bool, typer.Option("--inline", help="Train in this process, without Ray.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before many trials.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
-Everything = Annotated[
-    bool, typer.Option("--all", help="Every trial ever run, not the latest grid.")
-]
 
 
 @contextmanager
@@ -98,16 +75,18 @@ def _complain(message: str) -> None:
 
 
 def runner(
-    grid: Grid, address: str, inline: bool, max_concurrent: int | None, *, rounds: bool = False
+    grid: Grid, training: Training, *, rounds: bool = False
 ) -> AbstractContextManager[Runner]:
-    """Return what runs the packs of `grid`; use it as a context manager."""
-    if inline:
+    """Return the runner of the packs of `grid`; use it as a context manager."""
+    if training.inline:
         from sweeper.engine import driver
 
         return nullcontext(driver.inline(grid))
     from sweeper.engine.ray import on_ray
 
-    return on_ray(grid, address=address, max_concurrent=max_concurrent, rounds=rounds)
+    return on_ray(
+        grid, address=training.address, max_concurrent=training.max_concurrent, rounds=rounds
+    )
 
 
 class Stopper:
@@ -146,13 +125,11 @@ class Shown:
         stopper: Listens to signals.
     """
 
-    def __init__(
-        self, grid: Grid, monitor: Monitor, *, as_json: bool, quiet: bool, yes: bool
-    ) -> None:
+    def __init__(self, grid: Grid, monitor: Monitor, training: Training, *, yes: bool) -> None:
         self.grid = grid
         self.stopper = Stopper()
-        self.as_json = as_json
-        self.quiet = quiet
+        self.as_json = training.as_json
+        self.quiet = training.quiet
         self._monitor = monitor
         self._yes = yes
 
@@ -203,17 +180,15 @@ class Shown:
 
 
 @contextmanager
-def showing(
-    grid: Grid, *, as_json: bool, quiet: bool, yes: bool = False, max_failures: int | None = None
-) -> Iterator[Shown]:
+def showing(grid: Grid, training: Training, *, yes: bool = False) -> Iterator[Shown]:
     """Yield what shows the launches of a command on this terminal."""
     from sweeper.engine import progress
 
     with (
-        progress.display(out, as_json=as_json, quiet=quiet) as show,
-        progress.Monitor(show, max_failures=max_failures) as monitor,
+        progress.display(out, as_json=training.as_json, quiet=training.quiet) as show,
+        progress.Monitor(show, max_failures=training.max_failures) as monitor,
     ):
-        shown = Shown(grid, monitor, as_json=as_json, quiet=quiet, yes=yes)
+        shown = Shown(grid, monitor, training, yes=yes)
         monitor.stop = shown.stopper.ask
         yield shown
 

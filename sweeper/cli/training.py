@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeper.cli.shell import (
-    Address,
-    GridFile,
-    Inline,
-    JsonOption,
-    MaxConcurrent,
-    MaxFailures,
-    Name,
-    Overrides,
-    Quiet,
-    StoreOption,
-    Yes,
-    err,
-    out,
-    readable_errors,
-    runner,
-    showing,
-)
+from sweeper.cli.options import STORE, GridFile, JsonOption, Name, Overrides, StoreOption, Training
+from sweeper.cli.shell import err, out, readable_errors, runner, showing
 from sweeper.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,29 +21,21 @@ SEARCH_FIGURE = Path("search.png")
 def launch(
     grid: GridFile,
     overrides: Overrides = None,
-    address: Address = "local",
-    store: StoreOption = "sweeps",
-    max_concurrent: MaxConcurrent = None,
-    max_failures: MaxFailures = None,
-    inline: Inline = False,
-    yes: Yes = False,
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Train more than 100,000 new trials unasked.")
+    ] = False,
+    *,
+    training: Training,
 ) -> None:
-    """Train every trial of GRID that the store doesn't hold yet. Interrupted? Launch again."""
+    """Train every trial of GRID that the store doesn't hold yet; launch again to resume."""
     from sweeper.compile import loading
     from sweeper.engine import commands as sweep
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
-        with (
-            showing(
-                loaded, as_json=as_json, quiet=quiet, yes=yes, max_failures=max_failures
-            ) as shown,
-            runner(loaded, address, inline, max_concurrent) as here,
-        ):
+        with showing(loaded, training, yes=yes) as shown, runner(loaded, training) as here:
             outcome = sweep.launch(
-                loaded, store, here, announce=shown.announce, started=shown.started
+                loaded, training.store, here, announce=shown.announce, started=shown.started
             )
         code = shown.finish(outcome)
     raise typer.Exit(code)
@@ -67,22 +44,24 @@ def launch(
 def search(
     grid: GridFile,
     overrides: Overrides = None,
-    address: Address = "local",
-    store: StoreOption = "sweeps",
     storage: Annotated[
-        str | None, typer.Option(envvar="OPTUNA_STORAGE", help="URL of the study's database.")
+        str | None,
+        typer.Option(
+            envvar="OPTUNA_STORAGE",
+            help="Database of the Optuna study, as a URL. By default a file in the store.",
+        ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin a new study; it learns from what was trained.")
+        bool,
+        typer.Option("--fresh", help="Begin a new study; it starts from the trials in the store."),
     ] = False,
-    output: Annotated[Path, typer.Option("-o", help="The figure: png or svg.")] = SEARCH_FIGURE,
-    max_concurrent: MaxConcurrent = None,
-    max_failures: MaxFailures = None,
-    inline: Inline = False,
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
+    output: Annotated[
+        Path, typer.Option("-o", help="File of the figure: png or svg.")
+    ] = SEARCH_FIGURE,
+    *,
+    training: Training,
 ) -> None:
-    """Look for the best cells: Optuna suggests them from the file's section `search`."""
+    """Search for the best cells: Optuna suggests cells from the file's section `search`."""
     from sweeper.compile import loading
     from sweeper.engine import progress
     from sweeper.report import figures
@@ -94,26 +73,32 @@ def search(
         loaded = loading.load_grid(grid, overrides or [])
 
         def say(at: Progressed) -> None:
-            if as_json:
+            if training.as_json:
                 progress.emit(event="round", suggestions=at.asked, of=at.of, known=at.known)
-            elif not quiet:
+            elif not training.quiet:
                 out.print(found.progressed_sentence(at), markup=False)
 
         with (
-            showing(loaded, as_json=as_json, quiet=True, max_failures=max_failures) as shown,
-            runner(loaded, address, inline, max_concurrent, rounds=True) as here,
+            showing(loaded, replace(training, quiet=True)) as shown,
+            runner(loaded, training, rounds=True) as here,
         ):
             result = searching.search(
-                loaded, store, here, storage=storage, fresh=fresh, started=shown.started, say=say
+                loaded,
+                training.store,
+                here,
+                storage=storage,
+                fresh=fresh,
+                started=shown.started,
+                say=say,
             )
         drawn = bool(result.history.suggestions)  # none: stopped within the very first round
         if drawn:
-            figures.search(store, loaded.name, result.history, output)
+            figures.search(training.store, loaded.name, result.history, output)
     command = found.reproduce(result, grid, overrides or [], loaded.name)
-    if as_json:
+    if training.as_json:
         figure = str(output) if drawn else None
         progress.emit(**found.found_event(result), reproduce=command, figure=figure)
-    elif not quiet:
+    elif not training.quiet:
         out.print(found.found_view(result))
         if command:
             out.print(f"To train the best cell again: {command}", markup=False)
@@ -127,19 +112,16 @@ def refine(
     name: Name,
     x: Annotated[str, typer.Option("--x", help="Numeric axis, e.g. regularizer.strength.")],
     y: Annotated[str, typer.Option("--y", help="Numeric axis, e.g. task.N.")],
-    budget: Annotated[int, typer.Option(help="Most new trials.")],
-    value: Annotated[str, typer.Option(help="phase or delay.")] = "phase",
+    budget: Annotated[int, typer.Option(help="Train at most this many new trials.")],
+    value: Annotated[
+        str, typer.Option(help="Compare neighbouring cells by this: phase or delay.")
+    ] = "phase",
     levels: Annotated[
-        int, typer.Option(min=1, max=10, help="How often the grid's spacing may be halved.")
+        int, typer.Option(min=1, max=10, help="Halve the grid's spacing at most this often.")
     ] = 3,
-    where: Annotated[str | None, typer.Option(help="SQL over cells: which to refine.")] = None,
-    address: Address = "local",
-    store: StoreOption = "sweeps",
-    max_concurrent: MaxConcurrent = None,
-    max_failures: MaxFailures = None,
-    inline: Inline = False,
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
+    where: Annotated[str | None, typer.Option(help="SQL condition on the cells to refine.")] = None,
+    *,
+    training: Training,
 ) -> None:
     """Add cells where neighbouring cells of a phase diagram disagree."""
     from sweeper.engine import progress
@@ -147,19 +129,21 @@ def refine(
 
     with readable_errors():
         if budget < 1:
-            raise UsageError(f"--budget {budget}: nothing to spend. Give the most new trials.")
+            raise UsageError(
+                f"--budget {budget}: too small. Give the number of new trials to train, at least 1."
+            )
         wanted = refining.diagram(
-            store, name, x=x, y=y, value=value, condition=where, levels=levels
+            training.store, name, x=x, y=y, value=value, condition=where, levels=levels
         )
         with (
-            showing(wanted.grid, as_json=as_json, quiet=quiet, max_failures=max_failures) as shown,
-            runner(wanted.grid, address, inline, max_concurrent, rounds=True) as here,
+            showing(wanted.grid, training) as shown,
+            runner(wanted.grid, training, rounds=True) as here,
         ):
             refined = refining.refine(
-                wanted, store, here, budget, announce=shown.announce, started=shown.started
+                wanted, training.store, here, budget, announce=shown.announce, started=shown.started
             )
     code = shown.signalled(refined.exit_code, work_left=refined.unfinished)
-    if as_json:
+    if training.as_json:
         progress.emit(
             event="refined",
             trials=refined.trials,
@@ -168,7 +152,7 @@ def refine(
             settled=refined.settled,
             exit_code=code,
         )
-    elif not quiet:
+    elif not training.quiet:
         out.print(refining.sentence(refined), markup=False)
     raise typer.Exit(code)
 
@@ -177,27 +161,19 @@ def extend(
     name: Name,
     steps: Annotated[int, typer.Option(min=1, help="The new horizon, in optimizer steps.")],
     where: Annotated[
-        str | None, typer.Option(help="SQL over trials and delays: which censored trials.")
+        str | None, typer.Option(help="SQL condition on the trials to extend, e.g. 'seed = 0'.")
     ] = None,
-    address: Address = "local",
-    store: StoreOption = "sweeps",
-    max_concurrent: MaxConcurrent = None,
-    max_failures: MaxFailures = None,
-    inline: Inline = False,
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
+    *,
+    training: Training,
 ) -> None:
-    """Carry censored trials on from their checkpoints, to a longer horizon."""
+    """Continue censored trials from their checkpoints to a longer horizon."""
     from sweeper.refine import extend as extending
 
     with readable_errors():
-        wanted = extending.extension(store, name, steps, condition=where)
-        with (
-            showing(wanted.grid, as_json=as_json, quiet=quiet, max_failures=max_failures) as shown,
-            runner(wanted.grid, address, inline, max_concurrent) as here,
-        ):
+        wanted = extending.extension(training.store, name, steps, condition=where)
+        with showing(wanted.grid, training) as shown, runner(wanted.grid, training) as here:
             outcome = extending.extend(
-                wanted, store, here, announce=shown.announce, started=shown.started
+                wanted, training.store, here, announce=shown.announce, started=shown.started
             )
         code = shown.finish(outcome)
     raise typer.Exit(code)
@@ -206,10 +182,10 @@ def extend(
 def plan(
     grid: GridFile,
     overrides: Overrides = None,
-    store: StoreOption = "sweeps",
+    store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what `launch` would do, without doing it: trials, packs, memory, time."""
+    """Print what `launch` would do: trials, packs, memory and time. Nothing is trained."""
     from sweeper.compile import loading
     from sweeper.engine import estimate as estimating
     from sweeper.engine import progress
@@ -233,8 +209,8 @@ def plan(
     out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
 
 
-def stop(name: Name, store: StoreOption = "sweeps") -> None:
-    """Ask a running launch to drain: its packs save and end."""
+def stop(name: Name, store: StoreOption = STORE) -> None:
+    """Stop a running launch: its packs save a checkpoint and end."""
     from sweeper.engine import commands as sweep
 
     with readable_errors():
@@ -242,10 +218,21 @@ def stop(name: Name, store: StoreOption = "sweeps") -> None:
     out.print(message, markup=False)
 
 
-def retry(name: Name, store: StoreOption = "sweeps") -> None:
-    """Make failed trials new again: the next launch trains them."""
+def retry(name: Name, store: StoreOption = STORE) -> None:
+    """Mark failed trials as new, so that the next launch trains them again."""
     from sweeper.engine import commands as sweep
 
     with readable_errors():
         n = sweep.retry(store, name)
     out.print(f"{n} failed trials are new again: launch to train them", markup=False)
+
+
+COMMANDS = {
+    "launch": launch,
+    "plan": plan,
+    "search": search,
+    "refine": refine,
+    "extend": extend,
+    "stop": stop,
+    "retry": retry,
+}

@@ -7,32 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeper.cli.shell import (
-    Address,
-    Inline,
-    JsonOption,
-    MaxConcurrent,
-    Quiet,
-    Stopper,
-    StoreOption,
-    out,
-    readable_errors,
-    runner,
-)
+from sweeper.cli.options import Training, expanded
+from sweeper.cli.shell import Stopper, out, readable_errors, runner
 
 if TYPE_CHECKING:
     from sweeper.analysis.laws import Claim
-    from sweeper.verify.verify import Training
+    from sweeper.verify.verify import Training as LawTraining
 
 Laws = Annotated[
-    list[str] | None, typer.Argument(metavar="[LAW]...", help="Ids or numbers; none: all.")
+    list[str] | None,
+    typer.Argument(metavar="[LAW]...", help="Ids or numbers of laws. Without any, all laws."),
 ]
 
 
 class _Stopper(Stopper):
     """Drains all launches of a verification at once."""
 
-    training: Training | None = None
+    training: LawTraining | None = None
 
     def ask(self) -> None:
         if self.training is not None:
@@ -42,54 +33,30 @@ class _Stopper(Stopper):
 def verify(
     laws: Laws = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Cut grids, and by default only laws that are quick.")
+        bool, typer.Option("--quick", help="Use smaller grids; without LAW, only the quick laws.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write a page here, its figures beside it.")
+        Path | None,
+        typer.Option(help="Write a page to this file, with its figures in a folder beside it."),
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Only list the laws.")] = False,
-    address: Address = "local",
-    store: StoreOption = "sweeps",
-    max_concurrent: MaxConcurrent = None,
-    inline: Inline = False,
-    as_json: JsonOption = False,
-    quiet: Quiet = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the laws and exit.")] = False,
+    *,
+    training: Training,
 ) -> None:
-    """Measure the papers' laws, and say which of their claims hold."""
+    """Measure the papers' laws and report which of their claims hold."""
     from sweeper.verify import verify as verifying
 
     with readable_errors():
         chosen = verifying.choose(laws or [], quick=quick and not listed)
         if listed:
-            _list(chosen, as_json=as_json)
+            _list(chosen, as_json=training.as_json)
             return
-        code = _verify(
-            chosen,
-            asked=laws or [],
-            quick=quick,
-            report=report,
-            store=store,
-            as_json=as_json,
-            quiet=quiet,
-            inline=inline,
-            address=address,
-            max_concurrent=max_concurrent,
-        )
+        code = _verify(chosen, training, asked=laws or [], quick=quick, report=report)
     raise typer.Exit(code)
 
 
 def _verify(
-    laws: list[Claim],
-    *,
-    asked: list[str],
-    quick: bool,
-    report: Path | None,
-    store: str,
-    as_json: bool,
-    quiet: bool,
-    inline: bool,
-    address: str,
-    max_concurrent: int | None,
+    laws: list[Claim], training: Training, *, asked: list[str], quick: bool, report: Path | None
 ) -> int:
     """Train, measure, print and write the page; return the exit code."""
     import time
@@ -103,31 +70,31 @@ def _verify(
     grids = list(verifying.grids_of(laws, quick=quick).values())
     stopper = _Stopper()
 
-    def started(training: Training) -> None:
-        stopper.training = training
-        stopper.arm(training.launched[0])
-        if not (as_json or quiet):
-            out.print(reproduction.plan_sentence(len(laws), training, here.workers), markup=False)
+    def started(begun: LawTraining) -> None:
+        stopper.training = begun
+        stopper.arm(begun.launched[0])
+        if not training.silent:
+            out.print(reproduction.plan_sentence(len(laws), begun, here.workers), markup=False)
 
     with (
-        progress.display(out, as_json=False, quiet=as_json or quiet) as show,
-        runner(grids[0], address, inline, max_concurrent, rounds=True) as here,
+        progress.display(out, as_json=False, quiet=training.silent) as show,
+        runner(grids[0], training, rounds=True) as here,
     ):
-        complete = verifying.train(grids, store, here, started=started, show=show)
+        complete = verifying.train(grids, training.store, here, started=started, show=show)
     if not complete:
-        if not (as_json or quiet):
+        if not training.silent:
             out.print("stopped early: verify again to go on", markup=False)
         return 128 + stopper.signal if stopper.signal else verifying.WORK_LEFT
     verified = []
-    for one in verifying.measure(laws, store, quick=quick, figures=folder):
+    for one in verifying.measure(laws, training.store, quick=quick, figures=folder):
         verified.append(one)
-        if as_json:
+        if training.as_json:
             progress.emit(**one.as_dict())
-    if not (as_json or quiet):
+    if not training.silent:
         out.print(reproduction.verdict_table(verified))
     if report is not None:
         reproduction.write(verified, report, wall_s=time.monotonic() - begun, asked=asked)
-        if not (as_json or quiet):
+        if not training.silent:
             out.print(str(report), markup=False)
     return verifying.exit_code(verified, complete=True)
 
@@ -157,3 +124,6 @@ def _list(laws: list[Claim], *, as_json: bool) -> None:
             str(law.number), law.id, law.title, "yes" if law.quick else "", str(law.expected)
         )
     out.print(table)
+
+
+COMMANDS = {"verify": expanded(verify, without=("max_failures",))}
