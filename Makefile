@@ -17,7 +17,7 @@ FAST := not long and not root
 ALONE := $(addprefix tests/test_,chaos.py cli.py docs.py launch_ray.py peers.py)
 
 .DEFAULT_GOAL := setup
-.PHONY: help setup demo test check lint check-long verify verify-quick bench format lock clean
+.PHONY: help setup demo test check lint check-long verify verify-quick bench reference format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ bench: setup  ## run the benchmarks side by side with their peers: some 30 minut
 	$(BIN)/python -m benchmarks.orchestration
 	$(BIN)/python -m benchmarks.analysis
 	$(BIN)/python -m benchmarks.growth
+
+reference: setup  ## write docs/reference anew, from the code
+	$(BIN)/python -m docs.make_reference
 
 format: setup  ## format the code and mend what ruff can
 	$(BIN)/ruff format .
