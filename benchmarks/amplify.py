@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sweeper import api
+from sweeper.config.decoding import trials_of
 from sweeper.engine.driver import Driver, drive
-from sweeper.engine.worker import trials_of
 from sweeper.grid.grid import Grid
 from sweeper.grid.search_section import Finalists
 from sweeper.search.objectives import Judge

@@ -30,9 +30,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.rates import rate
 from sweeper.compile.loading import load_grid
+from sweeper.config.decoding import trials_of
 from sweeper.engine import commands as sweep
 from sweeper.engine.driver import Runner
-from sweeper.engine.worker import run_inline, trials_of
+from sweeper.engine.worker import run_inline
 from sweeper.grid.grid import Grid
 from sweeper.packing import Pack, Run, pack_order
 from sweeper.trainables import grokking, loop

@@ -34,7 +34,8 @@ from sweeper.compile.loading import load_grid
 from sweeper.engine import commands as sweep
 from sweeper.engine import worker
 from sweeper.engine.driver import Runner, inline
-from sweeper.engine.worker import PackTask, run_inline
+from sweeper.engine.task import PackTask
+from sweeper.engine.worker import run_inline
 from sweeper.store import plan_index as roster
 from sweeper.store import tables as parts
 from sweeper.store.checkpoint import Checkpoints

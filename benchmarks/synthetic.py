@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import begin
 from sweeper.engine.planner import agenda
-from sweeper.engine.worker import pack_rows
 from sweeper.store import compaction
 from sweeper.store import tables as parts
 from sweeper.store.files import Files
 from sweeper.store.lease import join, open_sweep
 from sweeper.store.ledger import Ledger, PackState, Record
+from sweeper.store.packs import pack_rows
 from sweeper.store.schema import METRICS, logged_steps
 from sweeper.store.sink import Claim, Sink
 

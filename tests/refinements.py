@@ -11,7 +11,8 @@ from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
 from sweeper.engine import commands as sweep
 from sweeper.engine.driver import Runner
-from sweeper.engine.worker import PackTask, run_inline, run_pack
+from sweeper.engine.task import PackTask
+from sweeper.engine.worker import run_inline, run_pack
 from sweeper.grid.grid import Grid
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined

@@ -17,13 +17,13 @@ from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import inline
-from sweeper.engine.worker import pack_rows
 from sweeper.grid.grid import Grid
 from sweeper.search import search as searching
 from sweeper.search import study
 from sweeper.search.finalist import Found
 from sweeper.search.study import Study
 from sweeper.space.space import Space
+from sweeper.store.packs import pack_rows
 from tests import sweeps
 
 NAME = "hill"

@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeper.engine.worker import listing
 from sweeper.store import tables as parts
 from sweeper.store.files import Files
 from sweeper.store.lease import LEASE
 from sweeper.store.ledger import Ledger, Record
+from sweeper.store.packs import pack_table
 from sweeper.store.schema import ENDS, METRICS, finite_or_null
 
 ACCURACY: Record = {"metric": "acc", "train": 0.99, "test": 0.99, "rule": "threshold", "gap": 1000}
@@ -119,7 +119,7 @@ class Made:
         self._counter += 1
         pack_id = f"pack-{self._counter}"
         path = f"packs/{self._counter}.parquet"
-        table = listing(pack_id, trial_ids, [start] * len(trial_ids))
+        table = pack_table(pack_id, trial_ids, [start] * len(trial_ids))
         entry = parts.write(self.ledger.files, path, table, steps=None)
         packs = [{"id": pack_id, "size": len(trial_ids), "parents": []}]
         self.ledger.append(

@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.engine import commands as sweep
 from sweeper.engine.planner import agenda
-from sweeper.engine.worker import PackTask
+from sweeper.engine.task import PackTask
 from sweeper.store.sink import Claim
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 

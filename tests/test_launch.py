@@ -10,7 +10,8 @@ import pytest
 
 from sweeper.engine import commands as sweep
 from sweeper.engine.planner import agenda
-from sweeper.engine.worker import PackTask, run_inline, run_pack
+from sweeper.engine.task import PackTask
+from sweeper.engine.worker import run_inline, run_pack
 from sweeper.store.outcomes import ended_trials
 from tests import toy
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.engine.worker import listing, run_inline
+from sweeper.engine.worker import run_inline
 from sweeper.errors import StoreError
 from sweeper.store import plan_index as roster
 from sweeper.store import tables as parts
 from sweeper.store.files import Files
 from sweeper.store.lease import join
 from sweeper.store.ledger import Ledger
+from sweeper.store.packs import pack_table
 from sweeper.store.plan_index import Index, Listing, Plan
 from tests.sweeps import ledger, rows, run, toy_grid
 
@@ -71,17 +72,17 @@ def test_a_plan_gives_the_rows_that_were_written(planned: list[Any], data: st.Da
 def test_a_listing_gives_each_pack_its_trials_in_order(entries: list[tuple[str, str]]) -> None:
     """Also where the packs of a file are mixed."""
     packs: dict[str, list[str]] = {}
-    table = listing("", [], [])
+    table = pack_table("", [], [])
     for pack, trial in entries:
         position = len(packs.setdefault(pack, []))
-        one = listing(pack, [trial], [None]).set_column(1, "position", pa.array([position]))
+        one = pack_table(pack, [trial], [None]).set_column(1, "position", pa.array([position]))
         table = pa.concat_tables([table, one])
         packs[pack].append(trial)
     found = Listing(table)
     for pack in "abc":
         mine = found.rows(pack)
         assert mine["trial_id"].to_pylist() == packs.get(pack, [])
-        assert mine.equals(listing(pack, packs.get(pack, []), [None] * mine.num_rows))
+        assert mine.equals(pack_table(pack, packs.get(pack, []), [None] * mine.num_rows))
 
 
 def test_a_damaged_plan_is_said(tmp_path: Path) -> None:

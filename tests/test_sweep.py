@@ -18,7 +18,8 @@ from sweeper.analysis.views.views import open_views
 from sweeper.engine import commands as sweep
 from sweeper.engine.driver import Runner
 from sweeper.engine.planner import Agenda, Counts, agenda
-from sweeper.engine.worker import PackTask, run_inline
+from sweeper.engine.task import PackTask
+from sweeper.engine.worker import run_inline
 from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.store.compaction import compact
 from sweeper.store.files import Files

@@ -37,6 +37,14 @@ def show(value: object) -> str:
     return _cut(_yaml(value))
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that a person would choose."""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
 def _yaml(value: object) -> str:
     if value is None:
         return "null"

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from sweeper.engine.planner import Agenda, Counts, agenda, counts
 from sweeper.engine.provenance import provenance
-from sweeper.engine.worker import Launcher, PackTask, run_inline
+from sweeper.engine.task import Launcher, PackTask
+from sweeper.engine.worker import run_inline
 from sweeper.grid.grid import Grid
 from sweeper.store import tables as parts
 from sweeper.store.compaction import compact, sweep_out

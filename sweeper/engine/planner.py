@@ -18,12 +18,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweeper import trainable
+from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config, build
-from sweeper.engine.worker import open_packs, pack_rows, trials_of
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
 from sweeper.store.ledger import Ledger
+from sweeper.store.packs import open_packs, pack_rows
 from sweeper.store.scan import damaged_checkpoints, reached, survey
 from sweeper.trainable import Trainable
 

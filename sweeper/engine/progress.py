@@ -25,15 +25,13 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+from sweeper.config.messages import duration
 from sweeper.engine.driver import Launched, Progress
 from sweeper.engine.estimate import Estimate
 from sweeper.engine.planner import Agenda
 from sweeper.errors import SweeperError
 from sweeper.grid.grid import Grid
-from sweeper.store.ledger import Ledger
-
-POLL_S = 0.5
-"""Seconds between two looks at the ledger."""
+from sweeper.store.ledger import POLL_S, Ledger
 
 LOOKING = 0.05
 """Largest share of a core that looking takes: with very many packs the looks become fewer."""
@@ -222,11 +220,3 @@ def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = N
             f" ({n} {'cell' if n == 1 else 'cells'} collapsed: each means the same as another one)"
         )
     return text
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that a person would choose."""
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

@@ -42,7 +42,8 @@ import ray
 from ray.exceptions import RayError
 
 from sweeper.engine.driver import Runner, device
-from sweeper.engine.worker import PackTask, run_pack
+from sweeper.engine.task import PackTask
+from sweeper.engine.worker import run_pack
 from sweeper.errors import ClusterError, StoreError, StoreFullError
 from sweeper.grid.grid import Grid
 

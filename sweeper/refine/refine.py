@@ -22,18 +22,19 @@ from sweeper.analysis.diagrams.provenance import counted
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
 from sweeper.compile import loading
+from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Scalar, chosen_leaves
 from sweeper.config.resolve import broken
 from sweeper.config.trial import Trial
 from sweeper.engine.driver import Driver, Launched, Runner, drive
 from sweeper.engine.planner import Agenda, agenda
-from sweeper.engine.worker import pack_rows, trials_of
 from sweeper.errors import UsageError, did_you_mean
 from sweeper.grid.grid import Grid, columns
 from sweeper.refine.mesh import FINE, Mark, Point, Scale, ends, propose
 from sweeper.store import lease as store
 from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
+from sweeper.store.packs import pack_rows
 from sweeper.store.schema import ENDED
 
 STEEP = log10(2)

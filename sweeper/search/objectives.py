@@ -17,8 +17,8 @@ from sweeper import sql
 from sweeper.analysis.diagrams.amplification import evaluate, interval
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
+from sweeper.config.decoding import trials_of
 from sweeper.criterion import RISING
-from sweeper.engine.worker import trials_of
 from sweeper.grid.grid import Grid
 from sweeper.grid.search_section import Search
 from sweeper.search.study import Verdict

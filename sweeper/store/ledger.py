@@ -31,6 +31,9 @@ Record = dict[str, Any]
 DIGITS = 12
 META = "sweep.json"
 
+POLL_S = 0.5
+"""Seconds between two reads of a ledger that is followed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -11,7 +11,7 @@ from rich.text import Text
 from sweeper.analysis.diagrams.export import writing
 from sweeper.analysis.diagrams.provenance import counted
 from sweeper.analysis.laws import Verdict
-from sweeper.engine.progress import duration
+from sweeper.config.messages import duration
 from sweeper.errors import UsageError
 from sweeper.verify.verify import Training, Verified
 

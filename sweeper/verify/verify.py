@@ -22,14 +22,13 @@ from sweeper.compile.loading import load_grid
 from sweeper.engine.commands import request_stop
 from sweeper.engine.driver import Launched, Progress, Runner, drive
 from sweeper.engine.planner import agenda
-from sweeper.engine.progress import POLL_S
-from sweeper.engine.worker import PackTask
+from sweeper.engine.task import PackTask
 from sweeper.errors import SweeperError, UsageError, did_you_mean
 from sweeper.grid.grid import Grid
 from sweeper.sql import query
 from sweeper.store import lease as store
 from sweeper.store.compaction import compact
-from sweeper.store.ledger import Ledger
+from sweeper.store.ledger import POLL_S, Ledger
 
 OFF_EXPECTATION = 3
 """Exit code where a verdict is worse than the expected one."""

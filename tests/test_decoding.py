@@ -1,10 +1,10 @@
-"""What a worker reads of a plan."""
+"""Trials decoded from the rows of a plan."""
 
 from __future__ import annotations
 
 import pytest
 
-from sweeper.engine.worker import trials_of
+from sweeper.config.decoding import trials_of
 from sweeper.trainables.config import GrokkingConfig
 from tests.strategies import grid_of
 

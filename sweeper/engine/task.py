@@ -1,0 +1,34 @@
+"""The task that sends one pack to a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PackTask:
+    """One pack to train: everything else stands in the store.
+
+    Attributes:
+        sweep: URI of the sweep's folder.
+        launch_id: The launch that wants it.
+        pack_id: The pack.
+        device: Torch's name of the device.
+        threads: Threads on a CPU.
+    """
+
+    sweep: str
+    launch_id: str
+    pack_id: str
+    device: str = "cpu"
+    threads: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for the way to a worker."""
+        return asdict(self)
+
+
+Launcher = Callable[[Sequence[PackTask]], None]
+"""Runs every task once and returns; what became of them stands in the store."""
