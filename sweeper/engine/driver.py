@@ -27,7 +27,7 @@ from sweeper.store import tables as parts
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
 from sweeper.store.lease import Lease, driving, join
-from sweeper.store.ledger import Ledger, Record
+from sweeper.store.ledger import Ledger, PackState, Record
 from sweeper.store.sink import stop_requested
 
 Adds = Literal["search", "refine", "extend"]
@@ -94,21 +94,33 @@ class Launched:
     def progress(self, ledger: Ledger) -> Progress:
         """Return where the launch stands, by a ledger of the caller's own."""
         ledger.refresh()
-        mine = {task.pack_id for task in self.tasks}
-        packs = [p for p in ledger.state.packs.values() if p.id in mine or set(p.parents) & mine]
-        ended = 0
-        failed = sum(pack.failed for pack in packs if not pack.void)
-        for pack in packs:
-            for attempt, part in pack.ends:
-                if pack.attempts[attempt - 1].record["launch_id"] == self.launch_id:
-                    cutoff = pack.cutoff(attempt)
-                    if cutoff is None or part.min_step <= cutoff:
-                        ended += part.rows
-        running = sum(
-            p.open and bool(p.attempts) and p.attempts[-1].record["launch_id"] == self.launch_id
-            for p in packs
-        )
+        packs = self._packs(ledger)
+        ended = sum(self._ended(pack) for pack in packs)
+        failed = sum(pack.failed for pack in packs if not pack.void and self._has_last(pack))
+        running = sum(pack.open and self._has_last(pack) for pack in packs)
         return Progress(self.trials, min(ended, self.trials), failed, len(self.tasks), running)
+
+    def _packs(self, ledger: Ledger) -> list[PackState]:
+        """Return the packs of the tasks and all that they were split into."""
+        family = {task.pack_id for task in self.tasks}
+        for pack in ledger.state.packs.values():  # a pack stands behind its parents
+            if not family.isdisjoint(pack.parents):
+                family.add(pack.id)
+        return [pack for pack in ledger.state.packs.values() if pack.id in family]
+
+    def _ended(self, pack: PackState) -> int:
+        """Return how many trials of the pack have ended in attempts of this launch."""
+        ended = 0
+        for attempt, part in pack.ends:
+            if pack.attempts[attempt - 1].record["launch_id"] == self.launch_id:
+                cutoff = pack.cutoff(attempt)
+                if cutoff is None or part.min_step <= cutoff:
+                    ended += part.rows
+        return ended
+
+    def _has_last(self, pack: PackState) -> bool:
+        """Return whether the last attempt at the pack is one of this launch."""
+        return bool(pack.attempts) and pack.attempts[-1].record["launch_id"] == self.launch_id
 
 
 @dataclass(frozen=True, slots=True)

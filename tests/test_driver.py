@@ -1,0 +1,48 @@
+"""Where a launch stands, counted from the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.engine import commands
+from sweeper.engine.driver import Launched, Progress, Runner
+from sweeper.engine.worker import run_inline
+from sweeper.grid.grid import Grid
+from tests.sweeps import ledger, statuses, toy_grid
+
+ONE_CELL = ("task.rate=0.5", "task.shift=0", "task.fate=well,raises")
+
+
+def launched(grid: Grid, store: str) -> Launched:
+    """Launch `grid` in this process to its end; return the launch."""
+    begun: list[Launched] = []
+    commands.launch(grid, store, Runner(run_inline, 1), started=begun.append)
+    return begun[0]
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 8])
+def test_progress_counts_packs_that_were_split_again_and_again(
+    tmp_path: Path, store: str, seeds: int
+) -> None:
+    trials = 2 * seeds
+    grid = toy_grid(tmp_path, *ONE_CELL, f"seeds={seeds}", f"resources.pack={trials}")
+    launch = launched(grid, store)
+    states = ledger(store).state.packs
+    generations = [p for p in states.values() if p.parents and states[p.parents[0]].parents]
+    assert len(launch.tasks) == 1
+    assert generations, "the pack was to be split at least twice"
+    failed = list(statuses(store).values()).count("failed")
+    assert failed == seeds
+    now = launch.progress(ledger(store))
+    assert now == Progress(trials=trials, ended=trials, failed=failed, packs=1, running=0)
+
+
+def test_progress_of_a_launch_counts_nothing_that_another_launch_trained(
+    tmp_path: Path, store: str
+) -> None:
+    first = launched(toy_grid(tmp_path, *ONE_CELL, "seeds=1", "resources.pack=2"), store)
+    second = launched(toy_grid(tmp_path, *ONE_CELL, "seeds=4", "resources.pack=8"), store)
+    assert first.progress(ledger(store)) == Progress(2, 2, 1, 1, 0)
+    assert second.progress(ledger(store)) == Progress(6, 6, 3, 1, 0)
