@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sweeper.trainables import loop
+from sweeper.trainables.batch.weights import Weights
 from sweeper.trainables.data.pairs import split_of, table
+from sweeper.trainables.optim.optimizers import optimizer
 from tests.packs import MODULAR, pack, trial
 from tests.test_modular_arithmetic import network
 
@@ -52,3 +58,32 @@ def test_a_hundred_steps_equal_those_of_torch(name: str) -> None:
             alone.step(taken)
         for x, y in zip(block.weights.each, alone.weights.each, strict=True):
             assert torch.equal(x.value[i], y.value[0])
+
+
+class Devices(TorchDispatchMode):
+    """Notes the devices of the tensors that each operation takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: dict[str, set[str]] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        self.of.setdefault(str(func), set()).update(str(x.device) for x in given)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_on_a_gpu_the_step_of_adam_takes_no_tensor_of_the_cpu(name: str) -> None:
+    one = pack([trial(MODULAR | {"optimizer.name": name})], device="cuda:0")
+    with FakeTensorMode():  # tensors without memory that know their device
+        weights = Weights(
+            (1,), [(3, 5)], [(8, 8)], dtype=torch.float32, device="cuda:0", moments=True
+        )
+        made = optimizer(one, weights, lambda path: torch.zeros(1, device="cuda:0"))
+        with Devices() as devices:
+            made.step(0)
+    assert devices.of["aten._fused_adamw_.default"] == {"cuda:0"}
+    assert set().union(*devices.of.values()) == {"cuda:0"}

@@ -162,6 +162,7 @@ class AdamW:
         self._lr = [w.per_trial(lr) for w in weights.each]
         self._keep = None if keep is None else [w.per_trial(keep) for w in weights.each]
         self._betas = betas
+        self._count = torch.zeros((), dtype=torch.float32, device=weights.value.device)
 
     def step(self, taken: int) -> None:
         """Take one step; `taken` sets the bias corrections.
@@ -176,7 +177,7 @@ class AdamW:
             [w.m],
             [w.v],
             [],
-            [torch.tensor(float(taken + 1))],
+            [self._count.fill_(taken + 1)],  # a GPU's kernel reads it there
             lr=1.0,
             beta1=self._betas[0],
             beta2=self._betas[1],
