@@ -15,19 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeper.errors import SweeperError
+from tests.commands import sweeper
 from tests.sweeps import TOY, assert_whole, ledger, rows, run, toy_grid
-
-
-def sweeper(*words: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command; environment variables by keyword."""
-    return subprocess.run(
-        [sys.executable, "-m", "sweeper.cli", *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **env},
-    )
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from sweeper.analysis.plot import draw_fit
 from sweeper.analysis.plot.sheet import Sheet
 from sweeper.analysis.views.views import open_views
 from sweeper.errors import UsageError
+from tests.commands import sweeper
 from tests.stores import Made
-from tests.test_cli import sweeper
 from tests.test_fit import LAW, make
 
 

@@ -11,9 +11,9 @@ from sweeper.engine.worker import run_inline
 from sweeper.refine import extend as extending
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined
+from tests.commands import sweeper
 from tests.refinements import KilledError, added, cells, cut_short, plane, refine, stops, trial_ids
 from tests.sweeps import ledger
-from tests.test_cli import sweeper
 
 
 @pytest.mark.parametrize("budget", [1, 2, 7, 31])

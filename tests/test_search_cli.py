@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.compile.loading import load_grid
+from tests.commands import sweeper
 from tests.searches import attempts, study_of, write
-from tests.test_cli import sweeper
 
 FEW = {
     "search.n_trials": 4,
