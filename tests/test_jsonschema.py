@@ -9,9 +9,11 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 
+from sweeper.config.fields import leaves
 from sweeper.grid.document import parse, read
 from sweeper.grid.jsonschema import attributes, json_schema
 from sweeper.trainables.config import GrokkingConfig, SparseRecovery
+from sweeper.trainables.config.own import BASES
 from tests.strategies import GIVEN, GRIDS, Flat, grid_text
 from tests.test_grid import MILLION
 from tests.test_overrides import FILE, MODULAR
@@ -121,9 +123,9 @@ def test_fields_come_with_their_meaning_and_default() -> None:
     task = SCHEMA["properties"]["fixed"]["properties"]["task"]["properties"]
     notes = [option["description"] for option in task["N"]["anyOf"]]  # some tasks have a most
     assert notes[0].split("\n")[:3] == [
-        "sparse_recovery: Measurements.",
-        "matrix_completion: Entries that are measured.",
-        "matrix_sensing: Measurements.",
+        "sparse_recovery: Number of measurements, at least 1.",
+        "matrix_completion: Number of measured entries, at most n1 * n2.",
+        "matrix_sensing: Number of measurements, at least 1.",
     ]
     assert not any("default" in option for option in task["N"]["anyOf"][:1])  # the tasks differ
     assert task["s"]["default"] == 5
@@ -132,5 +134,23 @@ def test_fields_come_with_their_meaning_and_default() -> None:
 
 
 def test_an_attribute_may_take_several_lines_of_a_docstring() -> None:
-    assert attributes(SparseRecovery)["n"] == "Length of a*."
+    assert attributes(SparseRecovery)["n"] == "Length of a*, at least 1."
     assert set(attributes(SparseRecovery)) == set(SparseRecovery.model_fields) - {"name"}
+
+
+def test_every_field_of_every_choice_is_described_in_the_schema() -> None:
+    fixed = SCHEMA["properties"]["fixed"]["properties"]
+    assert fixed["dtype"]["description"] == attributes(GrokkingConfig)["dtype"]
+    for part, choices in GrokkingConfig.parts.items():
+        for name, section in choices.items():
+            for path in leaves(section, f"{part}."):
+                field = fixed[path]
+                notes = [option.get("description", "") for option in field.get("anyOf", [])]
+                lines = "\n".join([*notes, field.get("description", "")]).split("\n")
+                note = attributes(section)[path.split(".")[1]]
+                assert f"{name}: {note}" in lines, path
+
+
+def test_every_field_of_a_class_that_users_extend_is_described() -> None:
+    for base in BASES.values():
+        assert set(attributes(base)) == set(base.model_fields) - {"name"}

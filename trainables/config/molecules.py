@@ -1,4 +1,4 @@
-"""The task of molecules, the network that sees their bonds, and what goes with them.
+"""The task of molecules, the network that sees their bonds, and their constraints.
 
 References:
     [G17] Gilmer et al., Neural Message Passing for Quantum Chemistry, 2017. arXiv 1704.01212
@@ -28,7 +28,7 @@ ATOMS = ((15, 16), (4000, 24), (ALL, 32))
 
 
 class Qm9(Section):
-    """Tell how polarizable a molecule is: QM9 ([RD14], [L23] Fig. 5).
+    """Predict the polarizability of a molecule: QM9 ([RD14], [L23] Fig. 5).
 
     The target is the isotropic polarizability in bohr^3. Train and test molecules are drawn by
     the seed from the first ones of QM9, which go from methane to larger molecules. The loss is
@@ -40,18 +40,19 @@ class Qm9(Section):
     SMILES; positions aren't used.
 
     Attributes:
-        N: Train molecules.
-        N_test: Test molecules.
-        first: The molecules are drawn from the first so many; null: from the first N + N_test, as
-            [L23]'s code does.
-        source: `first_thousand` is the first 1000 molecules of QM9, which ship with sweeper;
-            `qm9pack` all 130,831, by the packages qm9pack and rdkit.
-        path: A csv file of one's own with the columns `smiles` and `polarizability`, which needs
-            rdkit; absolute, as the machine sees it that trains. It is part of a trial's identity,
-            its content isn't.
-        standardized: The targets lose the mean of the train molecules and are divided by their
-            standard deviation; false: bohr^3, as in [L23]'s code.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        N: Number of train molecules, at least 2.
+        N_test: Number of test molecules.
+        first: Number of molecules, from the start of the source, that train and test molecules are
+            drawn from; null: N + N_test, as in [L23]'s code.
+        source: Where the molecules come from: `first_thousand`, the first 1000 of QM9, which ship
+            with sweeper; `qm9pack`, all 130,831, which needs the packages qm9pack and rdkit.
+        path: A user's csv file with the columns `smiles` and `polarizability`; it needs rdkit. The
+            path is absolute and valid on every worker. It is part of a trial's id, but the
+            content of the file is not. null: the molecules of `source`.
+        standardized: Whether targets are standardized by the mean and the standard deviation of
+            the train molecules; false: they are in bohr^3, as in [L23]'s code.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
@@ -82,12 +83,12 @@ class MessagePassing(Section):
     sqrt(fan_in)), b as 0: NNConv of torch-geometric, in [L23]'s network.
 
     Attributes:
-        first: Width of the atoms after the first round; widths are multiples of 8. So a trial's
-            numbers don't depend on its pack-mates.
-        second: Width after the second round.
-        bond: Width of the hidden layers of both Theta.
-        head: Width of the hidden layer behind the sum over atoms.
-        init_scale: Multiplies the initial value of every weight and bias: alpha of [L23].
+        first: Width of the atoms after the first round, a multiple of 8, so that a trial's numbers
+            do not depend on the other trials of its pack.
+        second: Width of the atoms after the second round, a multiple of 8.
+        bond: Width of the hidden layer of each Theta, a multiple of 8.
+        head: Width of the hidden layer after the sum over atoms, a multiple of 8.
+        init_scale: Factor of the initial value of every weight and bias: alpha of [L23].
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("qm9",)}

@@ -25,14 +25,22 @@ from sweeper.trainables.config.fields import (
 
 
 class GradientDescent(Section):
-    """Full-batch (sub)gradient descent ([N25] Eq. 1)."""
+    """Full-batch (sub)gradient descent ([N25] Eq. 1).
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+    """
 
     name: Literal["gd"] = "gd"
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
 class Ista(Section):
-    """Gradient step on the loss, then the proximal step of the penalty ([N25] 1.1)."""
+    """Take a gradient step on the loss, then the proximal step of the penalty ([N25] 1.1).
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+    """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
 
@@ -41,7 +49,11 @@ class Ista(Section):
 
 
 class Svt(Section):
-    """ISTA for matrices: singular values are soft-thresholded ([N25] 1.1)."""
+    """Soft-threshold the singular values after a gradient step: ISTA for matrices ([N25] 1.1).
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+    """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MATRIX}
 
@@ -50,7 +62,13 @@ class Svt(Section):
 
 
 class Projected(Section):
-    """Subgradient step on the penalty, then projection onto the data's solutions ([N25] 1.1)."""
+    """Take a subgradient step on the penalty, then project onto the solutions of the data.
+
+    The method is projected subgradient descent of [N25] 1.1.
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+    """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": LINEAR}
 
@@ -59,7 +77,7 @@ class Projected(Section):
 
 
 class BasisPursuit(Section):
-    """One step goes to a solution of X a = y of least l1 norm ([N25] Figs 19, 20)."""
+    """Solve X a = y with the least l1 norm of a, in a single step ([N25] Figs 19, 20)."""
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
 
@@ -76,16 +94,23 @@ class _Stochastic(Section):
 
 
 class Sgd(_Stochastic):
-    """Stochastic gradient descent; `batch` null takes the full batch.
-
-    Its weight decay is coupled, as in torch.optim: the penalty `l2_sq` by another name.
+    """Stochastic gradient descent with momentum, as torch.optim.SGD.
 
     Attributes:
-        drop_last: Leave out what is left of an epoch; otherwise it is a last, smaller batch.
-        momentum: m of Polyak's heavy ball, v <- m v + g, w <- w - lr v, as torch.optim.SGD.
-        constant_norm: Scale all weights back to their initial norm after every step ([L23] 2).
-        clip: The gradient of all weights of a trial, penalties included, is scaled to at most this
-            norm before every step, as torch.nn.utils.clip_grad_norm_; null: never.
+        lr: Learning rate, the step size per optimizer step, above 0.
+        weight_decay: Strength of the weight decay, at least 0; 0: none. It is
+            coupled, as in torch.optim: the same as the penalty `l2_sq`.
+        batch: Train examples per step; null: all of them. A number above the number of train
+            examples means all as well.
+        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
+            form a last, smaller batch.
+        constant_norm: Whether all weights together are scaled back to their initial norm after
+            every step ([L23] section 2).
+        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
+            a larger gradient is scaled down to it before the step, as by
+            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
+        momentum: Factor m of Polyak's heavy ball, from 0 to below 1: v <- m v + g, w <- w - lr v;
+            0: no momentum.
     """
 
     name: Literal["sgd"] = "sgd"
@@ -93,7 +118,24 @@ class Sgd(_Stochastic):
 
 
 class Adam(_Stochastic):
-    """Adam; penalties and weight decay are coupled, they enter through the gradient."""
+    """Adam with coupled penalties and weight decay: both are part of the gradient.
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+        weight_decay: Strength of the weight decay, at least 0; 0: none. It
+            adds weight_decay * w to the gradient.
+        batch: Train examples per step; null: all of them. A number above the number of train
+            examples means all as well.
+        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
+            form a last, smaller batch.
+        constant_norm: Whether all weights together are scaled back to their initial norm after
+            every step ([L23] section 2).
+        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
+            a larger gradient is scaled down to it before the step, as by
+            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
+        betas: Decay rates per step of the means of the gradient and of its square, each from 0 to
+            below 1.
+    """
 
     name: Literal["adam"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
@@ -103,7 +145,24 @@ class Adam(_Stochastic):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: w <- w - lr * weight_decay * w at every step."""
+    """Adam with decoupled weight decay; penalties are part of the gradient.
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+        weight_decay: Strength of the weight decay, at least 0; 0: none. It
+            is decoupled: every step sets w <- w - lr * weight_decay * w.
+        batch: Train examples per step; null: all of them. A number above the number of train
+            examples means all as well.
+        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
+            form a last, smaller batch.
+        constant_norm: Whether all weights together are scaled back to their initial norm after
+            every step ([L23] section 2).
+        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
+            a larger gradient is scaled down to it before the step, as by
+            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
+        betas: Decay rates per step of the means of the gradient and of its square, each from 0 to
+            below 1.
+    """
 
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
 

@@ -32,9 +32,10 @@ class Task(Section):
         defaults: Defaults of other parts' fields under this task.
 
     Attributes:
-        inputs: Numbers of an example, for the model `dense`.
-        outputs: Outputs that a model has to have.
-        data_seed: Seeds `examples` apart from the init; null: the trial's seed.
+        inputs: Number of values per example, for the model `dense`.
+        outputs: Number of outputs that a model must have.
+        data_seed: Seed of `examples`, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     needed: ClassVar[tuple[str, ...]] = ("examples",)
@@ -80,7 +81,7 @@ class Model(Section):
     It goes with the tasks that `dense` goes with, and with own ones.
 
     Attributes:
-        init_scale: Multiplies every initial weight.
+        init_scale: Factor of the initial value of every weight, above 0.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*DENSE, "own")}
@@ -105,7 +106,7 @@ class Regularizer(Section):
     """strength * a penalty on the weights of one trial, for any task and model.
 
     Attributes:
-        strength: Multiplies the penalty.
+        strength: Factor of the penalty, at least 0; 0: no penalty.
     """
 
     needed: ClassVar[tuple[str, ...]] = ("penalty",)
@@ -126,7 +127,7 @@ class Selection(Section):
     """The train examples of a task with a table of examples: modular arithmetic, or an own task.
 
     Attributes:
-        fraction: Share of the examples to train on, for `train` to make use of.
+        fraction: Share of the examples to train on, above 0 and below 1; `train` may use it.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": (*MODULAR, "own")}

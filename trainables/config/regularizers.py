@@ -1,4 +1,8 @@
-"""The regularizers: what is penalized beside the loss."""
+"""The regularizers: penalties that are added to the loss.
+
+References:
+    [N25] Notsawo et al., Grokking Beyond the Euclidean Norm, 2025. arXiv 2506.05718
+"""
 
 from __future__ import annotations
 
@@ -26,9 +30,13 @@ class NoRegularizer(Section):
 
 
 class L1(Section):
-    """strength * the sum of absolute values.
+    """The l1 norm: strength * the sum of absolute values.
 
-    Of the entries of what is recovered, whatever its factors; for networks of all weights.
+    The sum is over the entries of the recovered vector or matrix, not of its factors; for networks
+    it is over all weights.
+
+    Attributes:
+        strength: Factor of the penalty, at least 0; 0: no penalty.
     """
 
     name: Literal["l1"] = "l1"
@@ -36,23 +44,39 @@ class L1(Section):
 
 
 class L2Squared(Section):
-    """strength / 2 * the sum of w^2 over all weights (factors); its gradient is strength * w."""
+    """The squared l2 norm: strength / 2 * the sum of w^2 over all weights, or over all factors.
+
+    Its gradient is strength * w.
+
+    Attributes:
+        strength: Factor of the penalty, at least 0; 0: no penalty.
+    """
 
     name: Literal["l2_sq"] = "l2_sq"
     strength: Annotated[NonNegative, BATCHED]
 
 
 class L2Frobenius(Section):
-    """strength * the sum over weight tensors of ||W||_F, not squared (papers' code)."""
+    """The Frobenius norm, not squared: strength * the sum over weight tensors of ||W||_F.
+
+    The published code of the papers uses it.
+
+    Attributes:
+        strength: Factor of the penalty, at least 0; 0: no penalty.
+    """
 
     name: Literal["l2_fro"] = "l2_fro"
     strength: Annotated[NonNegative, BATCHED]
 
 
 class Nuclear(Section):
-    """strength * ||A||_*, the sum of singular values; its subgradient is the polar factor.
+    """The nuclear norm: strength * ||A||_*, the sum of singular values.
 
-    Of the recovered matrix, whatever its factors; for networks summed over weight matrices.
+    A is the recovered matrix, not its factors; for networks the norm is summed over the weight
+    matrices. The subgradient is the polar factor of A.
+
+    Attributes:
+        strength: Factor of the penalty, at least 0; 0: no penalty.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": NETWORKS + MATRIX}
@@ -62,11 +86,12 @@ class Nuclear(Section):
 
 
 class Group(Section):
-    """strength * the sum of ||w_g|| over groups g of weights: group sparsity.
+    """Group sparsity: strength * the sum of ||w_g|| over groups g of weights.
 
     Attributes:
-        size: Of a recovered vector: groups are this many neighbours. Of networks: null, a group
-            is a row of a weight matrix.
+        strength: Factor of the penalty, at least 0; 0: no penalty.
+        size: Entries per group, at least 1; a group is a run of neighbours in the recovered
+            vector. null, for networks only: each row of a weight matrix is a group.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE + NETWORKS}
@@ -77,14 +102,15 @@ class Group(Section):
 
 
 class Sobolev(Section):
-    """strength * ||J - J*||_F, how far the Jacobian is from the teacher's ([N25] Fig. 11).
+    """The distance of the Jacobian from the teacher's: strength * ||J - J*||_F ([N25] Fig. 11).
 
-    J are the derivatives of all outputs by the inputs at the train examples of a step,
-    ``[N, outputs, inputs]``; the kinks of ReLU count as flat.
+    J holds the derivatives of all outputs by the inputs at the train examples of a step,
+    ``[N, outputs, inputs]``. The derivative of ReLU at its kink is 0.
 
     Attributes:
-        squared: strength / N * ||J - J*||_F^2 instead, as the paper's text has it; its code takes
-            the norm itself, over the whole batch.
+        strength: Factor of the penalty, at least 0; 0: no penalty.
+        squared: Whether the penalty is strength / N * ||J - J*||_F^2, as in the text of [N25];
+            false: the norm itself over the whole batch, as in its code.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TEACHER, "model": ("dense",)}
@@ -95,26 +121,38 @@ class Sobolev(Section):
 
 
 class Term(BaseModel):
-    """One term of a sum of regularizers; absent while its strength is null."""
+    """One term of a sum of regularizers.
+
+    Attributes:
+        strength: Factor of the penalty, at least 0; null: the sum does not have this term.
+    """
 
     model_config = Section.model_config
     strength: Annotated[NonNegative | None, BATCHED] = None
 
 
 class GroupTerm(Term):
-    """The term `group`, with its size."""
+    """The term `group` of a sum.
+
+    Attributes:
+        size: As `size` of the regularizer `group`.
+    """
 
     size: Count | None = None
 
 
 class SobolevTerm(Term):
-    """The term `sobolev`, with its reading."""
+    """The term `sobolev` of a sum.
+
+    Attributes:
+        squared: As `squared` of the regularizer `sobolev`.
+    """
 
     squared: bool = False
 
 
 class Terms(BaseModel):
-    """The terms a sum can have."""
+    """The terms that a sum can have, by the names of their regularizers."""
 
     model_config = Section.model_config
     l1: Term = Term()
@@ -126,7 +164,12 @@ class Terms(BaseModel):
 
 
 class Sum(Section):
-    """Several regularizers at once, each with its own strength."""
+    """Several regularizers at once, each with its own strength.
+
+    Attributes:
+        terms: Fields of the regularizer of this name, as a term of the sum. Its `strength` is at
+            least 0; null: the sum does not have this term. At least one term needs a strength.
+    """
 
     name: Literal["sum"] = "sum"
     terms: Terms = Terms()

@@ -1,4 +1,4 @@
-"""The selections: which data are for training.
+"""The selections: the data that a trial is trained on.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -28,9 +28,14 @@ from sweeper.trainables.config.indices import pinned
 
 
 class Uniform(Section):
-    """What is measured is drawn without a preference.
+    """Draw the train data uniformly at random.
 
-    Of a table, `fraction` of the pairs is drawn for training; measurements are Gaussian.
+    For tables and for a user's own tasks, examples are drawn; for linear measurements, the
+    measurements are Gaussian or the entries are drawn.
+
+    Attributes:
+        fraction: Share of the examples to train on, above 0 and below 1; null, for tasks whose
+            field `N` sets the number of train examples. The default depends on the task.
     """
 
     name: Literal["uniform"] = "uniform"
@@ -38,13 +43,14 @@ class Uniform(Section):
 
 
 class Coherent(Section):
-    """floor(tau * N) measurements see the structure of the signal alone ([N25] G.1.2).
+    """Align floor(tau * N) measurements with the structure of the signal ([N25] G.1.2).
 
-    Of a sparse vector they are single entries. Of a matrix they are u_k^T A v_k with its k-th
-    singular vectors, completed to orthonormal bases; n1 (n2) at most, as many as those have.
+    For a sparse vector, an aligned measurement reads a single entry. For a matrix A, it reads
+    u_k^T A v_k, where u_k and v_k are singular vectors of A, completed to orthonormal bases; at
+    most n1 of the left vectors and n2 of the right ones are singular.
 
     Attributes:
-        tau: Share of such rows; 0 is `uniform`.
+        tau: Share of aligned measurements, from 0 to 1; 0: the same as `uniform`.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE + SENSING}
@@ -55,13 +61,14 @@ class Coherent(Section):
 
 
 class Leverage(Section):
-    """The floor(tau * N) entries of a matrix with the largest leverage are measured ([N25] 3.4).
+    """Measure the floor(tau * N) entries of a matrix with the largest leverage ([N25] 3.4).
 
     With A* = U S V^T of rank r, the leverage of entry (i, j) is n1 / r ||U_i||^2 +
-    n2 / r ||V_j||^2. The other entries are drawn without a preference from the rest.
+    n2 / r ||V_j||^2. The other entries are drawn uniformly from the rest.
 
     Attributes:
-        tau: Share of such entries; 0 is `uniform`.
+        tau: Share of the N entries that have the largest leverage, from 0 to 1; 0: the same as
+            `uniform`.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": COMPLETION}
@@ -72,11 +79,12 @@ class Leverage(Section):
 
 
 class Square(Section):
-    """The pairs with both operands at most k are held out of training ([G25] Table 1).
+    """Hold the pairs with both operands at most k out of training ([G25] Table 1).
 
     Attributes:
-        k: Largest operand of the square, counted from 0.
-        fraction: Train share of the whole table, drawn from the rest.
+        k: Largest operand of the square, at least 1; operands count from 0.
+        fraction: Share of the whole table to train on, above 0 and below 1; the pairs are drawn
+            from the rest of the table.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
@@ -88,11 +96,12 @@ class Square(Section):
 
 
 class Strip(Section):
-    """The pairs with the first operand at most k are held out of training ([G25] Table 1).
+    """Hold the pairs with the first operand at most k out of training ([G25] Table 1).
 
     Attributes:
-        k: Largest first operand of the strip, counted from 0.
-        fraction: Train share of the whole table, drawn from the rest.
+        k: Largest first operand of the strip, at least 1; operands count from 0.
+        fraction: Share of the whole table to train on, above 0 and below 1; the pairs are drawn
+            from the rest of the table.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": MODULAR}
@@ -104,14 +113,14 @@ class Strip(Section):
 
 
 class Outliers(Section):
-    """k train labels are replaced by wrong ones, drawn without a preference ([P22] Fig. 6).
+    """Replace k train labels by wrong ones, drawn uniformly ([P22] Fig. 6).
 
-    They count as the labels of training: train accuracy is measured on what is trained on. The
-    outliers of a smaller k are among those of a larger one.
+    Train loss and accuracy are measured with the wrong labels. The outliers of a smaller k are
+    among those of a larger one.
 
     Attributes:
-        k: Mislabelled train pairs; 0 is `uniform`.
-        fraction: Train share of the whole table.
+        k: Number of mislabelled train pairs, at least 0; 0: the same as `uniform`.
+        fraction: Share of the whole table to train on, above 0 and below 1.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}
@@ -123,13 +132,13 @@ class Outliers(Section):
 
 
 class Indices(Section):
-    """The train pairs are those that a file names, for every seed.
+    """Train on the pairs that a file lists, the same for every seed.
 
     Attributes:
-        file: Path of a text file with one index a line: the place of a pair in the table, a first
-            and b second, counted from 0; division leaves out the pairs with b = 0. The digest of
-            what the file says is added behind ``#``, so that a changed file makes new trials.
-            Workers read the file too.
+        file: Path of a text file with one index per line. An index is the place of a pair in the
+            table, counted from 0 and ordered by the first operand, then by the second; division
+            leaves out the pairs with b = 0. A digest of the indices is appended after ``#``, so
+            that a changed file makes new trials. Workers read the file too, at the same path.
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": TABLES}

