@@ -42,6 +42,12 @@ class StoreFullError(StoreError):
     exit_code = 4
 
 
+class WorkerError(SweeperError):
+    """A worker could not train its pack. What was committed before is whole."""
+
+    exit_code = 4
+
+
 class BusyError(SweeperError):
     """Another driver is at work on the same sweep."""
 

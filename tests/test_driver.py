@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sweeper.engine import commands
 from sweeper.engine.driver import Launched, Progress, Runner
+from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline
+from sweeper.errors import WorkerError
 from sweeper.grid.grid import Grid
-from tests.sweeps import ledger, statuses, toy_grid
+from tests.sweeps import ledger, run, statuses, toy_grid
 
 ONE_CELL = ("task.rate=0.5", "task.shift=0", "task.fate=well,raises")
 
@@ -46,3 +49,25 @@ def test_progress_of_a_launch_counts_nothing_that_another_launch_trained(
     second = launched(toy_grid(tmp_path, *ONE_CELL, "seeds=4", "resources.pack=8"), store)
     assert first.progress(ledger(store)) == Progress(2, 2, 1, 1, 0)
     assert second.progress(ledger(store)) == Progress(6, 6, 3, 1, 0)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_a_failed_worker_is_an_error_where_trials_are_left(
+    tmp_path: Path, store: str, left: int
+) -> None:
+    grid = toy_grid(tmp_path, "resources.pack=1")
+
+    def launcher(tasks: Sequence[PackTask]) -> None:
+        run_inline(tasks[left:])
+        raise WorkerError("pack a on node n: ValueError: no.")
+
+    if not left:
+        assert run(grid, store, launcher=launcher).exit_code == 0
+        return
+    with pytest.raises(WorkerError) as error:
+        run(grid, store, launcher=launcher)
+    assert str(error.value) == (
+        "pack a on node n: ValueError: no. 3 of 12 trials are left to train: launch again when "
+        "the cause is mended."
+    )
+    assert run(grid, store).counts.new == 0

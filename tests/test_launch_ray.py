@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -254,3 +255,33 @@ def test_the_token_that_ray_writes_is_for_its_owner_alone(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(token))
     _protect_token()
     assert token.stat().st_mode & 0o777 == 0o600
+
+
+ABSENT_ON_NODES = """
+import sys
+
+if "default_worker" in sys.argv[0]:
+    raise ImportError("No module named 'dataset'")
+from tests.toy import *
+from tests.toy import Config, train
+"""
+
+
+def test_a_trainable_that_a_node_cannot_import_is_one_clear_line(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "absent.py").write_text(ABSENT_ON_NODES)
+    toy_grid(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    grid_file = str(tmp_path / "toy.yaml")
+    done = sweeper(
+        "launch", grid_file, "trainable=absent", "resources.pack=6", "--store", store, check=False
+    )
+    assert done.returncode == 4, done.stderr
+    assert re.fullmatch(
+        r"error: pack \w+ on node [\d.]+: UsageError: trainable 'absent' can't be imported: "
+        r"No module named 'dataset'\. Install it, or add its folder to PYTHONPATH\. "
+        r"\(1 more pack failed\.\) 12 of 12 trials are left to train: launch again when the cause "
+        r"is mended\.\n",
+        done.stderr,
+    ), done.stderr

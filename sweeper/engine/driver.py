@@ -22,6 +22,7 @@ from sweeper.engine.planner import Agenda, Counts, agenda, counts
 from sweeper.engine.provenance import provenance
 from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
+from sweeper.errors import WorkerError
 from sweeper.grid.grid import Grid
 from sweeper.store import tables as parts
 from sweeper.store.compaction import compact, sweep_out
@@ -196,6 +197,7 @@ class Driver:
         Raises:
             UsageError: Trials can't go on, see `sweeper.engine.planner.agenda`.
             StoreError: The store can't be read or written.
+            WorkerError: A worker failed, and trials are left.
         """
         ledger, workers = self.ledger, self.runner.workers
         ledger.refresh()
@@ -210,12 +212,19 @@ class Driver:
             grid, ledger, plan, self._lease.launch_id, device=self.runner.device, adds=adds
         )
         started(begun)
+        failure: WorkerError | None = None
         if begun.tasks:
-            self.runner.launcher(begun.tasks)
+            try:
+                self.runner.launcher(begun.tasks)
+            except WorkerError as error:
+                failure = error
         ledger.refresh()
         compact(ledger)
         sweep_out(ledger)
         after = counts(grid, ledger, plan.table) if begun.tasks else plan.counts
+        if failure is not None and after.new:
+            left = f"{after.new} of {after.trials} trials are left to train"
+            raise WorkerError(f"{failure} {left}: launch again when the cause is mended.")
         return Outcome(after, self.stopped)
 
 

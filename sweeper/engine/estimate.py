@@ -5,7 +5,6 @@ For a fresh store nothing is enumerated: a million cells are counted by static g
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from sweeper import trainable
@@ -13,6 +12,7 @@ from sweeper.config.fields import Config, build
 from sweeper.config.trial import Trial
 from sweeper.engine.commands import check_cells, peek
 from sweeper.engine.planner import Counts, agenda, pack_size
+from sweeper.engine.resources import local_cpus, slots
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store import lease as store
@@ -46,7 +46,7 @@ class Estimate:
 
 def local_workers(grid: Grid) -> int:
     """Return how many packs run at the same time on this machine."""
-    return max(1, int(len(os.sched_getaffinity(0)) // grid.file.resources.cpu))
+    return max(1, slots(local_cpus(), grid.file.resources.cpu))
 
 
 def estimate(grid: Grid, where: str) -> Estimate:

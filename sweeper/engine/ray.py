@@ -42,9 +42,11 @@ import ray
 from ray.exceptions import RayError
 
 from sweeper.engine.driver import Runner, device
+from sweeper.engine.failures import Failure, raise_failures
+from sweeper.engine.resources import local_cpus, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_pack
-from sweeper.errors import ClusterError, StoreError, StoreFullError
+from sweeper.errors import ClusterError, StoreError
 from sweeper.grid.grid import Grid
 
 WAVE = 500
@@ -100,7 +102,7 @@ class Cluster:
                 "address": "local",
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE,
-                "num_cpus": len(os.sched_getaffinity(0)),
+                "num_cpus": local_cpus(),
             }
             if local
             else {"address": self.address}
@@ -125,7 +127,7 @@ class Cluster:
             ClusterError: The cluster can't be reached, or no node has room for one pack.
         """
         if self.address == "local" and not ray.is_initialized() and not gpu:
-            fits = int(len(os.sched_getaffinity(0)) // cpu)
+            fits = slots(local_cpus(), cpu)
             where = "this machine"
         else:
             self._connect()
@@ -133,9 +135,8 @@ class Cluster:
             for node in ray.nodes():
                 if node["Alive"]:
                     have = node["Resources"]
-                    by = [int(have.get("CPU", 0) // cpu)]
-                    by += [int(have.get("GPU", 0) / gpu + 1e-9)] if gpu else []
-                    fits += min(by)
+                    by_cpu = slots(have.get("CPU", 0), cpu)
+                    fits += min(by_cpu, slots(have.get("GPU", 0), gpu)) if gpu else by_cpu
             where = "a node of the cluster"
         if fits < 1:
             raise ClusterError(
@@ -151,20 +152,26 @@ class Cluster:
 
         Raises:
             ClusterError: Ray couldn't be reached.
-            StoreError: A worker couldn't write the store.
+            StoreError: A worker could not read or write the store.
+            WorkerError: A worker failed in another way; the other packs have been run.
         """
         with ThreadPoolExecutor(1) as beside:
             loading = beside.submit(_load_tune)
             self._connect()  # here: Ray's processes end with the thread that started them
             loaded = loading.result()
         scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
+        failures: list[Failure] = []
         try:
             with loaded.inherited(self._ours and self.address == "local"):
                 for start in range(0, len(tasks), WAVE):
                     wave = tasks[start : start + WAVE]
-                    self._wave(loaded.tune, wave, scratch, cpu, gpu, max_concurrent)
+                    failed = self._wave(loaded.tune, wave, scratch, cpu, gpu, max_concurrent)
+                    if any(isinstance(failure.cause, StoreError) for failure in failed):
+                        raise_failures(failed)
+                    failures += failed
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+        raise_failures(failures)
 
     def run_round(
         self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
@@ -175,18 +182,20 @@ class Cluster:
             _train_pack
         )
         waiting = [{"task": task.as_dict()} for task in reversed(tasks)]
-        running: list[Any] = []
-        failures: list[str] = []
+        running: dict[Any, str] = {}  # reference to the pack
+        failures: list[Failure] = []
         while waiting or running:
             while waiting and len(running) < (max_concurrent or len(tasks)):
-                running.append(remote.remote(waiting.pop()))
-            done, running = ray.wait(running, num_returns=1)
+                config = waiting.pop()
+                running[remote.remote(config)] = config["task"]["pack_id"]
+            done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
+                pack = running.pop(reference)
                 try:
                     ray.get(reference)
                 except RayError as error:
-                    failures.append(str(error))
-        _raise_store_errors(failures)
+                    failures.append(Failure(pack, error))
+        raise_failures(failures)
 
     @staticmethod
     def _wave(
@@ -196,7 +205,7 @@ class Cluster:
         cpu: float,
         gpu: float,
         max_concurrent: int | None,
-    ) -> None:
+    ) -> list[Failure]:
         tuner = tune.Tuner(
             tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
             param_space={"task": tune.grid_search([task.as_dict() for task in tasks])},
@@ -208,13 +217,17 @@ class Cluster:
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         )
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _silent(logging.getLogger("ray.tune")):
             warnings.simplefilter("ignore")
             try:
                 results = tuner.fit()
             except RayError as error:
                 raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
-        _raise_store_errors([str(error) for error in results.errors])
+        return [
+            Failure(result.config["task"]["pack_id"], result.error)
+            for result in results
+            if result.error is not None
+        ]
 
     def __exit__(
         self,
@@ -256,21 +269,23 @@ class _Loaded:
                 variables.update(kept)
 
 
+@contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    """Within: `logger` prints no errors. Tune logs those of workers, which we raise ourselves."""
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def _load_tune() -> _Loaded:
     """Import Ray Tune: it takes most of a second, in which Ray can start."""
     from ray import tune
     from ray.tune.execution import class_cache
 
     return _Loaded(tune, class_cache)
-
-
-def _raise_store_errors(failures: Sequence[str]) -> None:
-    """Raise the first of the workers' errors that is the store's."""
-    for text in failures:
-        if "StoreFullError" in text:
-            raise StoreFullError(_last_line(text))
-        if "StoreError" in text:
-            raise StoreError(_last_line(text))
 
 
 @contextmanager
@@ -322,10 +337,6 @@ def _check_reachable(address: str) -> None:
             f"Ray at {address!r}: {error.strerror if isinstance(error, OSError) else error}. "
             "Check the address and that the cluster is up."
         ) from None
-
-
-def _last_line(text: str) -> str:
-    return text.strip().split("\n")[-1].split("Error: ", 1)[-1]
 
 
 def _protect_token() -> None:

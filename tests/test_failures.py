@@ -1,0 +1,72 @@
+"""What a user reads of packs that no worker could train."""
+
+from __future__ import annotations
+
+import pytest
+from ray.exceptions import RayTaskError
+
+from sweeper.engine.failures import Failure, raise_failures
+from sweeper.errors import StoreError, StoreFullError, UsageError, WorkerError
+
+
+def raised(cause: Exception, ip: str = "10.0.0.7") -> Exception:
+    """Return the error that the driver gets where a worker on the node `ip` raised `cause`."""
+    trace = f"ray::_train_pack() (pid=12, ip={ip})\n{type(cause).__name__}: {cause}"
+    error: Exception = RayTaskError(
+        "_train_pack", trace, cause, proctitle="ray::_train_pack", pid=12, ip=ip
+    ).as_instanceof_cause()
+    return error
+
+
+DIED = """The actor died unexpectedly before finishing this task.
+\tclass_name: ImplicitFunc
+\tpid: 91
+\tip: 10.0.0.9
+The actor is dead because its node has died."""
+
+
+def test_a_failure_names_the_pack_the_node_and_the_error() -> None:
+    missing = UsageError("trainable 'mine' can't be imported: No module named 'mine'. Install it.")
+    assert Failure("a1", raised(missing)).line == (
+        "pack a1 on node 10.0.0.7: UsageError: trainable 'mine' can't be imported: "
+        "No module named 'mine'. Install it."
+    )
+
+
+def test_a_failure_of_a_worker_that_died_names_its_node() -> None:
+    failure = Failure("a1", RuntimeError(DIED))
+    assert failure.line == (
+        "pack a1 on node 10.0.0.9: RuntimeError: The actor died unexpectedly before finishing "
+        "this task."
+    )
+
+
+def test_a_failure_without_node_and_message_is_still_a_line() -> None:
+    assert Failure("a1", OSError()).line == "pack a1: OSError: no message"
+
+
+def test_a_node_may_have_an_ipv6_address() -> None:
+    assert Failure("a1", raised(ValueError("x"), "fd00::1:2")).node == "fd00::1:2"
+
+
+def test_no_failure_raises_nothing() -> None:
+    raise_failures([])
+
+
+@pytest.mark.parametrize(
+    ("n", "more"), [(1, ""), (2, " (1 more pack failed.)"), (3, " (2 more packs failed.)")]
+)
+def test_several_failures_are_one_line(n: int, more: str) -> None:
+    with pytest.raises(WorkerError) as error:
+        raise_failures([Failure(f"a{k}", raised(ValueError("no"))) for k in range(n)])
+    assert str(error.value) == f"pack a0 on node 10.0.0.7: ValueError: no{more}"
+    assert error.value.exit_code == 4
+
+
+@pytest.mark.parametrize("kind", [StoreError, StoreFullError])
+def test_an_error_of_the_store_goes_before_all_others(kind: type[StoreError]) -> None:
+    failures = [Failure("a0", raised(ValueError("no"))), Failure("a1", raised(kind("s3: full.")))]
+    with pytest.raises(StoreError) as error:
+        raise_failures(failures)
+    assert type(error.value) is kind
+    assert str(error.value) == "s3: full."
