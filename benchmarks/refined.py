@@ -19,6 +19,7 @@ from sweeper.analysis.diagrams.phase import phase_diagram
 from sweeper.analysis.views.views import open_views
 from sweeper.grid.grid import Grid
 from sweeper.grid.spacing import LinSpace, LogSpace
+from sweeper.refine import diagram as diagrams
 from sweeper.refine import refine
 from sweeper.refine.mesh import Scale, paint
 from sweeper.store import lease as store
@@ -66,7 +67,7 @@ def refined(
     assert api.launch(small, where, inline=inline).exit_code == 0
     budget = int(AFFORDED * grid.n_trials) - small.n_trials
     done = api.refine(where, grid.name, x=x, y=y, budget=budget, inline=inline)
-    wanted = refine.diagram(where, grid.name, x=x, y=y)
+    wanted = diagrams.diagram(where, grid.name, x=x, y=y)
     (panel,) = refine.panels(wanted, store.open_sweep(where, grid.name))
     marks = {at: cell.mark for at, cell in panel.items() if cell.mark is not None}
     points = [(place(wanted.x, a), place(wanted.y, b)) for a in axes[0] for b in axes[1]]

@@ -21,6 +21,7 @@ from sweeper.engine.driver import Launched, Outcome, Runner
 from sweeper.engine.planner import Agenda
 from sweeper.engine.ray import on_ray
 from sweeper.grid.grid import Grid
+from sweeper.refine import diagram as diagrams
 from sweeper.refine import extend as extending
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined
@@ -90,7 +91,7 @@ def refine(
     budget: int,
     value: str = "phase",
     condition: str | None = None,
-    levels: int = refining.LEVELS,
+    levels: int = diagrams.LEVELS,
     address: str = "local",
     inline: bool = False,
     max_concurrent: int | None = None,
@@ -110,7 +111,7 @@ def refine(
         inline: As in `launch`.
         max_concurrent: As in `launch`.
     """
-    wanted = refining.diagram(
+    wanted = diagrams.diagram(
         where, name, x=x, y=y, value=value, condition=condition, levels=levels
     )
     with runner(

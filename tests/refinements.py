@@ -14,6 +14,7 @@ from sweeper.engine.driver import Runner
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline, run_pack
 from sweeper.grid.grid import Grid
+from sweeper.refine import diagram as diagrams
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined
 from tests.planes import height
@@ -54,7 +55,7 @@ def refine(
     store: str, budget: int = 10_000, launcher: Any = run_inline, x: str = "task.x", **options: Any
 ) -> Refined:
     """Refine the planes over x and y in this process."""
-    wanted = refining.diagram(store, "plane", x=x, y=options.pop("y", "task.y"), **options)
+    wanted = diagrams.diagram(store, "plane", x=x, y=options.pop("y", "task.y"), **options)
     return refining.refine(wanted, store, Runner(launcher, 2), budget)
 
 

@@ -12,6 +12,7 @@ from sweeper.compile.loading import load_grid
 from sweeper.engine import commands as sweep
 from sweeper.engine.driver import drive, inline
 from sweeper.errors import SweeperError
+from sweeper.refine import diagram as diagrams
 from sweeper.refine import refine as refining
 from sweeper.refine.refine import Refined
 from tests.refinements import BASE, PLANE, KilledError, added, at, cells, cut_short, plane, refine
@@ -141,8 +142,8 @@ def test_split_votes_at_the_boundary_get_fresh_seeds_once(tmp_path: Path, store:
 
 def test_a_split_vote_away_from_any_boundary_gets_no_seeds(tmp_path: Path, store: str) -> None:
     plane(tmp_path, store, "task.noise=0.15", "seeds=[3,5,9]")
-    split = [c for c in cells(store) if c["agreement"] < refining.UNDECIDED]
-    wanted = refining.diagram(store, "plane", x="task.x", y="task.y")
+    split = [c for c in cells(store) if c["agreement"] < diagrams.UNDECIDED]
+    wanted = diagrams.diagram(store, "plane", x="task.x", y="task.y")
     one = next(cell for cell in split)
     condition = f"task.x = {one['x']} and task.y = {one['y']}"  # without neighbours
     assert wanted.condition is None
@@ -250,7 +251,7 @@ def test_what_makes_no_sense_is_refused_with_its_remedy_and_nothing_is_written(
     number = ledger(store, "plane").number
     given = {"x": "task.x", "y": "task.y", "name": "plane", **options}
     with pytest.raises(SweeperError) as caught:
-        refining.diagram(store, **given)  # type: ignore[arg-type]
+        diagrams.diagram(store, **given)  # type: ignore[arg-type]
     assert str(caught.value) == message.replace("STORE", store)
     assert caught.value.exit_code == 2
     assert ledger(store, "plane").number == number

@@ -125,6 +125,7 @@ def refine(
 ) -> None:
     """Add cells where neighbouring cells of a phase diagram disagree."""
     from sweeper.engine import progress
+    from sweeper.refine import diagram as diagrams
     from sweeper.refine import refine as refining
 
     with readable_errors():
@@ -132,7 +133,7 @@ def refine(
             raise UsageError(
                 f"--budget {budget}: too small. Give the number of new trials to train, at least 1."
             )
-        wanted = refining.diagram(
+        wanted = diagrams.diagram(
             training.store, name, x=x, y=y, value=value, condition=where, levels=levels
         )
         with (

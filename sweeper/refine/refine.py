@@ -7,67 +7,24 @@ that was killed, or is given a larger budget, goes on from the cells that are in
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from math import log10
 from typing import Any
 
 import pyarrow as pa
 
-from sweeper import sql
-from sweeper.analysis.diagrams.phase import Axis
 from sweeper.analysis.diagrams.provenance import counted
-from sweeper.analysis.views import snapshot
-from sweeper.analysis.views.views import open_views
-from sweeper.compile import loading
-from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Scalar, chosen_leaves
 from sweeper.config.resolve import broken
 from sweeper.config.trial import Trial
 from sweeper.engine.driver import Driver, Launched, Runner, drive
 from sweeper.engine.planner import Agenda, agenda
-from sweeper.errors import UsageError, did_you_mean
 from sweeper.grid.grid import Grid, columns
-from sweeper.refine.mesh import FINE, Mark, Point, Scale, ends, propose
-from sweeper.store import lease as store
-from sweeper.store.ledger import Ledger
+from sweeper.refine.diagram import Diagram, Panel, marks_of, panels
+from sweeper.refine.mesh import FINE, Point, ends, propose
 from sweeper.store.outcomes import ended_trials
 from sweeper.store.packs import pack_rows
-from sweeper.store.schema import ENDED
-
-STEEP = log10(2)
-"""Neighbours whose delays differ by more than this factor, as a logarithm, disagree."""
-
-LEVELS = 3
-"""Halvings of the grid's own spacing, unless asked for more: 8 x 8 cells become 57 x 57."""
-
-VALUES = ("phase", "delay")
-
-UNDECIDED = 0.75
-"""Cells at the boundary whose seeds agree less than this get more seeds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A cell of the diagram.
-
-    Attributes:
-        values: Its resolved config, flat.
-        mark: What is known of it; None where nothing is, or the condition leaves it out.
-        seeds: Seeds that it has.
-        owed: Those of them that an earlier refinement planned and that haven't ended.
-    """
-
-    values: Mapping[str, Scalar]
-    mark: Mark | None
-    seeds: frozenset[int]
-    owed: tuple[int, ...]
-
-
-Panel = Mapping[Point, Cell]
-"""The cells that differ in the two axes only, by their places on the mesh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,79 +51,6 @@ class Refined:
     def exit_code(self) -> int:
         """0 done, 3 some trials failed, 4 work remains."""
         return 4 if self.unfinished else 3 if self.failed else 0
-
-
-@dataclass(frozen=True)
-class Diagram:
-    """What is refined: two axes of a grid, and what makes neighbours disagree.
-
-    Attributes:
-        grid: The grid as it was launched last.
-        x: The horizontal axis.
-        y: The vertical axis.
-        value: ``phase`` or ``delay``.
-        condition: SQL over `cells`: which of them; None for all.
-        levels: Halvings of the grid's own spacing.
-    """
-
-    grid: Grid
-    x: Scale
-    y: Scale
-    value: str
-    condition: str | None
-    levels: int
-
-    @property
-    def steep(self) -> float | None:
-        """What `sweeper.refine.mesh.propose` calls steep."""
-        return STEEP if self.value == "delay" else None
-
-
-def diagram(
-    where: str,
-    name: str,
-    *,
-    x: str,
-    y: str,
-    value: str = "phase",
-    condition: str | None = None,
-    levels: int = LEVELS,
-) -> Diagram:
-    """Return what `refine` is to refine.
-
-    Raises:
-        UsageError: An axis is unknown, isn't numeric or has one value; the value is neither
-            phase nor delay; or the condition means nothing.
-        StoreError: There is no such sweep, or nothing of it was launched yet.
-    """
-    if value not in VALUES:
-        raise UsageError(f"--value {value}: refinement follows {' or '.join(VALUES)}.")
-    if x == y:
-        raise UsageError(f"x and y must differ: {x}.")
-    ledger = store.open_sweep(where, name)
-    grid = loading.stored_grid(ledger)
-    found = Diagram(grid, _scale(grid, "x", x), _scale(grid, "y", y), value, condition, levels)
-    if not any(map(_marks, panels(found, ledger))):
-        raise UsageError(f"{name}: none of the cells has a result yet. Launch its grid to the end.")
-    return found
-
-
-def _scale(grid: Grid, role: str, path: str) -> Scale:
-    known = columns(grid.config).names[3:]
-    if path not in known:
-        raise UsageError(f"{role}: no axis {path!r}. {did_you_mean(path, known)}")
-    axis = Axis.of(path, grid.axis_values(path))
-    if len(axis.values) < 2:
-        axes = ", ".join(grid.axes) or "none"
-        raise UsageError(f"{role}: {path} has no two values in the grid. Its axes: {axes}.")
-    if axis.categorical:
-        values = ", ".join(map(axis.label, axis.values[:6]))
-        raise UsageError(
-            f"{role}: {path} isn't numeric ({values}), so there is nothing in between. "
-            "Choose a numeric axis."
-        )
-    whole = columns(grid.config).field(path).type == pa.int64()
-    return Scale(path, tuple(axis.values), log=axis.log, whole=whole)
 
 
 def refine(
@@ -229,17 +113,17 @@ class _Rounds:
             )
         return self.so_far
 
-    def next(self, found: Sequence[Panel]) -> list[list[Trial]]:
+    def next(self, every: Sequence[Panel]) -> list[list[Trial]]:
         """Return the trials of the next round, cell by cell; none if nothing is left to refine.
 
         A round that was cut short comes first: what follows from it depends on all of it.
         """
-        grid, cells = self.wanted.grid, [cell for panel in found for cell in panel.values()]
+        grid, cells = self.wanted.grid, [cell for panel in every for cell in panel.values()]
         if owed := [_trials(grid, cell.values, cell.owed) for cell in cells if cell.owed]:
             return owed
-        levels = [level for panel in found for level in self.between(panel)[:1]]
+        levels = [level for panel in every for level in self.between(panel)[:1]]
         fresh = [trials for cells in zip_longest(*levels) for trials in cells if trials]
-        return fresh or [trials for panel in found for trials in self.undecided(panel)]
+        return fresh or [trials for panel in every for trials in self.undecided(panel)]
 
     def affordable(self, wanted: Sequence[list[Trial]]) -> tuple[list[Trial], int]:
         """Return the trials of as many whole cells, in order, as the budget pays for; the cost.
@@ -265,7 +149,7 @@ class _Rounds:
         """Return the trials of each new cell of a panel, level by level, none without any."""
         wanted = self.wanted
         levels = propose(
-            _marks(panel), wanted.x, wanted.y, finest=FINE >> wanted.levels, steep=wanted.steep
+            marks_of(panel), wanted.x, wanted.y, finest=FINE >> wanted.levels, steep=wanted.steep
         )
         made = [[t for place in level if (t := self.cell(panel, place))] for level in levels]
         return [level for level in made if level]
@@ -292,78 +176,12 @@ class _Rounds:
         """Return more seeds for the cells at the boundary whose seeds disagree."""
         seeds = self.wanted.grid.seeds
         more = range(max(seeds) + 1, max(seeds) + 1 + len(seeds))
-        marks = _marks(panel)
+        marks = marks_of(panel)
         return [
             _trials(self.wanted.grid, panel[place].values, more)
             for place in ends(marks, self.wanted.steep)
             if marks[place].split and panel[place].seeds <= set(seeds)
         ]
-
-
-def panels(wanted: Diagram, ledger: Ledger) -> list[Panel]:
-    """Return the cells of a diagram that stand on its mesh, those that differ otherwise apart.
-
-    Raises:
-        UsageError: The condition means nothing, or no cell is left.
-    """
-    condition = f"coalesce(({wanted.condition}), false)" if wanted.condition else "true"
-    text = f"select cell_id, phase, agreement, delay, delay_bound, {condition} as chosen from cells"
-    sql.check_read_only(text)
-    with open_views(ledger) as views:
-        cells = {row["cell_id"]: row for row in sql.query(views, text).to_pylist()}
-        stands = sql.query(views, "select cell_id, seed, status from trials order by all")
-    if not any(row["chosen"] for row in cells.values()):
-        raise UsageError(f"no cell matches {wanted.condition!r}. Loosen it.")
-    seeds: dict[str, dict[int, bool]] = defaultdict(dict)
-    for row in stands.to_pylist():
-        seeds[row["cell_id"]][row["seed"]] = row["status"] in ENDED
-    found: dict[Any, dict[Point, Cell]] = defaultdict(dict)
-    axes = {wanted.x.name, wanted.y.name}
-    for trial in _first_trials(wanted.grid, ledger):
-        x, y = (_position(scale, trial.values) for scale in (wanted.x, wanted.y))
-        if x is None or y is None:
-            continue
-        row, ended = cells[trial.cell_id], seeds[trial.cell_id]
-        planned = wanted.grid.seeds if x % FINE == y % FINE == 0 else ()  # by the grid itself
-        owed = tuple(seed for seed, over in ended.items() if not over and seed not in planned)
-        rest = frozenset((p, v) for p, v in trial.values.items() if p not in axes)
-        found[rest][x, y] = Cell(
-            trial.values,
-            _mark(row, wanted.value) if row["chosen"] else None,
-            frozenset(ended),
-            owed if row["chosen"] else (),
-        )
-    return [found[rest] for rest in sorted(found, key=lambda rest: sorted(map(str, rest)))]
-
-
-def _first_trials(grid: Grid, ledger: Ledger) -> list[Trial]:
-    """Return one trial of each cell, in the order of the plan."""
-    plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
-    first: dict[str, int] = {}
-    for row, cell_id in enumerate(plan["cell_id"].to_pylist()):
-        first.setdefault(cell_id, row)
-    return trials_of(grid.config, plan.take(pa.array(first.values(), pa.int64())))
-
-
-def _position(scale: Scale, values: Mapping[str, Scalar]) -> int | None:
-    value = values.get(scale.name)
-    return scale.position(value) if isinstance(value, int | float) else None
-
-
-def _marks(panel: Panel) -> dict[Point, Mark]:
-    return {place: cell.mark for place, cell in panel.items() if cell.mark is not None}
-
-
-def _mark(row: Mapping[str, Any], value: str) -> Mark | None:
-    """Return what is known of a cell; None where nothing is."""
-    if row["phase"] is None:
-        return None
-    split = row["agreement"] < UNDECIDED
-    if value == "phase":
-        return Mark(row["phase"], None, split)
-    if row["delay"] is not None:
-        return Mark("delay", log10(max(1, row["delay"])), split)
-    return Mark("censored" if row["delay_bound"] is not None else row["phase"], None, split)
 
 
 def sentence(refined: Refined) -> str:
