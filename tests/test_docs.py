@@ -15,7 +15,17 @@ from sweeper.compile.loading import load_grid
 from sweeper.trainables.config import GrokkingConfig
 
 ROOT = Path(__file__).parent.parent
-PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+
+
+GUIDES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("grid-file", "delays", "search-refine-extend")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("laws", "cluster", "troubleshooting")),
+]
+"""The pages for users, in the order in which their commands are run."""
+
+GRID_FILE = ROOT / "docs" / "grid-file.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -24,8 +34,10 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands(language: str) -> list[list[str]]:
-    """Return the sweeper commands in the README's blocks of a language."""
-    lines = [line for block in blocks(ROOT / "README.md", language) for line in block.splitlines()]
+    """Return the sweeper commands in the guides' blocks of a language."""
+    lines = [
+        line for page in GUIDES for block in blocks(page, language) for line in block.splitlines()
+    ]
     return [shlex.split(line) for line in lines if line.startswith("sweeper ")]
 
 
@@ -41,10 +53,10 @@ def sweeper(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_readmes_commands_run_in_the_order_that_they_stand_in(tmp_path: Path) -> None:
+def test_the_guides_commands_run_in_the_order_that_they_stand_in(tmp_path: Path) -> None:
     (tmp_path / "grids").symlink_to(ROOT / "grids")
     typed = commands("sh")
-    assert len(typed) >= 10
+    assert len(typed) >= 17
     for words in typed:
         done = sweeper(words[1:], tmp_path)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
@@ -52,42 +64,57 @@ def test_the_readmes_commands_run_in_the_order_that_they_stand_in(tmp_path: Path
         assert (tmp_path / picture).stat().st_size > 0
 
 
-def test_the_readmes_grid_file_is_valid(tmp_path: Path) -> None:
-    (block,) = blocks(ROOT / "README.md", "yaml")
+def test_the_guides_grid_file_is_valid(tmp_path: Path) -> None:
+    (block,) = blocks(GRID_FILE, "yaml")
     path = tmp_path / "grid.yaml"
     path.write_text(block)
     grid = load_grid(path)
     assert (grid.n_cells, grid.n_trials) == (68, 340)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_between_pages_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
 
 
-def test_every_command_is_told_of_in_the_readme() -> None:
+def test_every_command_is_in_the_guides() -> None:
     from sweeper.cli import app
 
-    text = (ROOT / "README.md").read_text()
+    text = "".join(page.read_text() for page in GUIDES)
     for command in app.registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__
         assert f"sweeper {name}" in text, name
 
 
-def test_every_field_of_a_grid_file_is_shown_in_the_readme() -> None:
+def test_every_field_of_a_grid_file_is_shown_in_its_guide() -> None:
     from sweeper.grid.gridfile import GridFile
 
-    (block,) = blocks(ROOT / "README.md", "yaml")
+    (block,) = blocks(GRID_FILE, "yaml")
     for key in set(GridFile.model_fields) - {"trainable", "search"}:
         assert re.search(rf"^{key}:", block, re.MULTILINE), key
 
 
-def test_every_part_is_named_in_the_readme() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_every_part_is_named_in_the_guide_to_the_grid_file() -> None:
+    text = GRID_FILE.read_text()
     for part, choices in GrokkingConfig.parts.items():
         (row,) = re.findall(rf"^\| `{part}` \| .*$", text, re.MULTILINE)
         for name in choices:
             assert f"`{name}`" in row, f"{part}.name: {name}"
+
+
+def test_the_readme_shows_a_small_picture_within_fifteen_lines() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    (place,) = [n for n, line in enumerate(lines, start=1) if line.startswith("![")]
+    assert place <= 15
+    picture = ROOT / re.findall(r"\]\(([^)]+)\)", lines[place - 1])[0]
+    assert picture.stat().st_size < 150_000
+
+
+def test_the_index_lists_every_page() -> None:
+    folder = ROOT / "docs"
+    listed = re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text())
+    pages = {str(path.relative_to(folder)) for path in folder.rglob("*.md")}
+    assert pages - {"README.md"} <= set(listed)
