@@ -110,6 +110,8 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
     except (SupersededError, DrainedError, StoreError):
         raise
     except (Exception, SystemExit) as error:
+        if (cause := _storage_error(error)) is not None:
+            raise cause from None
         if len(pack.trials) > 1:
             return _split(sink, pack)
         lines = traceback.format_exception(error)
@@ -124,6 +126,13 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
         )
         sink.flush(done=True)
     return []
+
+
+def _storage_error(error: BaseException | None) -> StoreError | None:
+    """Return the storage error that led to `error`, or None if the trials themselves failed."""
+    while error is not None and not isinstance(error, StoreError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _split(sink: Sink, pack: Pack[Any]) -> list[str]:

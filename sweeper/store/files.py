@@ -7,12 +7,14 @@ place; nothing else is asked of the storage.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, from_url
 
 from sweeper.errors import StoreError, StoreFullError
@@ -67,14 +69,13 @@ class Files:
     def read(self, path: str) -> bytes | None:
         """Return the content of `path`, or None if there is no such file."""
         try:
-            if "://" not in self.uri:  # the library takes ten times as long over a small file
-                with open(self.location(path), "rb") as file:  # noqa: PTH123
-                    return file.read()
-            return bytes(obstore.get(self.backend, path).bytes())
-        except (FileNotFoundError, NotADirectoryError):
+            with self._translated(path):
+                if "://" not in self.uri:  # the library takes ten times as long for a small file
+                    with open(self.location(path), "rb") as file:  # noqa: PTH123
+                        return file.read()
+                return bytes(obstore.get(self.backend, path).bytes())
+        except FileNotFoundError:
             return None
-        except (BaseError, OSError) as error:
-            raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
 
     def write(self, path: str, content: bytes) -> None:
         """Write `path`, replacing what was there.
@@ -94,9 +95,65 @@ class Files:
 
     def _put(self, path: str, content: bytes, mode: Any) -> bool:
         try:
-            obstore.put(self.backend, path, content, mode=mode, use_multipart=False)
+            with self._translated(path):
+                obstore.put(self.backend, path, content, mode=mode, use_multipart=False)
         except AlreadyExistsError:
             return False
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
+        return True
+
+    def size(self, path: str) -> int | None:
+        """Return the size of `path` in bytes, or None if there is no such file."""
+        try:
+            with self._translated(path):
+                if "://" not in self.uri:
+                    return os.stat(self.location(path)).st_size  # noqa: PTH116
+                return int(obstore.head(self.backend, path)["size"])
+        except FileNotFoundError:
+            return None
+
+    def paths(self, prefix: str, *, after: str | None = None) -> list[str]:
+        """Return the paths below `prefix`, sorted; with `after`, those behind it."""
+        try:
+            with self._translated(prefix):
+                listed = obstore.list(self.backend, prefix, offset=after).collect()
+        except FileNotFoundError:
+            return []
+        return sorted(item["path"] for item in listed)
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders directly inside."""
+        try:
+            with self._translated(""):
+                return sorted(obstore.list_with_delimiter(self.backend)["common_prefixes"])
+        except FileNotFoundError:
+            return []
+
+    def delete(self, path: str) -> None:
+        """Remove `path`; it may be gone already."""
+        try:
+            with self._translated(path):
+                obstore.delete(self.backend, path)
+        except FileNotFoundError:
+            return
+
+    @contextmanager
+    def _translated(self, path: str) -> Iterator[None]:
+        """Raise each error of the storage as a `StoreError` that names `path`.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            AlreadyExistsError: `create` met a file.
+            StoreFullError: No space is left.
+            StoreError: Anything else, such as a network error or a missing permission.
+        """
+        try:
+            yield
+        except AlreadyExistsError:
+            raise
+        except (FileNotFoundError, NotADirectoryError, NotFoundError) as error:
+            raise FileNotFoundError(str(error)) from None
         except (BaseError, OSError) as error:
             if any(sign in str(error) for sign in _FULL):
                 raise StoreFullError(
@@ -104,35 +161,6 @@ class Files:
                     "free some space and launch again."
                 ) from None
             raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
-        return True
-
-    def size(self, path: str) -> int | None:
-        """Return the size of `path` in bytes, or None if there is no such file."""
-        try:
-            if "://" not in self.uri:
-                return os.stat(self.location(path)).st_size  # noqa: PTH116
-            return int(obstore.head(self.backend, path)["size"])
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def paths(self, prefix: str, *, after: str | None = None) -> list[str]:
-        """Return the paths below `prefix`, sorted; with `after`, those behind it."""
-        try:
-            found = obstore.list(self.backend, prefix, offset=after).collect()
-        except FileNotFoundError:
-            return []
-        return sorted(item["path"] for item in found)
-
-    def folders(self) -> list[str]:
-        """Return the names of the folders directly inside."""
-        return sorted(obstore.list_with_delimiter(self.backend)["common_prefixes"])
-
-    def delete(self, path: str) -> None:
-        """Remove `path`; it may be gone already."""
-        try:
-            obstore.delete(self.backend, path)
-        except FileNotFoundError:
-            return
 
 
 def _first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sweeper.errors import SupersededError
+from sweeper.errors import StoreError, SupersededError
 from sweeper.store import tables as parts
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger, Record, State
@@ -187,10 +187,19 @@ class Sink:
             self._oldest = self._oldest or time.monotonic()
 
     def flush(self, *, checkpoint: Record | None = None, done: bool = False) -> None:
-        """Commit everything taken so far, together with `checkpoint`."""
+        """Commit everything taken so far, together with `checkpoint`.
+
+        Raises:
+            StoreError: The store can't be written. Every later call raises the same error, for it
+                is unknown which rows were committed.
+        """
         with self._lock:
             self._check()
-            self._flush(checkpoint, done)
+            try:
+                self._flush(checkpoint, done)
+            except StoreError as error:
+                self._error = error
+                raise
 
     def _check(self) -> None:
         if self._error is not None:

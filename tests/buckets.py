@@ -1,0 +1,127 @@
+"""A bucket on the loopback interface that can be told to fail."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from obstore.store import S3Store
+
+from sweeper.store.files import Files
+
+
+class Bucket(ThreadingHTTPServer):
+    """An HTTP server that speaks as much of S3 as the store uses.
+
+    Attributes:
+        content: Key to bytes.
+        down: Answer every request with 503.
+        lose: Take the next PUT whose key contains this text, and close the connection instead
+            of answering.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content: dict[str, bytes] = {}
+        self.down = False
+        self.lose: str | None = None
+        self.lock = threading.Lock()
+
+    def files(self, *, retries: int = 0) -> Files:
+        """Return the folder ``sweep`` of the bucket, by a client that retries `retries` times."""
+        backend = S3Store(
+            "bucket",
+            prefix="sweep",
+            endpoint=f"http://127.0.0.1:{self.server_port}",
+            region="here",
+            access_key_id="key",
+            secret_access_key="secret",
+            client_options={"allow_http": True},
+            retry_config={
+                "max_retries": retries,
+                "retry_timeout": timedelta(seconds=10),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=1),
+                    "max_backoff": timedelta(milliseconds=2),
+                    "base": 2,
+                },
+            },
+        )
+        return Files("s3://bucket/sweep", backend)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Bucket
+    protocol_version = "HTTP/1.1"
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        key = unquote(parts.path).removeprefix("/bucket").lstrip("/")
+        if self.server.down:
+            self._answer(503)
+        elif not key:
+            self._list(parse_qs(parts.query))
+        elif self.command == "PUT":
+            self._put(key, body)
+        elif key in self.server.content:
+            self._answer(200, self.server.content[key])
+        else:
+            self._answer(404)
+
+    do_GET = do_HEAD = do_PUT = do_POST = _serve
+
+    def _put(self, key: str, body: bytes) -> None:
+        with self.server.lock:
+            taken = key in self.server.content and self.headers.get("If-None-Match") == "*"
+            if not taken:
+                self.server.content[key] = body
+        if not taken and self.server.lose is not None and self.server.lose in key:
+            self.server.lose = None
+            self.close_connection = True  # the client sees the end of the stream, no answer
+        else:
+            self._answer(412 if taken else 200)
+
+    def _list(self, query: dict[str, list[str]]) -> None:
+        prefix, after = (query.get(name, [""])[0] for name in ("prefix", "start-after"))
+        keys = sorted(k for k in self.server.content if k.startswith(prefix) and k > after)
+        items = "".join(
+            f"<Contents><Key>{key}</Key><Size>{len(self.server.content[key])}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            for key in keys
+        )
+        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{items}</ListBucketResult>"
+        self._answer(200, text.encode())
+
+    def _answer(self, status: int, body: bytes = b"") -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{md5(body, usedforsecurity=False).hexdigest()}"')
+        self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def serving() -> Iterator[Bucket]:
+    """Serve an empty bucket."""
+    with Bucket() as bucket:
+        thread = threading.Thread(target=bucket.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield bucket
+        finally:
+            bucket.shutdown()
+            thread.join()

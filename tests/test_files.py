@@ -1,0 +1,144 @@
+"""The folder of files: what the storage refuses is an error of ours, whichever method asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.engine import worker
+from sweeper.errors import StoreError
+from sweeper.packing import Pack, Run
+from sweeper.store import sink as sinks
+from sweeper.store.checkpoint import Checkpoints
+from sweeper.store.files import Files
+from sweeper.store.ledger import Ledger
+from sweeper.store.sink import Claim, Sink
+from tests.buckets import Bucket, serving
+from tests.sweeps import toy_grid
+from tests.toy import Config
+
+CALLS: dict[str, Callable[[Files], Any]] = {
+    "read": lambda files: files.read("a"),
+    "size": lambda files: files.size("a"),
+    "write": lambda files: files.write("a", b"x"),
+    "create": lambda files: files.create("a", b"x"),
+    "paths": lambda files: files.paths("log"),
+    "folders": lambda files: files.folders(),
+    "delete": lambda files: files.delete("a"),
+}
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    with serving() as bucket:
+        yield bucket
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_bucket_that_is_unavailable_is_a_store_error(bucket: Bucket, call: str) -> None:
+    bucket.down = True
+    with pytest.raises(StoreError, match=r"^s3://bucket/sweep.*503 Service Unavailable"):
+        CALLS[call](bucket.files())
+
+
+@pytest.mark.parametrize("call", ["paths", "folders", "delete"])
+@pytest.mark.parametrize("error", [TimeoutError("timed out"), OSError(5, "Input/output error")])
+def test_an_error_of_the_operating_system_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: OSError
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise error
+
+    for name in ("list", "list_with_delimiter", "delete"):
+        monkeypatch.setattr(f"obstore.{name}", fail)
+    with pytest.raises(StoreError) as caught:
+        CALLS[call](Files.at(str(tmp_path)))
+    assert str(caught.value).startswith(str(tmp_path))
+    assert str(caught.value).endswith(str(error))
+
+
+def test_a_name_that_the_file_system_refuses_is_a_store_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    name = "x" * 300  # longer than a file's name may be
+    files = Files.at(str(tmp_path))
+    for call in (files.read, files.size, files.delete):
+        with pytest.raises(StoreError, match="File name too long"):
+            call(name)
+    assert files.read("file/a") is None
+    assert files.size("file/a") is None
+
+
+def test_what_is_missing_is_no_error(tmp_path: Path, bucket: Bucket) -> None:
+    for files in (Files.at(str(tmp_path)), bucket.files()):
+        assert files.read("a") is None
+        assert files.size("a") is None
+        assert files.paths("nowhere") == []
+        assert files.folders() == []
+    Files.at(str(tmp_path)).delete("a")
+
+
+def claimed(files: Files, trials: list[str]) -> Claim:
+    ledger = Ledger.create(files, {"name": "x", "points_per_decade": 50})
+    packs = [{"id": "a", "size": len(trials)}]
+    ledger.append({"kind": "packs", "packs": packs, "path": "packs/a.parquet", "sha256": ""})
+    return Claim.take(ledger, "a", "l", {})
+
+
+class Trainable:
+    """Trains until the sink's thread has failed; `wraps` hides the error in one of its own."""
+
+    def __init__(self, bucket: Bucket, *, wraps: bool) -> None:
+        self.bucket = bucket
+        self.wraps = wraps
+
+    def train(self, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
+        self.bucket.down = True
+        try:
+            for step in range(10_000):
+                sink.write(step, pack.trial_ids, train_loss=np.zeros(len(pack.trials)))
+                sink._thread.join(0.01)
+        except Exception as error:
+            self.bucket.down = False  # a split would succeed now
+            if self.wraps:
+                raise RuntimeError("training failed") from error
+            raise
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+def test_a_storage_error_in_the_thread_of_a_sink_is_never_a_fault_of_the_pack(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wraps: bool
+) -> None:
+    monkeypatch.setattr(sinks, "FLUSH_S", 0.04)
+    grid = toy_grid(tmp_path)
+    trials = tuple(t for t in grid.trials() if t.values["task.shift"] == 0)
+    run = Run(steps=10, criteria={})
+    pack = Pack("a", trials, Config, run)
+    claim = claimed(bucket.files(), pack.trial_ids)
+    before = set(bucket.content)
+    with pytest.raises(StoreError, match="503 Service Unavailable"), Sink(claim) as sink:
+        checkpoints = Checkpoints(
+            sink, every_s=60, keep="none", resume=None, starts={}, trial_ids=pack.trial_ids
+        )
+        worker._train(Trainable(bucket, wraps=wraps), pack, sink, checkpoints)
+    assert set(bucket.content) == before, "no split, no end"
+    claim.ledger.refresh()
+    assert not claim.ledger.state.packs["a"].ends
+    assert claim.ledger.state.packs["a"].split_at is None
+
+
+def test_a_sink_that_failed_writes_nothing_afterwards(bucket: Bucket) -> None:
+    with Sink(claimed(bucket.files(), ["t"])) as sink:
+        sink.write(0, ["t"], train_loss=[1.0])
+        bucket.down = True
+        with pytest.raises(StoreError):
+            sink.flush()
+        bucket.down = False
+        before = dict(bucket.content)
+        for again in (sink.flush, lambda: sink.write(1, ["t"], train_loss=[1.0])):
+            with pytest.raises(StoreError, match="503"):
+                again()
+        assert bucket.content == before
