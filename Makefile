@@ -12,10 +12,6 @@ DIGEST := find $(SOURCES) -type f ! -path '*/__pycache__/*' | LC_ALL=C sort | xa
 
 FAST := not long and not root
 
-# Files whose tests start Ray, which takes the whole machine: they run one after the other, and all
-# others on as many cores as there are.
-ALONE := $(addprefix tests/test_,chaos.py cli.py docs.py launch_ray.py peers.py)
-
 .DEFAULT_GOAL := setup
 .PHONY: help setup demo test check lint check-long verify verify-quick bench reference format lock clean
 
@@ -42,8 +38,7 @@ demo: setup  ## launch grids/depth.yaml, print a table of cells, draw depth.png
 
 test: setup  ## run the fast tests
 	@$(DIGEST) > $(TESTED).new
-	$(BIN)/python -m pytest -m "$(FAST)" -n auto --dist loadfile $(addprefix --ignore=,$(ALONE))
-	$(BIN)/python -m pytest -m "$(FAST)" $(ALONE)
+	$(BIN)/python -m pytest -m "$(FAST)" -n auto --dist loadgroup
 	@mv $(TESTED).new $(TESTED)
 
 # All that CI runs. The tests aren't run again on the very files that they have passed on.

@@ -28,3 +28,14 @@ settings.load_profile("sweeper")
 def store(tmp_path: Path) -> str:
     """The URI of a store that doesn't exist yet."""
     return str(tmp_path / "sweeps")
+
+
+RAY = ("test_chaos", "test_cli", "test_docs", "test_launch_ray", "test_peers")
+"""Files whose tests start Ray: they share one worker of xdist, beside which the others run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file on one worker, and those that start Ray on one and the same."""
+    for item in items:
+        group = "ray" if item.path.stem in RAY else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -222,6 +222,7 @@ def test_resampled_seeds_keep_their_number() -> None:
     assert draw_seeds(1, 500, np.random.default_rng(0)).shape == (0, 1)
 
 
+@pytest.mark.long
 def test_the_interval_covers_where_seeds_differ_in_their_slope_and_trials_alone_do_not() -> None:
     """Ten seeds, each with a slope of its own around 2; trials as if independent mislead."""
     covered = {"seeds": 0, "trials": 0}

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("sweeper", "trainables", "analysis")
 SHIPPED = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 WRITTEN = sorted([*SHIPPED, *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
-MOST_LINES = 400
+MOST_LINES = 450
+"""As the formatter writes them: a list that doesn't fit has one item per line."""
 VAGUE = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
 HEAVY = {"torch", "ray"}
 LAZY = {

@@ -17,6 +17,7 @@ from sweeper.trainables import grokking
 from sweeper.trainables.batch import shared
 from sweeper.trainables.config import GrokkingConfig
 from tests.packs import DENSE, MATRIX, MODULAR, SPARSE, STRICT, pack, run, same, trial
+from tests.slow import long_but
 
 SENSING = MATRIX | {"task.name": "matrix_sensing"}
 TOY = {
@@ -177,7 +178,20 @@ def criterion(family: str) -> Criterion:
     return Criterion(metric="error", train=0.3, test=0.95)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+FAST = (
+    "sparse l1",
+    "sign-free 3",
+    "ista",
+    "matrix svt",
+    "factorised l2",
+    "sensing",
+    "mlp",
+    "mlp strip",
+)
+"""One of each kind of tensors; the other families are trained by `make check-long`."""
+
+
+@pytest.mark.parametrize("family", long_but(FAST, FAMILIES))
 def test_a_trial_has_the_same_rows_alone_and_in_every_company(family: str) -> None:
     trials = company(family)
     within = run(pack(trials, steps=40, criterion=criterion(family)))
@@ -188,12 +202,15 @@ def test_a_trial_has_the_same_rows_alone_and_in_every_company(family: str) -> No
 
 @pytest.mark.parametrize(
     "family",
-    [
-        f
-        for f, given in FAMILIES.items()
-        if given["task.name"] == "sparse_recovery"
-        and given.get("optimizer.name") != "basis_pursuit"
-    ],
+    long_but(
+        ("sparse l1", "sign-free 3"),
+        (
+            f
+            for f, given in FAMILIES.items()
+            if given["task.name"] == "sparse_recovery"
+            and given.get("optimizer.name") != "basis_pursuit"
+        ),
+    ),
 )
 def test_a_trial_has_the_same_rows_among_a_hundred_of_its_data_set(family: str) -> None:
     trials = company(family, 100, one_set=True)
@@ -230,18 +247,21 @@ def test_trials_that_end_early_leave_the_others_undisturbed(family: str) -> None
 @pytest.mark.parametrize("broken", ["model.init_scale", "optimizer.lr"])
 @pytest.mark.parametrize(
     "family",
-    [
-        "sparse l1",
-        "sign-free 3",
-        "ista",
-        "matrix",
-        "matrix svt",
-        "matrix projected",
-        "factorised l2",
-        "sensing",
-        "mlp",
-        "mlp nuclear",
-    ],
+    long_but(
+        ("sparse l1", "matrix svt", "mlp"),
+        (
+            "sparse l1",
+            "sign-free 3",
+            "ista",
+            "matrix",
+            "matrix svt",
+            "matrix projected",
+            "factorised l2",
+            "sensing",
+            "mlp",
+            "mlp nuclear",
+        ),
+    ),
 )
 def test_a_trial_that_diverges_is_told_so_and_its_mates_never_notice(
     family: str, broken: str

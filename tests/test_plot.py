@@ -16,11 +16,14 @@ from sweeper.engine.driver import drive, inline
 from sweeper.errors import UsageError
 from sweeper.report import figures
 from tests.refinements import plane, refine
+from tests.slow import long_but
 from tests.stores import ACCURACY, Made, Planned, config, curve, end
 from tests.test_phase import X, Y, make
 
 
-@pytest.mark.parametrize("value", ["delay", "phase", "t2", "agreement", "regularizer.name"])
+@pytest.mark.parametrize(
+    "value", long_but(("delay", "phase"), ("delay", "phase", "t2", "agreement", "regularizer.name"))
+)
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_same_diagram_is_drawn_as_the_same_bytes(
     tmp_path: Path, value: str, suffix: str

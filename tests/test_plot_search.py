@@ -91,6 +91,7 @@ def points(ax: Axes, marker: str) -> list[tuple[float, float]]:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("history", ALL)
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_same_search_is_drawn_as_the_same_bytes(

@@ -340,6 +340,7 @@ def test_a_search_that_was_asked_to_stop_goes_on_where_it_was(
     assert rows(store, "hill").equals(rows(whole, "hill"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pruner", ["median", "asha"])
 def test_survivors_of_a_pruner_have_the_rows_that_they_would_have_had(
     pruner: str, plain: tuple[Grid, str, Found], tmp_path: Path, store: str

@@ -54,6 +54,7 @@ def assert_as_if_nobody_had_killed(file: Path, store: str, undisturbed: str) -> 
     assert seen[0]["n"] == seen[0]["d"] > 0
 
 
+@pytest.mark.long
 def test_a_search_killed_at_chosen_moments_ends_with_the_undisturbed_suggestions_and_rows(
     tmp_path: Path,
 ) -> None:

@@ -18,6 +18,7 @@ from sweeper.grid.search_section import Sampler
 from sweeper.search.study import Study, Suggestion, Verdict, open_study
 from sweeper.space.space import Impossible, Params, Space
 from tests.searches import grid_of, told
+from tests.slow import long_but
 
 SAMPLERS = [name for name in get_args(Sampler) if name != "grid"]
 
@@ -83,7 +84,7 @@ def play(study: Study, *batches: int) -> list[Params]:
     return found
 
 
-@pytest.mark.parametrize("sampler", QUICK)
+@pytest.mark.parametrize("sampler", long_but(("tpe", "random"), QUICK))
 def test_every_sampler_suggests_cells_and_a_study_that_is_opened_again_suggests_the_same(
     sampler: str, tmp_path: Path
 ) -> None:
@@ -101,7 +102,7 @@ def test_every_sampler_suggests_cells_and_a_study_that_is_opened_again_suggests_
     assert play(opened(other, sampler, sampler_seed=1), 4) != found[:4]
 
 
-@pytest.mark.parametrize("sampler", [*QUICK, "grid"])
+@pytest.mark.parametrize("sampler", long_but(("tpe", "grid"), [*QUICK, "grid"]))
 def test_a_batch_whose_asking_was_cut_short_is_asked_to_its_end(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
