@@ -56,13 +56,13 @@ AGAIN = """
 import sys
 import ray
 from pathlib import Path
-from sweeper import sweep
-from sweeper.launch_ray import on_ray
-from sweeper.loading import load_grid
+from sweeper.engine import commands
+from sweeper.engine.ray import on_ray
+from sweeper.compile.loading import load_grid
 
 grid = load_grid(Path(sys.argv[1]), [])
 with on_ray(grid) as runner:
-    outcome = sweep.launch(grid, sys.argv[2], runner)
+    outcome = commands.launch(grid, sys.argv[2], runner)
     assert outcome.exit_code == 0
     assert not ray.is_initialized()
     assert "ray.tune" not in sys.modules
