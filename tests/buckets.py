@@ -24,6 +24,7 @@ class Bucket(ThreadingHTTPServer):
         down: Answer every request with 503.
         lose: Take the next PUT whose key contains this text, and close the connection instead
             of answering.
+        refuse: Answer every PUT whose key contains this text with 403.
     """
 
     daemon_threads = True
@@ -33,6 +34,7 @@ class Bucket(ThreadingHTTPServer):
         self.content: dict[str, bytes] = {}
         self.down = False
         self.lose: str | None = None
+        self.refuse: str | None = None
         self.lock = threading.Lock()
 
     def files(self, *, retries: int = 0) -> Files:
@@ -77,9 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404)
 
-    do_GET = do_HEAD = do_PUT = do_POST = _serve
+    do_GET = do_HEAD = do_PUT = do_POST = _serve  # noqa: N815
 
     def _put(self, key: str, body: bytes) -> None:
+        if self.server.refuse is not None and self.server.refuse in key:
+            self._answer(403)
+            return
         with self.server.lock:
             taken = key in self.server.content and self.headers.get("If-None-Match") == "*"
             if not taken:

@@ -119,11 +119,12 @@ def test_a_storage_error_in_the_thread_of_a_sink_is_never_a_fault_of_the_pack(
     pack = Pack("a", trials, Config, run)
     claim = claimed(bucket.files(), pack.trial_ids)
     before = set(bucket.content)
-    with pytest.raises(StoreError, match="503 Service Unavailable"), Sink(claim) as sink:
+    with Sink(claim) as sink:
         checkpoints = Checkpoints(
             sink, every_s=60, keep="none", resume=None, starts={}, trial_ids=pack.trial_ids
         )
-        worker._train(Trainable(bucket, wraps=wraps), pack, sink, checkpoints)
+        with pytest.raises(StoreError, match="503 Service Unavailable"):
+            worker._train(Trainable(bucket, wraps=wraps), pack, sink, checkpoints)
     assert set(bucket.content) == before, "no split, no end"
     claim.ledger.refresh()
     assert not claim.ledger.state.packs["a"].ends

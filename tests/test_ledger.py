@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger, PackState, Part, State
 from sweeper.store.schema import FORMAT
 from sweeper.store.sink import Claim
+from tests.buckets import Bucket, serving
 
 
 @pytest.fixture
@@ -166,3 +168,55 @@ def test_compaction_replaces_parts_by_others() -> None:
         {"kind": "compact", "removed": ["x"], "pack_ids": ["a"], "added": [rows(0, 9, "y")["part"]]}
     )
     assert [p for p, _ in state.parts()] == [Part("y", 1, "", 1, 0, 9)]
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    with serving() as bucket:
+        yield bucket
+
+
+@pytest.mark.parametrize("retries", [0, 3], ids=["connection lost", "retried by the client"])
+@pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
+def test_a_record_whose_answer_was_lost_is_appended_once(
+    bucket: Bucket, retries: int, twice: bool
+) -> None:
+    """The bucket took the record. The client sees a closed connection, or that it exists."""
+    claim = Claim.take(begin(bucket.files(), "a"), "a", "l", {})
+    claim.ledger.files = bucket.files(retries=retries)
+    for step in range(1 + twice):
+        bucket.lose = "log/"
+        claim.commit(rows(step, step, f"p{step}"))
+        assert bucket.lose is None
+    ledger = Ledger.open(bucket.files())
+    assert ledger.number == claim.ledger.number == 3 + twice
+    assert [part.path for part, _ in ledger.state.parts()] == [f"p{k}" for k in range(1 + twice)]
+    assert list(ledger.state.parts()) == list(claim.ledger.state.parts())
+    assert claim.ledger.is_current()
+
+
+def test_a_record_like_ours_that_another_writer_appended_is_not_taken_for_ours(
+    files: Files,
+) -> None:
+    first = begin(files, "a")
+    second = Ledger.open(files)
+    for ledger in (first, second):
+        ledger.append({"kind": "void", "pack_ids": []})
+    assert second.number == 3
+
+
+def test_a_record_that_never_arrived_is_an_error(bucket: Bucket) -> None:
+    ledger = begin(bucket.files(), "a")
+    bucket.refuse = "log/"
+    with pytest.raises(StoreError, match=r"log/000000000002\.json: .*403 Forbidden"):
+        ledger.append({"kind": "void", "pack_ids": []})
+    assert Ledger.open(bucket.files()).number == ledger.number == 1
+
+
+def test_a_record_without_a_nonce_is_read(files: Files) -> None:
+    """Stores that are older than the nonce have none."""
+    ledger = begin(files, "a")
+    raw = json.loads(files.read("log/000000000001.json") or b"")
+    assert len(raw.pop("nonce")) == 16
+    files.write("log/000000000001.json", json.dumps(raw).encode())
+    assert Ledger.open(files).state.packs == ledger.state.packs

@@ -18,7 +18,9 @@ Records:
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -334,21 +336,42 @@ class Ledger:
     def append(self, record: Record, guard: Callable[[State], None] | None = None) -> None:
         """Append `record` once `guard` accepts the state it will follow.
 
+        The written record has one more key, ``nonce``: 16 random hexadecimal digits. By them a
+        record is recognized that was written although the answer was lost.
+
         Args:
             record: What to write, with its kind.
             guard: Raises if the record must not be written after all; called again whenever
                 another writer was faster.
+
+        Raises:
+            StoreError: The store can't be written, or a record is damaged.
         """
+        record = {**record, "nonce": secrets.token_hex(8)}
         content = _bytes(record)
         while True:
             self.refresh()
             if guard is not None:
                 guard(self.state)
-            if self.files.create(_path(self.number + 1), content):
+            if self._write(_path(self.number + 1), content):
                 self.state.fold(record)
                 self._last = content
                 self.number += 1
                 return
+
+    def _write(self, path: str, content: bytes) -> bool:
+        """Create `path`, and return whether it has our `content` afterwards.
+
+        If the answer to a write is lost, the storage's client reports an error. If the client
+        sends the request again, it reports that the file exists. Either way the file tells.
+        """
+        try:
+            return self.files.create(path, content) or self.files.read(path) == content
+        except StoreError as error:
+            with suppress(StoreError):
+                if self.files.read(path) == content:
+                    return True
+            raise error
 
 
 def first_record() -> str:
