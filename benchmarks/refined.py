@@ -68,7 +68,7 @@ def refined(
     budget = int(AFFORDED * grid.n_trials) - small.n_trials
     done = api.refine(where, grid.name, x=x, y=y, budget=budget, inline=inline)
     wanted = diagrams.diagram(where, grid.name, x=x, y=y)
-    (panel,) = refine.panels(wanted, store.open_sweep(where, grid.name))
+    (panel,) = diagrams.panels(wanted, store.open_sweep(where, grid.name))
     marks = {at: cell.mark for at, cell in panel.items() if cell.mark is not None}
     points = [(place(wanted.x, a), place(wanted.y, b)) for a in axes[0] for b in axes[1]]
     labels = np.array(paint(marks, points)).reshape(len(axes[0]), len(axes[1]))

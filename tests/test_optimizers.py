@@ -59,11 +59,11 @@ def test_a_hundred_steps_equal_those_of_torch(name: str) -> None:
             assert torch.equal(x.value[i], y.value[0])
 
 
-class Devices(TorchDispatchMode):
+class Devices(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the devices of the tensors that each operation takes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.of: dict[str, set[str]] = {}
 
     def __torch_dispatch__(
