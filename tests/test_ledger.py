@@ -200,8 +200,13 @@ def test_a_record_like_ours_that_another_writer_appended_is_not_taken_for_ours(
 ) -> None:
     first = begin(files, "a")
     second = Ledger.open(files)
-    for ledger in (first, second):
-        ledger.append({"kind": "void", "pack_ids": []})
+    record = {"kind": "void", "pack_ids": []}
+
+    def overtake(state: State) -> None:
+        if first.number == 1:
+            first.append(record)
+
+    second.append(record, overtake)
     assert second.number == 3
 
 
