@@ -30,12 +30,13 @@ from sweeper.trainables.batch import malloc as heap
 
 SOURCES = {
     "trainables/optim/optimizers.py": "optimizer",
+    "trainables/optim/norms.py": "optimizer",
     "trainables/optim/regularizers.py": "penalties",
     "trainables/batch/spectra.py": "penalties",
     "networks/sobolev.py": "penalties",
     "networks/losses.py": "loss",
     "trainables/data/batches.py": "gather, scatter",
-    "networks/examples.py": "gather, scatter",
+    "trainables/data/examples.py": "gather, scatter",
 }
 """End of the name of a file to the group of what it asks for, products excepted."""
 

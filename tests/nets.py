@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ def values_of(net: Network, row: int = 0) -> list[Tensor]:
     return [w.real(w.value)[row].clone() for w in net.weights.each]
 
 
-def module(net: Network, values: dict[str, Any]) -> nn.Sequential:
+def module(net: Network, values: Mapping[str, Any]) -> nn.Sequential:
     """Return the network of the first trial as a torch module with the weights it has now."""
     held = values_of(net)
     layers: list[nn.Module] = []

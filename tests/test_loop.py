@@ -18,7 +18,7 @@ from sweeper.packing import Pack
 from sweeper.store.checkpoint import Saved
 from sweeper.store.schema import logged_steps
 from sweeper.trainables import grokking, loop
-from sweeper.trainables.batch.weights import Weights
+from sweeper.trainables.batch.weights import Buffer, Placement, Weights
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.loop import _Loop
 from tests.packs import (
@@ -269,22 +269,47 @@ def test_a_checkpoint_of_a_newer_program_is_refused_with_a_remedy() -> None:
 
 
 def test_weights_that_were_saved_with_their_padding_are_taken_up() -> None:
-    move: Any = {"dtype": torch.float64, "device": "cpu", "moments": True}
-    old, new = (Weights((2, 8), [(5,)], [(n,)], **move) for n in (8, 24))
+    place: Placement = {"dtype": torch.float64, "device": "cpu"}
+    old, new = (Weights((2, 8), [(5,)], [(n,)], **place) for n in (8, 24))
+    buffers = {"value": Buffer(old.value, [old.each[0].value])}
+    for name in ("m", "v"):
+        buffers[name] = old.keep(name)
+        new.keep(name)
     g = torch.Generator().manual_seed(0)
-    for kind in (old.value, old.m, old.v):
-        kind.copy_(torch.randn(len(kind), generator=g, dtype=torch.float64))
-    for one in (old.each[0].value, old.each[0].m, old.each[0].v):
-        one[..., 5:] = 0.0
+    for kind in buffers.values():
+        kind.flat.copy_(torch.randn(len(kind.flat), generator=g, dtype=torch.float64))
+        kind.each[0][..., 5:] = 0.0
     rows = torch.tensor([1, 12])
-    first = {"value.0": "value", "m.0": "m", "v.0": "v"}
-    padded = {name: getattr(old.each[0], kind).flatten(0, 1)[rows] for name, kind in first.items()}
+    padded = {f"{name}.0": b.each[0].flatten(0, 1)[rows] for name, b in buffers.items()}
     new.load(rows, padded)
-    again = new.state(rows)
+    again = new.saved(rows)
     assert again.keys() == padded.keys()
     for name, tensor in again.items():
         assert tensor.equal(padded[name][:, :5])
         assert tensor.any()
+
+
+def test_a_second_moment_that_momentum_once_saved_is_not_read() -> None:
+    def make() -> Pack[GrokkingConfig]:
+        return pack(sparse(optimizer__name="sgd", optimizer__momentum=0.5), 100, EASY)
+
+    undisturbed = run(make())
+    ended = sorted(steps for _, _, steps in undisturbed.ends.values())
+    first = run(make(), Memory(kill_at=ended[2]))
+    assert first.saved is not None
+    content = torch.load(io.BytesIO(first.saved), weights_only=True)
+    assert content["state"].keys() == {"value.0", "m.0"}
+    content["state"]["v.0"] = torch.zeros_like(content["state"]["m.0"])
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    whole = make()
+    left = tuple(t for t in whole.trials if t.id not in first.ends)
+    assert 0 < len(left) < len(whole.trials)
+    saved = Saved(buffer.getvalue(), tuple(t.id for t in left))
+    second = Memory([saved], rows=dict(first.rows), ends=dict(first.ends))
+    run(Pack(whole.id, left, whole.config_type, whole.run), second)
+    same(second, undisturbed, whole.trials)
+    assert states(second.saved) == states(undisturbed.saved)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +13,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sweeper.trainables import loop
-from sweeper.trainables.batch.weights import Weights
+from sweeper.trainables.batch.weights import Placement, Weights
+from sweeper.trainables.config import optimizers as config
 from sweeper.trainables.data.pairs import split_of, table
-from sweeper.trainables.optim.optimizers import optimizer
-from tests.packs import MODULAR, pack, trial
+from sweeper.trainables.optim.optimizers import OPTIMIZERS, optimizer
+from tests.packs import DENSE, MATRIX, MODULAR, SPARSE, pack, trial
+from tests.test_loop import tensors
 from tests.test_modular_arithmetic import network
 
+PURSUIT = SPARSE | {"optimizer.name": "basis_pursuit"}
 RATES = [(0.01, 0.0), (0.02, 0.5), (0.003, 1.0)]
 
 
@@ -74,13 +79,69 @@ class Devices(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw"])
-def test_adam_takes_no_tensor_of_another_device_than_the_weights(name: str) -> None:
-    move: Any = {"dtype": torch.float32, "device": "meta"}  # as a GPU would refuse one of the CPU
-    weights = Weights((1,), [(3, 5)], [(8, 8)], moments=True, **move)
-    one = pack([trial(MODULAR | {"optimizer.name": name})], device="meta")
-    made = optimizer(one, weights, lambda _: torch.zeros(1, **move))
+class Still:
+    """A block whose gradients are what they are."""
+
+    def __init__(self, weights: Weights) -> None:
+        self.weights = weights
+
+    def set_gradient(self, taken: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"optimizer.name": "gd"},
+        {"optimizer.name": "sgd"},
+        {"optimizer.name": "sgd", "optimizer.momentum": 0.9},
+        {"optimizer.name": "adam", "optimizer.clip": 1.0},
+        {"optimizer.name": "adamw", "optimizer.constant_norm": True},
+    ],
+)
+def test_a_step_takes_no_tensor_of_another_device_than_the_weights(given: dict[str, Any]) -> None:
+    place: Placement = {"dtype": torch.float32, "device": "meta"}  # a GPU would refuse the CPU's
+    block = Still(Weights((1,), [(3, 5)], [(8, 8)], **place))
+    one = pack([trial(MODULAR | given)], device="meta")
+    made = optimizer(one, block, lambda _: torch.zeros(1, **place))
     with Devices() as devices:
-        made.step(0)
-    assert devices.of["aten._fused_adamw_.default"] == {"meta"}
+        made.step(block, 0)
+    assert devices.of.get("aten._fused_adamw_.default", {"meta"}) == {"meta"}
     assert set().union(*devices.of.values()) == {"meta"}
+
+
+def test_every_optimizer_of_the_config_has_a_step() -> None:
+    assert OPTIMIZERS.keys() == config.OPTIMIZERS.keys()
+
+
+SOLVED = {"ista": SPARSE, "basis_pursuit": SPARSE, "projected": SPARSE, "svt": MATRIX}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", config.OPTIMIZERS)
+def test_memory_is_planned_for_the_tensors_that_an_optimizer_holds(
+    name: str, momentum: float
+) -> None:
+    given = SOLVED.get(name, MODULAR) | {"optimizer.name": name}
+    if name == "sgd":
+        given = given | {"optimizer.momentum": momentum}
+    one = pack([trial(given)])
+    (block,) = loop._blocks(one, [0])
+    kept: dict[int, int] = {}
+    for thing in (block.weights, block._optimizer):  # type: ignore[attr-defined]
+        tensors(thing, kept)
+    large = [size for size in kept.values() if size >= block.weights.value.nbytes]
+    assert len(large) == one.config.optimizer.tensors
+
+
+def test_a_block_that_is_dropped_frees_its_memory_at_once() -> None:
+    for given in (MODULAR, SPARSE | {"optimizer.name": "projected"}, PURSUIT, DENSE):
+        (block,) = loop._blocks(pack([trial(given)]), [0])
+        block.step(0)
+        values = weakref.ref(block.weights.value)
+        gc.disable()
+        try:
+            del block
+            assert values() is None, given
+        finally:
+            gc.enable()

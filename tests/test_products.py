@@ -17,7 +17,7 @@ from sweeper.trainables.families.products import starts
 from sweeper.trainables.families.sparse_recovery import instance_of
 from sweeper.trainables.optim.regularizers import add_gradient, directions, group_norms
 from tests.packs import SPARSE, pack, run, trial, values
-from tests.test_sparse_recovery import PENALTIES, Recorder, block_of, objective
+from tests.test_sparse_recovery import PENALTIES, block_of, objective
 
 DIAGONAL = SPARSE | {"model.name": "diagonal"}
 PURSUIT = SPARSE | {"optimizer.name": "basis_pursuit"}
@@ -30,9 +30,8 @@ def test_gradients_of_a_diagonal_network_are_those_of_the_objective(
 ) -> None:
     given = DIAGONAL | penalty | {"model.depth": depth}
     block, one = block_of(given), instance_of(trial(given))
-    block._optimizer = Recorder()
     held = [weight.value[0, 0, :20].clone().requires_grad_() for weight in block.weights.each]
-    block.step(0)
+    block.set_gradient(0)
     torch.autograd.backward(objective(penalty, held, one.X, one.y))
     assert len(held) == depth
     for factor, weight in zip(held, block.weights.each, strict=True):
@@ -144,7 +143,7 @@ def test_directions_of_groups_are_unit_vectors_and_zero_where_a_group_is() -> No
 
 
 def test_groups_of_a_network_are_rows_of_its_weights() -> None:
-    made = Weights((1,), [(6, 5)], [(6, 8)], dtype=torch.float64, device="cpu", moments=False)
+    made = Weights((1,), [(6, 5)], [(6, 8)], dtype=torch.float64, device="cpu")
     g = torch.Generator().manual_seed(3)
     start = torch.randn(6, 5, generator=g, dtype=torch.float64)
     start[2] = 0.0

@@ -16,9 +16,7 @@ def weights(*values: torch.Tensor) -> Weights:
     """Return one weight of several trials."""
     shape = tuple(values[0].shape)
     held = (shape[0], 8)
-    made = Weights(
-        (len(values),), [shape], [held], dtype=torch.float64, device="cpu", moments=False
-    )
+    made = Weights((len(values),), [shape], [held], dtype=torch.float64, device="cpu")
     for i, value in enumerate(values):
         made.each[0].real(made.each[0].value)[i] = value
     return made

@@ -15,13 +15,6 @@ from sweeper.trainables.families.sparse_recovery import SparseRecovery, instance
 from tests.packs import SPARSE, pack, trial
 
 
-class Recorder:
-    """Stands in for an optimizer; the weights stay where they are."""
-
-    def step(self, taken: int) -> None:
-        pass
-
-
 def block_of(given: dict[str, Any], seed: int = 0, **more: Any) -> SparseRecovery:
     t = trial(given, seed, **more)
     return SparseRecovery(pack([t]), 8, [[0]])
@@ -153,13 +146,12 @@ def test_gradients_are_those_of_the_objective(
 ) -> None:
     given = SPARSE | penalty | {"model.depth": depth, "model.sign_free": sign_free}
     block = block_of(given)
-    block._optimizer = Recorder()
     one = instance_of(trial(given))
     g = torch.Generator().manual_seed(5)
     start = [torch.randn(20, generator=g, dtype=torch.float64) for _ in block.weights.each]
     for weight, value in zip(block.weights.each, start, strict=True):
         weight.value[0, 0, :20] = value
-    block.step(0)
+    block.set_gradient(0)
     count = 2 if sign_free else depth
     factors = [start[i if sign_free else 0].clone().requires_grad_() for i in range(count)]
     torch.autograd.backward(objective(given, factors, one.X, one.y))

@@ -40,14 +40,10 @@ def memory_bytes(config: AnyConfig) -> int:
     """Return the bytes that one trial adds to a pack, if it shares its data with none of them."""
     assert isinstance(config, Config)
     size = 8 if config.dtype == "float64" else 4
-    moments = config.optimizer.name in ("adam", "adamw") or bool(
-        getattr(config.optimizer, "momentum", 0.0)
-    )
-    copies = 5 if moments else 2  # value, gradient, moments
+    copies = config.optimizer.tensors
     task, model = config.task, config.model
     if isinstance(task, SparseRecovery) and isinstance(model, Product | Diagonal):
-        # X as it is drawn, X, X^T, pseudo-inverse
-        matrices = 4 if config.optimizer.name == "projected" else 3
+        matrices = 3 + config.optimizer.inverse  # X as it is drawn, X, X^T, its pseudo-inverse
         if isinstance(model, Diagonal):
             tensors = model.depth * copies
         else:

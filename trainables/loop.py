@@ -11,6 +11,7 @@ import io
 import pickle
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,28 @@ BLOCKS: dict[str, Blocks] = {
 """Model to the function that puts trials of a pack into tensors; others are networks'."""
 
 PAYLOAD_VERSION = 2
-"""Version 1 saved weights with their padding; it is still read (`Weights.load`)."""
+"""Version of the checkpoints that are written; those of version 1 are read as well.
+
+Version 1 saved weights with their padding (`Weights.load`). Early checkpoints of version 2 hold a
+second moment ``v`` for momentum, too, which is always 0 and is not read.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a checkpoint holds of one trial.
+
+    Attributes:
+        step: Steps that it had taken.
+        diverged: Whether a metric of its last logged row was not finite.
+        best: Column name to its best value so far.
+        state: Name of a tensor to the tensor; see `Weights.saved`.
+    """
+
+    step: int
+    diverged: bool
+    best: dict[str, float]
+    state: dict[str, Tensor]
 
 
 def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
@@ -93,8 +115,8 @@ def _blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]
 class _Loop:
     """The state of one pack in training.
 
-    Trials are known by their position in the pack. Behind the last stand those that ended
-    before the pack was resumed: nothing is left of them but the final states in `aside`.
+    Trials are known by their position in the pack. Trials that ended before the pack was resumed
+    are no longer part of it: they stay in `carried`, for the next checkpoints.
 
     Attributes (beside the obvious):
         alive: Positions of the trials that haven't ended.
@@ -102,6 +124,7 @@ class _Loop:
         diverged: Whether a metric of the last logged row wasn't finite, ``[trials]``.
         best: Column name to the best value of each trial so far, ``[trials]``.
         aside: Position of an ended trial to its final state.
+        carried: Id of a trial that ended before the pack was resumed to its record.
     """
 
     def __init__(self, pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
@@ -113,6 +136,7 @@ class _Loop:
         self.diverged = np.zeros(len(self.ids), dtype=bool)
         self.best: dict[str, NDArray[np.float64]] = {}
         self.aside: dict[int, dict[str, Tensor]] = {}
+        self.carried: dict[str, Recorded] = {}
         self.step = 0
         self._rebuild()
 
@@ -123,8 +147,8 @@ class _Loop:
     def _rows(self, block: Block) -> tuple[Tensor, list[int]]:
         """Return the rows of `block` that hold a trial, and those trials' positions."""
         pairs = [(row, p) for row, p in enumerate(block.positions) if p >= 0]
-        device = block.weights.value.device
-        return torch.tensor([row for row, _ in pairs], device=device), [p for _, p in pairs]
+        rows = torch.tensor([row for row, _ in pairs], device=block.weights.value.device)
+        return rows, [p for _, p in pairs]
 
     def run(self) -> None:
         """Train to the end."""
@@ -143,8 +167,7 @@ class _Loop:
         if len(self.alive):
             self._advance(run.steps)
             self._finish_horizon()
-        kept = [i for i in range(len(self.ids)) if self.checkpoints.keeps(self.ids[i])]
-        self.checkpoints.finish(self.step, self._payload(kept) if kept else None)
+        self.checkpoints.finish(self.step, self._payload(self.checkpoints.keeps))
 
     def _advance(self, target: int) -> None:
         """Take optimizer steps up to `target`, saving whenever it is time."""
@@ -229,7 +252,7 @@ class _Loop:
             rows, at = self._rows(block)
             chosen = [i for i, p in enumerate(at) if p in wanted and p not in found]
             if chosen:
-                state = block.weights.state(rows[chosen])
+                state = block.weights.saved(rows[chosen])
                 for i, index in enumerate(chosen):
                     found[at[index]] = {name: tensor[i] for name, tensor in state.items()}
         return found
@@ -244,28 +267,42 @@ class _Loop:
                 stacked = {n: torch.stack([states[at[i]][n] for i in chosen]) for n in names}
                 block.weights.load(rows[chosen], stacked)
 
-    def _payload(self, positions: Sequence[int]) -> bytes:
-        """Return the state of the trials at `positions` as bytes; loading runs no code."""
-        states = self._states(positions)
+    def _payload(self, keeps: Callable[[str], bool]) -> bytes | None:
+        """Return a checkpoint of the trials whose ids `keeps` accepts; None where there are none.
+
+        Loading it runs no code.
+        """
+        chosen = [p for p, trial_id in enumerate(self.ids) if keeps(trial_id)]
+        carried = {i: record for i, record in self.carried.items() if keeps(i)}
+        if not chosen and not carried:
+            return None
         self.steps[self.alive] = self.step
-        chosen = list(positions)
+        states = self._states(chosen)
+        before = list(carried.values())
+        rows = [states[p] for p in chosen] + [record.state for record in before]
+        best = {
+            name: np.append(column[chosen], [record.best.get(name, np.nan) for record in before])
+            for name, column in self.best.items()
+        }
         content = {
             "version": PAYLOAD_VERSION,
             "pack_id": self.pack.id,
-            "trial_ids": [self.ids[p] for p in chosen],
-            "steps": torch.from_numpy(self.steps[chosen]),
-            "diverged": torch.from_numpy(self.diverged[chosen]),
-            "best": {name: torch.from_numpy(v[chosen]) for name, v in self.best.items()},
-            "state": {
-                name: torch.stack([states[p][name] for p in chosen]) for name in states[chosen[0]]
-            },
+            "trial_ids": [self.ids[p] for p in chosen] + list(carried),
+            "steps": torch.tensor([*self.steps[chosen].tolist(), *(r.step for r in before)]),
+            "diverged": torch.tensor(
+                [*self.diverged[chosen].tolist(), *(r.diverged for r in before)]
+            ),
+            "best": {name: torch.from_numpy(column) for name, column in best.items()},
+            "state": {name: torch.stack([row[name] for row in rows]) for name in rows[0]},
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
         return buffer.getvalue()
 
     def _save(self) -> None:
-        self.checkpoints.save(self.step, self._payload(range(len(self.ids))))
+        payload = self._payload(lambda _: True)
+        assert payload is not None, "a pack has trials"
+        self.checkpoints.save(self.step, payload)
 
     def _restore(self) -> bool:
         """Take up the saved states; return whether there were any."""
@@ -274,35 +311,34 @@ class _Loop:
         for one in self.checkpoints.start():
             content = _content(one)
             wanted = set(one.trial_ids)
-            if content["pack_id"] == self.pack.id:  # resumed: who ended before is carried along
-                self._grow([i for i in content["trial_ids"] if i not in wanted], place)
-                wanted.update(content["trial_ids"])
+            resumed = content["pack_id"] == self.pack.id
             for i, trial_id in enumerate(content["trial_ids"]):
                 if trial_id in wanted:
-                    position = place[trial_id]
-                    self._take(content, i, position)
-                    state = {name: t[i] for name, t in content["state"].items()}
-                    (states if position in self.alive else self.aside)[position] = state
+                    record = self._recorded(content, i)
+                    states[place[trial_id]] = record.state
+                    self._take(record, place[trial_id])
+                elif resumed:
+                    self.carried[trial_id] = self._recorded(content, i)
         if states:
             (self.step,) = {int(self.steps[p]) for p in states}  # by the engine's grouping
             self._load(states)
         return bool(states)
 
-    def _grow(self, trial_ids: Sequence[str], place: dict[str, int]) -> None:
-        """Give positions behind the pack's to trials that ended before it was resumed."""
-        for trial_id in trial_ids:
-            place[trial_id] = len(self.ids)
-            self.ids.append(trial_id)
-        more = (0, len(trial_ids))
-        self.steps, self.diverged = np.pad(self.steps, more), np.pad(self.diverged, more)
+    def _recorded(self, content: dict[str, Any], i: int) -> Recorded:
+        """Return the record of trial number `i` of a checkpoint."""
+        return Recorded(
+            step=int(content["steps"][i]),
+            diverged=bool(content["diverged"][i]),
+            best={name: float(column[i]) for name, column in content["best"].items()},
+            state={name: content["state"][name][i] for name in self.blocks[0].weights.names()},
+        )
 
-    def _take(self, content: dict[str, Any], i: int, position: int) -> None:
-        """Take up what was noted of one trial."""
-        self.steps[position] = content["steps"][i]
-        self.diverged[position] = content["diverged"][i]
-        for name, column in content["best"].items():
-            best = self.best.setdefault(name, np.full(len(self.ids), np.nan))
-            best[position] = column[i]
+    def _take(self, record: Recorded, position: int) -> None:
+        """Take up the record of one trial."""
+        self.steps[position] = record.step
+        self.diverged[position] = record.diverged
+        for name, value in record.best.items():
+            self.best.setdefault(name, np.full(len(self.ids), np.nan))[position] = value
 
 
 def _content(saved: Saved) -> dict[str, Any]:

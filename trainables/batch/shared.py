@@ -13,12 +13,10 @@ same bits. In single precision multiples of 8 do, and columns are no faster.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from sweeper.trainables.batch.weights import padded
+from sweeper.trainables.batch.weights import Placement, padded
 
 TILE = 24
 """Numbers that one kernel takes at once in double precision; 8 and 12 divide it."""
@@ -50,7 +48,7 @@ class Shared:
     def __init__(self, X: Tensor, M: int, *, dtype: torch.dtype, device: str) -> None:
         self.columns = by_columns(M, dtype)
         self._M = M
-        self._move: Any = {"dtype": dtype, "device": device}
+        self._place: Placement = {"dtype": dtype, "device": device}
         tile = TILE if dtype == torch.float64 else padded(1)
         self._inner = tuple(padded(size) for size in X.shape[1:])
         self.n = padded(X.shape[2], tile)
@@ -59,14 +57,14 @@ class Shared:
 
     def _filled(self, matrices: Tensor) -> Tensor:
         below, right = self._N - matrices.shape[1], self.n - matrices.shape[2]
-        return torch.nn.functional.pad(matrices, (0, right, 0, below)).to(**self._move)
+        return torch.nn.functional.pad(matrices, (0, right, 0, below)).to(**self._place)
 
     def vectors(self, size: int) -> Tensor:
         """Return zeros of each trial, ``[D, M, size]``, laid out as the products want them."""
         D = len(self._X)
         if self.columns:
-            return torch.zeros(D, size, self._M, **self._move).mT
-        return torch.zeros(D, self._M, size, **self._move)
+            return torch.zeros(D, size, self._M, **self._place).mT
+        return torch.zeros(D, self._M, size, **self._place)
 
     def fit(self, a: Tensor, g: Tensor, c: Tensor, back: Tensor | None = None) -> Fit:
         """Return the products of a step for vectors that stay where they are.

@@ -6,10 +6,10 @@ doesn't depend on its neighbours. Rows that only pad a block are inert.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import torch
 from torch import Tensor
@@ -30,6 +30,27 @@ def padded(size: int, multiple: int = EIGHT) -> int:
     return size + -size % multiple
 
 
+class Placement(TypedDict):
+    """Where the tensors of a block are, and what they hold: keywords of torch's functions."""
+
+    dtype: torch.dtype
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """One number for every number of a block's weights.
+
+    Attributes:
+        flat: All of them in one tensor, with zeros at its end; operations that do not depend on
+            the trial are one pass over it.
+        each: The part of each weight, shaped as its value.
+    """
+
+    flat: Tensor
+    each: list[Tensor]
+
+
 @dataclass(slots=True)
 class Weight:
     """One weight tensor of all trials of a block.
@@ -37,18 +58,12 @@ class Weight:
     Attributes:
         value: ``[*lead, ...]``: leading trial dimensions, then the tensor of one trial.
         grad: As `value`.
-        m: As `value`: Adam's first moment.
-        v: As `value`: Adam's second moment.
-        update: As `value`: scratch.
         lead: The leading trial dimensions.
         shape: Shape of one trial's tensor without padding.
     """
 
     value: Tensor
     grad: Tensor
-    m: Tensor
-    v: Tensor
-    update: Tensor
     lead: tuple[int, ...]
     shape: tuple[int, ...]
 
@@ -70,18 +85,23 @@ class Weight:
 
 
 class Weights:
-    """All weights of a block.
-
-    Each buffer is one flat tensor: what doesn't depend on the trial is one pass over memory.
+    """All weights of a block, their gradients, and the state that an optimizer keeps of them.
 
     Args:
         lead: The leading trial dimensions.
         shapes: Shape of each weight tensor of one trial.
         held: The same shapes, padded.
-        moments: Whether Adam's moments are needed.
-        columns: The trials of the last leading dimension are next to each other in memory, and
-            the numbers of one trial aren't. Reductions over them want a contiguous copy: the
-            order of a sum is in its bits.
+        dtype: Of all numbers.
+        device: Of all tensors.
+        columns: Whether the trials of the last leading dimension are next to each other in
+            memory, and the numbers of one trial are not. Reductions over them need a contiguous
+            copy: the order of a sum is in its bits.
+
+    Attributes:
+        value: The flat tensor of all values.
+        grad: The flat tensor of all gradients.
+        each: The weights.
+        state: Name to the tensors that checkpoints hold beside the values; see `keep`.
     """
 
     def __init__(
@@ -92,50 +112,68 @@ class Weights:
         *,
         dtype: torch.dtype,
         device: str,
-        moments: bool,
         columns: bool = False,
     ) -> None:
-        sizes = [prod(lead) * prod(full) for full in held]
-        total = sum(sizes) + (-sum(sizes)) % ALIGN
-        self.value, self.grad = (torch.zeros(total, dtype=dtype, device=device) for _ in range(2))
-        n = total if moments else 0
-        self.m, self.v, self.update = (torch.zeros(n, dtype=dtype, device=device) for _ in range(3))
         self.lead = lead
-        self.each: list[Weight] = []
-        start = 0
-        for shape, full, size in zip(shapes, held, sizes, strict=True):
-            value, grad, m, v, update = (
-                _arranged(b[start : start + size], lead, full, columns=columns) if b.numel() else b
-                for b in (self.value, self.grad, self.m, self.v, self.update)
-            )
-            self.each.append(Weight(value, grad, m, v, update, lead, shape))
-            start += size
+        self._held, self._columns = held, columns
+        self._placement: Placement = {"dtype": dtype, "device": device}
+        values, grads = self.buffer(), self.buffer()
+        self.value, self.grad = values.flat, grads.flat
+        self.each = [
+            Weight(value, grad, lead, shape)
+            for value, grad, shape in zip(values.each, grads.each, shapes, strict=True)
+        ]
+        self.state: dict[str, Buffer] = {}
 
-    def _states(self) -> dict[str, tuple[Weight, Tensor]]:
-        """Return name to a weight and its values or moments without padding."""
-        kinds = ("value", "m", "v") if self.m.numel() else ("value",)
+    def buffer(self) -> Buffer:
+        """Return a new buffer of zeros."""
+        sizes = [prod(self.lead) * prod(full) for full in self._held]
+        flat = torch.zeros(padded(sum(sizes), ALIGN), **self._placement)
+        parts = torch.split(flat[: sum(sizes)], sizes)
+        each = [
+            _arranged(part, self.lead, full, columns=self._columns)
+            for part, full in zip(parts, self._held, strict=True)
+        ]
+        return Buffer(flat, each)
+
+    def keep(self, name: str) -> Buffer:
+        """Return a new buffer of zeros that checkpoints hold under `name`."""
+        self.state[name] = self.buffer()
+        return self.state[name]
+
+    def _saved(self) -> dict[str, tuple[Weight, Tensor]]:
+        """Return what checkpoints hold: name to a weight and its values or state, unpadded."""
+        tensors = {"value": [weight.value for weight in self.each]}
+        tensors |= {name: buffer.each for name, buffer in self.state.items()}
         return {
-            f"{kind}.{i}": (w, w.real(getattr(w, kind)))
-            for i, w in enumerate(self.each)
-            for kind in kinds
+            f"{kind}.{i}": (weight, weight.real(each[i]))
+            for i, weight in enumerate(self.each)
+            for kind, each in tensors.items()
         }
 
-    def state(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return copies of the values (and moments) of some rows: name to ``[len(rows), ...]``."""
+    def names(self) -> list[str]:
+        """Return the names of the tensors that checkpoints hold."""
+        return list(self._saved())
+
+    def saved(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return copies of the values and the state of some rows: name to ``[len(rows), ...]``."""
         at = torch.unravel_index(rows, self.lead)
-        return {name: tensor[at].cpu() for name, (_, tensor) in self._states().items()}
+        return {name: tensor[at].cpu() for name, (_, tensor) in self._saved().items()}
 
-    def load(self, rows: Tensor, state: dict[str, Tensor]) -> None:
-        """Set the values (and moments) of some rows; the opposite of `state`.
+    def load(self, rows: Tensor, saved: Mapping[str, Tensor]) -> None:
+        """Set the values and the state of some rows; the opposite of `saved`.
 
-        What was saved may be padded: it was in payloads of version 1.
+        Args:
+            rows: The rows, counted over all leading dimensions.
+            saved: Name to ``[len(rows), ...]``. Tensors may be padded, as in payloads of
+                version 1, and there may be more of them.
         """
         at = torch.unravel_index(rows, self.lead)
-        for name, (weight, tensor) in self._states().items():
-            saved = state[name].to(tensor)
+        for name, (weight, tensor) in self._saved().items():
+            values = saved[name].to(tensor)
             for axis, size in enumerate(weight.shape, start=1):
-                saved = saved.narrow(axis, 0, size)
-            tensor[at] = saved
+                values = values.narrow(axis, 0, size)
+            tensor[at] = values
 
 
 def _arranged(

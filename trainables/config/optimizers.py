@@ -1,4 +1,4 @@
-"""The optimizers.
+"""The fields of the optimizers; `sweeper.trainables.optim.optimizers` has their steps.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -24,7 +24,33 @@ from sweeper.trainables.config.fields import (
 )
 
 
-class GradientDescent(Section):
+class OptimizerSection(Section):
+    """The fields of an optimizer, and what the planning of packs has to know about it."""
+
+    decoupled: ClassVar[bool] = False
+    """Whether the step itself applies the weight decay; otherwise it is part of the gradient."""
+
+    scratch: ClassVar[int] = 0
+    """Tensors that a step needs per weight, beside the weight, its gradient and its state."""
+
+    inverse: ClassVar[bool] = False
+    """Whether a step needs the pseudo-inverse of the measurements."""
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The names of the tensors per weight that are kept from step to step.
+
+        Checkpoints hold them under these names, which therefore never change.
+        """
+        return ()
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors of a weight's size training holds per weight."""
+        return 2 + len(self.state) + self.scratch  # the weight and its gradient
+
+
+class GradientDescent(OptimizerSection):
     """Full-batch (sub)gradient descent ([N25] Eq. 1).
 
     Attributes:
@@ -35,7 +61,7 @@ class GradientDescent(Section):
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
-class Ista(Section):
+class Ista(OptimizerSection):
     """Take a gradient step on the loss, then the proximal step of the penalty ([N25] 1.1).
 
     Attributes:
@@ -48,7 +74,7 @@ class Ista(Section):
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
-class Svt(Section):
+class Svt(OptimizerSection):
     """Soft-threshold the singular values after a gradient step: ISTA for matrices ([N25] 1.1).
 
     Attributes:
@@ -61,7 +87,7 @@ class Svt(Section):
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
-class Projected(Section):
+class Projected(OptimizerSection):
     """Take a subgradient step on the penalty, then project onto the solutions of the data.
 
     The method is projected subgradient descent of [N25] 1.1.
@@ -71,12 +97,13 @@ class Projected(Section):
     """
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": LINEAR}
+    inverse: ClassVar[bool] = True
 
     name: Literal["projected"] = "projected"
     lr: Annotated[Positive, BATCHED] = 0.1
 
 
-class BasisPursuit(Section):
+class BasisPursuit(OptimizerSection):
     """Solve X a = y with the least l1 norm of a, in a single step ([N25] Figs 19, 20)."""
 
     fits: ClassVar[Mapping[str, tuple[str, ...]]] = {"task": SPARSE}
@@ -84,7 +111,7 @@ class BasisPursuit(Section):
     name: Literal["basis_pursuit"] = "basis_pursuit"
 
 
-class _Stochastic(Section):
+class _Stochastic(OptimizerSection):
     lr: Annotated[Positive, BATCHED] = 1e-2
     weight_decay: Annotated[NonNegative, BATCHED] = 0.0
     batch: Count | None = None
@@ -116,6 +143,11 @@ class Sgd(_Stochastic):
     name: Literal["sgd"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The velocity m, where there is momentum."""
+        return ("m",) if self.momentum else ()
+
 
 class Adam(_Stochastic):
     """Adam with coupled penalties and weight decay: both are part of the gradient.
@@ -137,11 +169,18 @@ class Adam(_Stochastic):
             below 1.
     """
 
+    scratch: ClassVar[int] = 1
+
     name: Literal["adam"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.98,
     )
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """The means m of the gradient and v of its square."""
+        return ("m", "v")
 
 
 class AdamW(Adam):
@@ -163,6 +202,8 @@ class AdamW(Adam):
         betas: Decay rates per step of the means of the gradient and of its square, each from 0 to
             below 1.
     """
+
+    decoupled: ClassVar[bool] = True
 
     name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
 

@@ -14,8 +14,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -25,12 +25,13 @@ from torch import Tensor
 from sweeper.config.trial import Trial
 from sweeper.packing import Pack
 from sweeper.trainables.batch import spectra
-from sweeper.trainables.batch.weights import Block, Weights, padded
+from sweeper.trainables.batch.weights import Block, Placement, Weights, padded
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.data.matrix_data import Instance, completion, sensing
 from sweeper.trainables.data.streams import data_seed, stream
 from sweeper.trainables.families.operators import Entries, Measurements, Values
-from sweeper.trainables.optim.optimizers import needs_moments, optimizer, total_norm
+from sweeper.trainables.optim.norms import total_norm
+from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import (
     gradient_ratio,
     layer_norms,
@@ -86,64 +87,67 @@ class LowRank:
     """
 
     def __init__(self, pack: Pack[GrokkingConfig], positions: list[int]) -> None:
-        values: Any = pack.trials[0].values
+        values: Mapping[str, Any] = pack.trials[0].values
         self.positions = positions
         self._trials = [pack.trials[p] for p in positions]
-        self._n1, self._n2 = values["task.n1"], values["task.n2"]
-        self._solver: str = values["optimizer.name"]
-        self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
-        depth = values.get("model.depth", 1)
-        width = values.get("model.width") or min(self._n1, self._n2)
-        sizes = [self._n1, *[width] * (depth - 1), self._n2]
-        shapes = list(pairwise(sizes))
-        self.weights = Weights(
-            (len(positions),),
-            shapes,
-            [(padded(a, FOUR), padded(b, FOUR)) for a, b in shapes],
-            moments=needs_moments(values),
-            **self._move,
-        )
-        self._linear = depth == 1
-        self._initialize(shapes)
-        self._initial = total_norm(self.weights)
+        self._n1: int = values["task.n1"]
+        self._n2: int = values["task.n2"]
+        self._place: Placement = {
+            "dtype": getattr(torch, values["dtype"]),
+            "device": pack.run.device,
+        }
         self._requested = pack.run.metrics
+        depth: int = values.get("model.depth", 1)
+        self._linear = depth == 1
+        width: int = values.get("model.width") or min(self._n1, self._n2)
+        sizes = [self._n1, *[width] * (depth - 1), self._n2]
+        self.weights = self._initialized(pairwise(sizes))
+        self._initial = total_norm(self.weights)
         self._load_data()
-        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
-        self._lr = self._rows(pack.column("optimizer.lr")).to(**self._move)
         self._penalties = {
-            name: self._rows(column).to(**self._move) for name, column in strengths(pack).items()
+            name: self._rows(column).to(**self._place) for name, column in strengths(pack).items()
         }
         self._l1 = self._penalties.pop("l1", None)
         self._nuclear = self._penalties.pop("nuclear", None)
+        self._optimizer = optimizer(pack, self, lambda path: self._rows(pack.column(path)))
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each trial of the block, ``[B]``, in float64."""
         numbers = [column[p] for p in self.positions]
-        return torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
+        return torch.tensor(numbers, dtype=torch.float64, device=self._place["device"])
 
-    def _initialize(self, shapes: list[tuple[int, int]]) -> None:
+    def _initialized(self, shapes: Iterable[tuple[int, int]]) -> Weights:
+        """Return the factors of `shapes` at the start."""
+        unpadded = tuple(shapes)
+        weights = Weights(
+            (len(self.positions),),
+            unpadded,
+            [(padded(a, FOUR), padded(b, FOUR)) for a, b in unpadded],
+            **self._place,
+        )
         for i, trial in enumerate(self._trials):
             scale: Any = trial.values["model.init_scale"]
             start = (
                 [torch.eye(self._n1, self._n2, dtype=torch.float64)]
                 if self._linear
-                else base_factors(trial.seed, tuple(shapes))
+                else base_factors(trial.seed, unpadded)
             )
-            for weight, factor in zip(self.weights.each, start, strict=True):
+            for weight, factor in zip(weights.each, start, strict=True):
                 weight.real(weight.value)[i] = factor * scale
+        return weights
 
     def _load_data(self) -> None:
         data = [instance_of(t) for t in self._trials]
         shape = torch.Size((len(data), padded(self._n1, FOUR), padded(self._n2, FOUR)))
-        self._signal = torch.zeros(shape, **self._move)
+        self._signal = torch.zeros(shape, **self._place)
         for i, one in enumerate(data):
             self._signal[i, : self._n1, : self._n2] = one.signal
         self._measurements: Measurements = (
-            Entries(data, shape, self._move) if data[0].X is None else Values(data, self._move)
+            Entries(data, shape, self._place) if data[0].X is None else Values(data, self._place)
         )
         self._g = self.weights.each[0].grad if self._linear else torch.zeros_like(self._signal)
         self._signal_norm, self._ls_spectral, self._null_floor = (
-            torch.tensor(numbers, dtype=torch.float64).to(**self._move)
+            torch.tensor(numbers, dtype=torch.float64).to(**self._place)
             for numbers in (
                 [float(one.signal.norm()) for one in data],
                 [one.ls_spectral for one in data],
@@ -151,7 +155,7 @@ class LowRank:
             )
         )
         ranks: Any = [t.values["task.rank"] for t in self._trials]
-        self._rank = torch.tensor(ranks, device=self._move["device"])[:, None]
+        self._rank = torch.tensor(ranks, device=self._place["device"])[:, None]
 
     def _products(self) -> list[Tensor]:
         """Return W_1, W_1 W_2, ..., of which the last is A."""
@@ -162,20 +166,34 @@ class LowRank:
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
-        if self._solver == "projected":
-            self._project()
-            return
+        self._optimizer.step(self, taken)
+
+    def set_gradient(self, taken: int) -> None:  # noqa: ARG002
+        """Set the gradients of the weights to those of the loss and the penalties."""
         products = self._products()
-        A = products[-1]
-        self._measurements.gradient(A, self._g)
-        if self._solver == "svt":
-            self._proximal(A)
-            return
-        self._add_subgradients(A, self._g)
+        self._measurements.gradient(products[-1], self._g)
+        self._add_subgradients(products[-1], self._g)
         self._pull_back(products)
+        self._add_penalties()
+
+    def set_loss_gradient(self) -> None:
+        """Set the gradients of the weights to those of the loss alone."""
+        products = self._products()
+        self._measurements.gradient(products[-1], self._g)
+        self._pull_back(products)
+
+    def set_penalty_gradient(self) -> None:
+        """Set the gradients of the weights to those of the penalties alone."""
+        products = self._products()
+        self._g.zero_()
+        self._add_subgradients(products[-1], self._g)
+        self._pull_back(products)
+        self._add_penalties()
+
+    def _add_penalties(self) -> None:
+        """Add the gradients of the penalties on the factors."""
         for name, strength in self._penalties.items():
             add_gradient(self.weights.each, name, strength)
-        self._optimizer.step(taken)
 
     def _add_subgradients(self, A: Tensor, out: Tensor) -> None:
         """Add the subgradients of the penalties on A."""
@@ -194,23 +212,23 @@ class LowRank:
             rest = torch.bmm(rest, weight.value.mT)
         self.weights.each[0].grad.copy_(rest)
 
-    def _proximal(self, A: Tensor) -> None:
-        """Take a gradient step on the loss, then the proximal map of lr * penalty."""
-        A.addcmul_(self._g, -self._lr[:, None, None])
-        if self._nuclear is not None:
-            A.copy_(spectra.shrink(A, self._n1, self._n2, self._lr * self._nuclear))
-        if "l2_sq" in self._penalties:
-            A.div_((1 + self._lr * self._penalties["l2_sq"])[:, None, None])
-
-    def _project(self) -> None:
-        """Step against the penalty, then project onto the solutions of the measurements."""
+    def shrink(self, lr: Tensor) -> None:
+        """Apply the proximal map of lr * penalty to A, which is the one weight itself."""
         A = self.weights.each[0].value
-        step = torch.zeros_like(A)
-        self._add_subgradients(A, step)
+        if self._nuclear is not None:
+            A.copy_(spectra.shrink(A, self._n1, self._n2, lr * self._nuclear))
         if "l2_sq" in self._penalties:
-            step.addcmul_(A, self._penalties["l2_sq"][:, None, None])
-        A.addcmul_(step, -self._lr[:, None, None])
-        self._measurements.project(A)
+            A.div_((1 + lr * self._penalties["l2_sq"])[:, None, None])
+
+    def descend_penalties(self, lr: Tensor) -> None:
+        """Take a subgradient step on the penalties alone."""
+        self.set_penalty_gradient()
+        (weight,) = self.weights.each
+        weight.value.addcmul_(weight.grad, -lr[:, None, None])
+
+    def projection(self) -> Callable[[], None]:
+        """Return the projection onto the solutions of the measurements."""
+        return partial(self._measurements.project, self.weights.each[0].value)
 
     def metrics(self) -> dict[str, Tensor]:
         """Return the metrics of every trial, ``[B]``.
@@ -258,13 +276,7 @@ class LowRank:
 
     def _gradient_ratio(self) -> Tensor:
         """Return `gradient_ratio`, ``[B]``; the weights' gradients are spoilt."""
-        products = self._products()
-        self._measurements.gradient(products[-1], self._g)
-        self._pull_back(products)
+        self.set_loss_gradient()
         loss = [weight.grad.clone() for weight in self.weights.each]
-        self._g.zero_()
-        self._add_subgradients(products[-1], self._g)
-        self._pull_back(products)
-        for name, strength in self._penalties.items():
-            add_gradient(self.weights.each, name, strength)
+        self.set_penalty_gradient()
         return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)

@@ -19,7 +19,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,14 +27,15 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
-from sweeper.trainables.batch.weights import Block, Weights, padded
+from sweeper.trainables.batch.weights import Block, Placement, Weights, padded
 from sweeper.trainables.config import GrokkingConfig, symbols
 from sweeper.trainables.config.fields import MODULAR
 from sweeper.trainables.data.batches import Batches
 from sweeper.trainables.data.pairs import labels_of, mean_step, split_of, table_of
 from sweeper.trainables.data.streams import stream
 from sweeper.trainables.families.combinations import combination
-from sweeper.trainables.optim.optimizers import needs_moments, optimizer, total_norm
+from sweeper.trainables.optim.norms import total_norm
+from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import (
     gradient_ratio,
     layer_norms,
@@ -90,14 +91,23 @@ class Scratch:
     """
 
     def __init__(
-        self, B: int, N: int, p: int, d: int, h: int, depth: int, *, in_place: bool, move: Any
+        self,
+        B: int,
+        N: int,
+        p: int,
+        d: int,
+        h: int,
+        depth: int,
+        *,
+        in_place: bool,
+        place: Placement,
     ) -> None:
         widths = [d] + [h] * depth
-        self.E = torch.empty(2 * B * N, d, **move)
-        self.dE = self.E if in_place else torch.zeros(2 * B * N, d, **move)
-        self.X = [torch.zeros(B, N, width, **move) for width in widths]
-        self.dX = [torch.empty(B, N, width, **move) for width in widths]
-        self.logits, self.S = (torch.empty(B, p, N, **move) for _ in range(2))
+        self.E = torch.empty(2 * B * N, d, **place)
+        self.dE = self.E if in_place else torch.zeros(2 * B * N, d, **place)
+        self.X = [torch.zeros(B, N, width, **place) for width in widths]
+        self.dX = [torch.empty(B, N, width, **place) for width in widths]
+        self.logits, self.S = (torch.empty(B, p, N, **place) for _ in range(2))
 
 
 class ModularArithmetic:
@@ -115,52 +125,59 @@ class ModularArithmetic:
         positions: list[int],
         scratch: dict[tuple[int, int], Scratch],
     ) -> None:
-        values: Any = pack.trials[0].values
+        values: Mapping[str, Any] = pack.trials[0].values
         self.positions = positions
         self._shared = scratch
         self._trials = [pack.trials[i] for i in positions]
-        p = symbols(values)
         self._numbers = values["task.name"] in MODULAR
-        d, h, depth = (values[path] for path in ("model.d", "model.width", "model.depth"))
-        self._p, self._d, self._h, self._depth = p, padded(d), padded(h), depth
-        self._combination = combination(values["model.embedding"], d)
-        self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
-        self.weights = Weights(
-            (len(positions),),
-            shapes_of(p, d, h, depth),
-            shapes_of(p, self._d, self._h, depth),
-            moments=needs_moments(values),
-            **self._move,
-        )
-        for i, trial in enumerate(self._trials):
-            scale: Any = trial.values["model.init_scale"]
-            base = base_weights(trial.seed, p, d, h, depth, values["model.init"])
-            for weight, start in zip(self.weights.each, base, strict=True):
-                weight.real(weight.value)[i] = start * scale
-        size = len(positions) * p * self._d
+        self._p, self._depth = symbols(values), values["model.depth"]
+        self._d, self._h = padded(values["model.d"]), padded(values["model.width"])
+        self._combination = combination(values["model.embedding"], values["model.d"])
+        self._place: Placement = {
+            "dtype": getattr(torch, values["dtype"]),
+            "device": pack.run.device,
+        }
+        self._requested = pack.run.metrics
+        self.weights = self._initialized(values)
+        self._initial = total_norm(self.weights)
+        size = len(positions) * self._p * self._d
         self._embedding = self.weights.value[: 2 * size].view(-1, self._d)
         self._embedding_grad = self.weights.grad[: 2 * size].view(-1, self._d)
-        self._initial = total_norm(self.weights)
         self._load_table(values)
-        self._requested = pack.run.metrics
         self._batches: Batches | None = None
         if values.get("optimizer.batch") is not None:
             seeds = [t.seed for t in self._trials]
             self._batches = Batches(values, seeds, self._train.shape[1], self._train.device)
         self._use(self._train if self._batches is None else self._minibatch(0))
-        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
         self._penalties = {
             penalty: self._rows(column).to(self.weights.value)
             for penalty, column in strengths(pack).items()
         }
+        self._optimizer = optimizer(pack, self, lambda path: self._rows(pack.column(path)))
+
+    def _initialized(self, values: Mapping[str, Any]) -> Weights:
+        """Return the weights at the start."""
+        d, h, depth = (values[path] for path in ("model.d", "model.width", "model.depth"))
+        weights = Weights(
+            (len(self.positions),),
+            shapes_of(self._p, d, h, depth),
+            shapes_of(self._p, self._d, self._h, depth),
+            **self._place,
+        )
+        for i, trial in enumerate(self._trials):
+            scale: Any = trial.values["model.init_scale"]
+            base = base_weights(trial.seed, self._p, d, h, depth, values["model.init"])
+            for weight, start in zip(weights.each, base, strict=True):
+                weight.real(weight.value)[i] = start * scale
+        return weights
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each trial of the block, ``[B]``, in float64."""
         numbers = [column[i] for i in self.positions]
-        return torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
+        return torch.tensor(numbers, dtype=torch.float64, device=self._place["device"])
 
     def _load_table(self, values: Any) -> None:
-        device = self._move["device"]
+        device = self._place["device"]
         a, b, _ = (t.to(device) for t in table_of(values))
         splits = [split_of(t) for t in self._trials]
         self._train = torch.stack([s[0] for s in splits]).to(device)  # [B, N]
@@ -188,7 +205,7 @@ class ModularArithmetic:
                 self._h,
                 self._depth,
                 in_place=self._combination.in_place,
-                move=self._move,
+                place=self._place,
             )
         self._scratch = self._shared[key]
         self._lookup = self._looked_up(pairs)
@@ -196,17 +213,24 @@ class ModularArithmetic:
         if self._combination.in_place:  # rows of a hold the gradients of b
             self._scatter = self._lookup.view(2, -1).flip(0).reshape(-1)
         self._true = self._labels.gather(1, pairs)[:, None]  # [B, 1, N]
-        self._minus = torch.tensor(-1.0 / N, **self._move).expand_as(self._true)
+        self._minus = torch.tensor(-1.0 / N, **self._place).expand_as(self._true)
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
+        self._optimizer.step(self, taken)
+
+    def set_gradient(self, taken: int) -> None:
+        """Set the gradients of the weights to those of the loss and the penalties."""
         if self._batches is not None:
             self._use(self._minibatch(taken))
         self._forward()
         self._backward()
+        self._add_penalties()
+
+    def _add_penalties(self) -> None:
+        """Add the gradients of the penalties."""
         for penalty, strength in self._penalties.items():
             add_gradient(self.weights.each, penalty, strength)
-        self._optimizer.step(taken)
 
     def _minibatch(self, taken: int) -> Tensor:
         """Return the pairs of step `taken`, ``[B, batch]``."""
@@ -254,8 +278,7 @@ class ModularArithmetic:
         self._backward()
         loss = [weight.grad.clone() for weight in self.weights.each]
         self.weights.grad.zero_()
-        for penalty, strength in self._penalties.items():
-            add_gradient(self.weights.each, penalty, strength)
+        self._add_penalties()
         return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
 
     def metrics(self) -> dict[str, Tensor]:
@@ -272,7 +295,7 @@ class ModularArithmetic:
             true = logits.gather(1, self._labels.gather(1, pairs)[:, None])
             rows[f"{side}_loss"] = (torch.logsumexp(logits, 1) - true[:, 0]).mean(dim=1)
             rows[f"{side}_acc"] = ((logits >= true).sum(dim=1) == 1).double().mean(dim=1)
-        zero = torch.zeros(len(self.positions), dtype=torch.float64, device=self._move["device"])
+        zero = torch.zeros(len(self.positions), dtype=torch.float64, device=self._place["device"])
         l1, nuclear = zero, zero  # one by one: the order of a sum is in its bits
         for weight in self.weights.each:
             l1 = l1 + weight.value.double().abs().sum(dim=(1, 2))

@@ -7,12 +7,13 @@ Two kinds of linear measurements with one interface: entries (completion) and va
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sweeper.trainables.batch.shared import Shared, slots
+from sweeper.trainables.batch.weights import Placement
 from sweeper.trainables.data.matrix_data import Instance
 
 
@@ -41,11 +42,11 @@ class Entries:
     Args:
         data: The instance of each trial.
         shape: Of the padded matrices, ``[B, n1, n2]``.
-        move: Dtype and device.
+        place: Dtype and device.
     """
 
-    def __init__(self, data: Sequence[Instance], shape: torch.Size, move: Any) -> None:
-        self._measured, self._minus_y = (torch.zeros(shape, **move) for _ in range(2))
+    def __init__(self, data: Sequence[Instance], shape: torch.Size, place: Placement) -> None:
+        self._measured, self._minus_y = (torch.zeros(shape, **place) for _ in range(2))
         for i, one in enumerate(data):
             assert one.measured is not None
             n1, n2 = one.signal.shape
@@ -79,28 +80,28 @@ class Values:
     Args:
         data: The instance of each trial; trials of one data set are neighbours, and have the
             same object.
-        move: Dtype and device.
+        place: Dtype and device.
     """
 
-    def __init__(self, data: Sequence[Instance], move: Any) -> None:
+    def __init__(self, data: Sequence[Instance], place: Placement) -> None:
         starts = [i for i, one in enumerate(data) if i == 0 or one is not data[i - 1]]
         sizes = [b - a for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
         sets = [data[i] for i in starts]
-        D, M = len(sets), slots(max(sizes), move["dtype"])
+        D, M = len(sets), slots(max(sizes), place["dtype"])
         self._at = (
-            torch.tensor([d for d in range(D) for _ in range(sizes[d])], device=move["device"]),
-            torch.tensor([i for size in sizes for i in range(size)], device=move["device"]),
+            torch.tensor([d for d in range(D) for _ in range(sizes[d])], device=place["device"]),
+            torch.tensor([i for size in sizes for i in range(size)], device=place["device"]),
         )
         X = torch.stack([one.X for one in sets if one.X is not None])
         pinv = torch.stack([one.pinv for one in sets if one.pinv is not None]).mT
         # one by one: a product of all at once rounds by how many there are
         y = torch.stack([one.X @ one.signal.flatten() for one in sets if one.X is not None])
-        shared = Shared(X, M, **move)
+        shared = Shared(X, M, **place)
         self._a, g = shared.vectors(shared.n), shared.vectors(shared.n)
         self._fit = shared.fit(self._a, g, -y)
         self._projection = shared.fit(self._a, g, -y, pinv)
         self._n1, self._n2 = data[0].signal.shape
-        self.norm = torch.linalg.vector_norm(y.to(**move), dim=-1)[self._at[0]]
+        self.norm = torch.linalg.vector_norm(y.to(**place), dim=-1)[self._at[0]]
 
     def _real(self, A: Tensor) -> Tensor:
         return A[:, : self._n1, : self._n2]

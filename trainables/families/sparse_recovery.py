@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,13 +24,14 @@ from torch import Tensor
 from sweeper.config.trial import Trial
 from sweeper.packing import Pack, data_key
 from sweeper.trainables.batch.shared import Fit, Shared, slots
-from sweeper.trainables.batch.weights import Block, Weights
+from sweeper.trainables.batch.weights import Block, Placement, Weights
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.data.sparse_data import Instance, instance
 from sweeper.trainables.data.streams import data_seed
 from sweeper.trainables.families.basis_pursuit import basis_pursuit
 from sweeper.trainables.families.products import Diagonal, factors, starts
-from sweeper.trainables.optim.optimizers import needs_moments, optimizer, total_norm
+from sweeper.trainables.optim.norms import total_norm
+from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import gradient_ratio, layer_norms, sparsity
 from sweeper.trainables.optim.regularizers import add_gradient, directions, group_norms, strengths
 
@@ -74,63 +75,50 @@ class SparseRecovery:
     """
 
     def __init__(self, pack: Pack[GrokkingConfig], m: int, groups: list[list[int]]) -> None:
-        values: Any = pack.trials[0].values
+        values = pack.trials[0].values
         self.positions = [p for g in groups for p in (*g, *[-1] * (m - len(g)))]
-        self._solver: str = values["optimizer.name"]
-        self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
+        self._place: Placement = {
+            "dtype": getattr(torch, str(values["dtype"])),
+            "device": pack.run.device,
+        }
         self._lead = (len(groups), m)
-        data = [instance_of(pack.trials[g[0]]) for g in groups]
-        self._load_data(data)
-        self._pursued = data if self._solver == "basis_pursuit" else []
-        self._l1_min = (
-            self._pursue(data).abs().sum(-1) if values["model.name"] == "diagonal" else None
-        )
-        bases = [starts(values, pack.trials[g[0]].seed) for g in groups]
-        count = len(bases[0])
-        self.weights = Weights(
-            self._lead,
-            [(values["task.n"],)] * count,
-            [(self._shared.n,)] * count,
-            moments=needs_moments(values),
-            columns=self._shared.columns,
-            **self._move,
-        )
-        init = self._rows(pack.column("model.init_scale")).to(self._signal)[..., None]
-        for i, weight in enumerate(self.weights.each):
-            base = torch.stack([base[i] for base in bases]).to(init)
-            torch.mul(init, base[:, None, :], out=weight.real(weight.value))
-        self._initial = total_norm(self.weights)
         self._requested = pack.run.metrics
-        self._n: int = values["task.n"]
+        self._data = [instance_of(pack.trials[g[0]]) for g in groups]
+        self._load_data(self._data)
+        self._l1_min = (
+            least_l1(self._data, self._signal).abs().sum(-1)
+            if values["model.name"] == "diagonal"
+            else None
+        )
+        self.weights = self._initialized(pack, [pack.trials[g[0]].seed for g in groups])
+        self._initial = total_norm(self.weights)
         self._factors = factors(values, self.weights)
-        self._fit = self._fitted(data)
+        self._fit = self._fitted()
         self._s = torch.zeros_like(self._fit.g)
         self._penalties = {
             name: self._rows(column).to(self._signal) for name, column in strengths(pack).items()
         }
         self._l1 = self._penalties.pop("l1", None)
         self._group = self._penalties.pop("group", None)
-        size = values.get("regularizer.size") or values.get("regularizer.terms.group.size")
-        self._group_size: int = size or 1
-        if self._solver == "basis_pursuit":
-            return  # it has no rate
-        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
-        self._lr = self._rows(pack.column("optimizer.lr")).to(self._signal)[..., None]
+        self._group_size = group_size(values)
+        self._optimizer = optimizer(pack, self, lambda path: self._rows(pack.column(path)))
+        del self._data  # an optimizer that solves for them has what it needs
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each row's trial, ``[D, M]`` in float64; 0 for inert rows."""
         numbers = [float(column[p]) if p >= 0 else 0.0 for p in self.positions]
-        rows = torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
+        rows = torch.tensor(numbers, dtype=torch.float64, device=self._place["device"])
         return rows.reshape(self._lead)
 
     def _load_data(self, data: list[Instance]) -> None:
         """Stack what the trials of a data set have in common."""
-        self._shared = Shared(torch.stack([one.X for one in data]), self._lead[1], **self._move)
-        signal = torch.stack([one.signal for one in data]).to(**self._move)
+        self._n = len(data[0].signal)
+        self._shared = Shared(torch.stack([one.X for one in data]), self._lead[1], **self._place)
+        signal = torch.stack([one.signal for one in data]).to(**self._place)
         self._signal = torch.nn.functional.pad(signal, (0, self._shared.n - signal.shape[1]))
         # constants of each data set: a logged row carries them, so that laws are one query
         self._y_norm, self._signal_norm, self._ls_linf, self._null_floor, self._coherence = (
-            torch.tensor(numbers, dtype=torch.float64).to(**self._move)[:, None]
+            torch.tensor(numbers, dtype=torch.float64).to(**self._place)[:, None]
             for numbers in (
                 [float(one.y.norm()) for one in data],
                 [float(one.signal.norm()) for one in data],
@@ -140,40 +128,53 @@ class SparseRecovery:
             )
         )
 
-    def _fitted(self, data: list[Instance]) -> Fit:
-        """Return the products of a step: the residual and, of `projected`, its way back."""
+    def _initialized(self, pack: Pack[GrokkingConfig], seeds: Sequence[int]) -> Weights:
+        """Return the weights at the start; `seeds` has one seed per data set."""
+        values = pack.trials[0].values
+        bases = [starts(values, seed) for seed in seeds]
+        count = len(bases[0])
+        weights = Weights(
+            self._lead,
+            [(self._n,)] * count,
+            [(self._shared.n,)] * count,
+            columns=self._shared.columns,
+            **self._place,
+        )
+        init = self._rows(pack.column("model.init_scale")).to(self._signal)[..., None]
+        for i, weight in enumerate(weights.each):
+            base = torch.stack([base[i] for base in bases]).to(init)
+            torch.mul(init, base[:, None, :], out=weight.real(weight.value))
+        return weights
+
+    def _fitted(self, back: Tensor | None = None) -> Fit:
+        """Return the products of a step; `back` takes the place of X in the way back."""
         a = self._factors.predict()
         g = self.weights.each[0].grad if self._factors.linear else torch.zeros_like(a)
-        minus_y = -torch.stack([one.y for one in data])
-        projected = self._solver == "projected"
-        back = torch.stack([one.pinv.mT for one in data]) if projected else None
-        return self._shared.fit(a, g, minus_y, back)
-
-    def _pursue(self, data: list[Instance]) -> Tensor:
-        """Return the solution of least l1 norm of each data set, ``[D, n]``."""
-        found = torch.zeros_like(self._signal)
-        for i, one in enumerate(data):
-            found[i, : len(one.signal)] = basis_pursuit(one.X, one.y)
-        return found
+        return self._shared.fit(a, g, -torch.stack([one.y for one in self._data]), back)
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
-        if self._solver == "projected":
-            self._project()
-            return
-        if self._solver == "basis_pursuit":
-            self._factors.predict().copy_(self._pursue(self._pursued)[:, None, :])
-            return
+        self._optimizer.step(self, taken)
+
+    def set_gradient(self, taken: int) -> None:  # noqa: ARG002
+        """Set the gradients of the weights to those of the loss and the penalties."""
         a = self._factors.predict()
         g = self._fit.gradient()
-        if self._solver == "ista":
-            self._proximal(a, g)
-            return
         self._add_subgradients(a, g)
         self._factors.pull_back(g)
-        for name, strength in self._penalties.items():
-            add_gradient(self.weights.each, name, strength)
-        self._optimizer.step(taken)
+        self._add_penalties()
+
+    def set_loss_gradient(self) -> None:
+        """Set the gradients of the weights to those of the loss alone."""
+        self._factors.predict()
+        self._factors.pull_back(self._fit.gradient())
+
+    def set_penalty_gradient(self) -> None:
+        """Set the gradients of the weights to those of the penalties alone."""
+        a, g = self._factors.predict(), self._fit.g.zero_()
+        self._add_subgradients(a, g)
+        self._factors.pull_back(g)
+        self._add_penalties()
 
     def _add_subgradients(self, a: Tensor, g: Tensor) -> None:
         """Add the subgradients of the penalties on a to g."""
@@ -183,31 +184,51 @@ class SparseRecovery:
         if self._group is not None:
             g.addcmul_(directions(a, self._group_size), self._group[..., None])
 
-    def _proximal(self, a: Tensor, g: Tensor) -> None:
-        """Take ISTA's step: a gradient step on the loss, then the proximal map of lr * penalty."""
-        a.addcmul_(g, self._lr, value=-1)
+    def _add_penalties(self) -> None:
+        """Add the gradients of the penalties on the weights."""
+        for name, strength in self._penalties.items():
+            add_gradient(self.weights.each, name, strength)
+
+    def shrink(self, lr: Tensor) -> None:
+        """Apply the proximal map of lr * penalty to a, which is the one weight itself."""
+        a = self.weights.each[0].value
         if self._l1 is not None:
-            shrunk = (a.abs() - self._lr * self._l1[..., None]).clamp_min_(0)
+            shrunk = (a.abs() - (lr * self._l1)[..., None]).clamp_min_(0)
             torch.mul(a.sign(), shrunk, out=a)
         if self._group is not None:
             norms = group_norms(a, self._group_size)
-            shrunk = (norms - self._lr * self._group[..., None]).clamp_min_(0)
+            shrunk = (norms - (lr * self._group)[..., None]).clamp_min_(0)
             a.mul_(torch.where(norms > 0, shrunk / norms, 0.0))
         if "l2_sq" in self._penalties:
-            a.div_(1 + self._lr * self._penalties["l2_sq"][..., None])
+            a.div_((1 + lr * self._penalties["l2_sq"])[..., None])
 
-    def _project(self) -> None:
-        """Step against the penalty, then project onto the solutions of X a = y."""
-        a = self._factors.predict()
-        step = torch.zeros_like(a)
-        if self._l1 is not None:
-            step += self._l1[..., None] * a.sign()
-        if self._group is not None:
-            step += self._group[..., None] * directions(a, self._group_size)
-        if "l2_sq" in self._penalties:
-            step += self._penalties["l2_sq"][..., None] * a
-        a.sub_(self._lr * step)
-        a.sub_(self._fit.gradient())
+    def descend_penalties(self, lr: Tensor) -> None:
+        """Take a subgradient step on the penalties alone."""
+        self.set_penalty_gradient()
+        (weight,) = self.weights.each
+        weight.value.sub_(lr[..., None] * weight.grad)  # rounded twice: addcmul_ rounds once
+
+    def projection(self) -> Callable[[], None]:
+        """Return the projection onto the solutions of X a = y.
+
+        From then on the way back is X^+ in place of X^T, which a projected step never needs.
+        """
+        a = self.weights.each[0].value
+        fit = self._fit = self._fitted(torch.stack([one.pinv.mT for one in self._data]))
+
+        def project() -> None:
+            a.sub_(fit.gradient())
+
+        return project
+
+    def solver(self) -> Callable[[], None]:
+        """Return the way to the solution of least l1 norm under X a = y."""
+        a, data = self.weights.each[0].value, self._data
+
+        def solve() -> None:
+            a.copy_(least_l1(data, a[:, 0])[:, None, :])
+
+        return solve
 
     def metrics(self) -> dict[str, Tensor]:
         """Return the metrics of every row, ``[D * M]``.
@@ -258,12 +279,26 @@ class SparseRecovery:
 
     def _gradient_ratio(self) -> Tensor:
         """Return `gradient_ratio`, ``[D, M]``; the weights' gradients are spoilt."""
-        a = self._factors.predict()
-        g = self._fit.gradient()
-        self._factors.pull_back(g)
+        self.set_loss_gradient()
         loss = [weight.grad.clone() for weight in self.weights.each]
-        self._add_subgradients(a, g.zero_())
-        self._factors.pull_back(g)
-        for name, strength in self._penalties.items():
-            add_gradient(self.weights.each, name, strength)
+        self.set_penalty_gradient()
         return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
+
+
+def least_l1(data: Sequence[Instance], like: Tensor) -> Tensor:
+    """Return the solution of least l1 norm of each data set, ``[D, n]``, padded with zeros.
+
+    Args:
+        data: The data sets.
+        like: A tensor of the shape, dtype and device that are wanted.
+    """
+    solutions = torch.zeros_like(like)
+    for i, one in enumerate(data):
+        solutions[i, : len(one.signal)] = basis_pursuit(one.X, one.y)
+    return solutions
+
+
+def group_size(values: Mapping[str, Any]) -> int:
+    """Return the size of the groups of the penalty `group`; 1 where it has none."""
+    size = values.get("regularizer.size") or values.get("regularizer.terms.group.size")
+    return size or 1

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 
 from sweeper.packing import Pack
-from sweeper.trainables.batch.weights import Block, Weights
+from sweeper.trainables.batch.weights import Block, Placement, Weights
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.config.shapes import activity, side_by_side
 from sweeper.trainables.data.batches import Batches
-from sweeper.trainables.data.examples import Data, Examples, Gathered, Rows
+from sweeper.trainables.data.examples import Examples, Gathered, Rows
 from sweeper.trainables.networks.sobolev import Sobolev
 from sweeper.trainables.networks.tables import Measured, Problem, architecture_of, problem_of
-from sweeper.trainables.optim.optimizers import needs_moments, optimizer, total_norm
+from sweeper.trainables.optim.norms import total_norm
+from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import (
     gradient_ratio,
     layer_norms,
@@ -40,6 +41,10 @@ def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
     return [Network(pack, list(positions[i : i + size])) for i in range(0, len(positions), size)]
 
 
+Stack = tuple[list[Tensor | Gathered], Tensor]
+"""Inputs ``[B, N, ...]`` and targets ``[B, N]`` or ``[B, N, outputs]`` of the trials of a block."""
+
+
 class Network:
     """A block of networks.
 
@@ -49,47 +54,46 @@ class Network:
     """
 
     def __init__(self, pack: Pack[GrokkingConfig], positions: list[int]) -> None:
-        values: Any = pack.trials[0].values
+        values = pack.trials[0].values
         self.positions = positions
         self._values = values
         self._trials = [pack.trials[p] for p in positions]
-        self._move: Any = {"dtype": getattr(torch, values["dtype"]), "device": pack.run.device}
+        self._place: Placement = {
+            "dtype": getattr(torch, str(values["dtype"])),
+            "device": pack.run.device,
+        }
         self._requested = pack.run.metrics
         problem = problem_of(pack)
         data = [problem.data(t) for t in self._trials]
         self._loss = problem.loss(values)
-        self._architecture, shapes = architecture_of(pack, data[0])
-        self.weights = Weights(
-            (len(positions),),
-            shapes,
-            self._architecture.held(),
-            moments=needs_moments(values),
-            **self._move,
-        )
-        self._initialize()
-        self._load(data)
+        self._train = self._stacked([d.train for d in data])
+        self._test = self._stacked([d.test for d in data])
         self._batches: Batches | None = None
         if values.get("optimizer.batch") is not None:
             seeds, targets = [t.seed for t in self._trials], self._train[1]
             self._batches = Batches(values, seeds, targets.shape[1], targets.device)
-        self._optimizer = optimizer(pack, self.weights, lambda path: self._rows(pack.column(path)))
+        self._architecture, shapes = architecture_of(pack, data[0])
+        self.weights = self._initialized(shapes, pack.column("model.init_scale"))
+        self._initial = total_norm(self.weights)
         self._penalties = {
-            name: self._rows(column).to(**self._move) for name, column in strengths(pack).items()
+            name: self._rows(column).to(**self._place) for name, column in strengths(pack).items()
         }
         self._sobolev = self._compared(problem, self._penalties.pop("sobolev", None))
+        self._optimizer = optimizer(pack, self, lambda path: self._rows(pack.column(path)))
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each trial of the block, ``[B]``, in float64."""
         numbers = [column[p] for p in self.positions]
-        return torch.tensor(numbers, dtype=torch.float64, device=self._move["device"])
+        return torch.tensor(numbers, dtype=torch.float64, device=self._place["device"])
 
-    def _initialize(self) -> None:
+    def _initialized(self, shapes: Sequence[tuple[int, ...]], scales: Sequence[float]) -> Weights:
+        """Return weights of `shapes` at the start; `scales` has one number per trial of a pack."""
+        weights = Weights((len(self.positions),), shapes, self._architecture.held(), **self._place)
         for i, trial in enumerate(self._trials):
-            scale: Any = trial.values["model.init_scale"]
             base = self._architecture.base(trial.seed)
-            for weight, start in zip(self.weights.each, base, strict=True):
-                weight.real(weight.value)[i] = start * scale
-        self._initial = total_norm(self.weights)
+            for weight, start in zip(weights.each, base, strict=True):
+                weight.real(weight.value)[i] = start * scales[self.positions[i]]
+        return weights
 
     def _compared(self, problem: Problem, strength: Tensor | None) -> Sobolev | None:
         """Return the Sobolev penalty with the `strength` of each trial, if there is one."""
@@ -107,34 +111,35 @@ class Network:
         """Stack tensors of the trials, numbers in the trials' dtype."""
         stacked = torch.stack(list(tensors))
         return stacked.to(
-            **self._move if stacked.is_floating_point() else {"device": self._move["device"]}
+            **self._place if stacked.is_floating_point() else {"device": self._place["device"]}
         )
 
     def _inputs(self, parts: Sequence[Any]) -> Any:
         """Return the inputs of the trials ``[B, N, ...]``, or what makes them of shared rows."""
         if isinstance(parts[0], Rows):
-            return Gathered(parts, **self._move)
+            return Gathered(parts, **self._place)
         return self._moved(parts)
 
-    def _load(self, data: Sequence[Data]) -> None:
-        """Stack the examples of the trials."""
-
-        def stacked(examples: Sequence[Examples]) -> tuple[list[Tensor | Gathered], Tensor]:
-            parts = zip(*(e.inputs for e in examples), strict=True)
-            return [self._inputs(p) for p in parts], self._moved([e.targets for e in examples])
-
-        self._train = stacked([d.train for d in data])
-        self._test = stacked([d.test for d in data])
+    def _stacked(self, examples: Sequence[Examples]) -> Stack:
+        """Return the inputs and the targets of some examples of each trial."""
+        parts = zip(*(e.inputs for e in examples), strict=True)
+        return [self._inputs(p) for p in parts], self._moved([e.targets for e in examples])
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
-        chosen = None if self._batches is None else self._minibatch(taken)
-        self._set_gradient(chosen)
+        self._optimizer.step(self, taken)
+
+    def set_gradient(self, taken: int) -> None:
+        """Set the gradients of the weights to those of the loss and the penalties."""
+        self._differentiate(None if self._batches is None else self._minibatch(taken))
+        self._add_penalties()
+
+    def _add_penalties(self) -> None:
+        """Add the gradients of the penalties on weights."""
         for name, strength in self._penalties.items():
             add_gradient(self.weights.each, name, strength)
-        self._optimizer.step(taken)
 
-    def _set_gradient(
+    def _differentiate(
         self, chosen: tuple[Tensor, Tensor] | None, *, fit: bool = True, penalty: bool = True
     ) -> None:
         """Set the weights' gradients to those of what is differentiated automatically.
@@ -164,11 +169,10 @@ class Network:
 
     def _gradient_ratio(self) -> Tensor:
         """Return `gradient_ratio` over all train examples, ``[B]``; gradients are spoilt."""
-        self._set_gradient(None, penalty=False)
+        self._differentiate(None, penalty=False)
         loss = [weight.grad.clone() for weight in self.weights.each]
-        self._set_gradient(None, fit=False)
-        for name, strength in self._penalties.items():
-            add_gradient(self.weights.each, name, strength)
+        self._differentiate(None, fit=False)
+        self._add_penalties()
         return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
 
     def _minibatch(self, taken: int) -> tuple[Tensor, Tensor]:
@@ -177,9 +181,7 @@ class Network:
         chosen = self._batches.of(taken)
         return torch.arange(len(self._trials), device=chosen.device)[:, None], chosen
 
-    def _evaluate(
-        self, side: str, examples: tuple[list[Tensor | Gathered], Tensor]
-    ) -> dict[str, Tensor]:
+    def _evaluate(self, side: str, examples: Stack) -> dict[str, Tensor]:
         """Return the loss, accuracy and relative error of each trial, ``[B]``."""
         inputs, targets = examples
         N = targets.shape[1]

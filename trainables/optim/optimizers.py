@@ -1,181 +1,174 @@
-"""Optimizers of many trials at once, each with rates of its own.
+"""The steps of the optimizers; `sweeper.trainables.config.optimizers` has their fields.
 
-All trials of a pack have taken the same number of steps, so the bias corrections of Adam are
-numbers; learning rates and weight decays are tensors of one number per trial.
+An optimizer trains many trials at once, each with rates of its own. All trials of a pack have
+taken the same number of steps, so the bias corrections of Adam are numbers; learning rates and
+weight decays are tensors of one number per trial.
 
 References:
     [KB15] Kingma, Ba, Adam, 2015. arXiv 1412.6980
     [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117
     [LH19] Loshchilov, Hutter, Decoupled Weight Decay, 2019. arXiv 1711.05101
+    [N25] Notsawo et al., 2025. arXiv 2506.05718
 """
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from sweeper.config.fields import Values
 from sweeper.packing import Pack
-from sweeper.trainables.batch.weights import EIGHT, Weights
+from sweeper.trainables.batch.weights import Weights
 from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.config.optimizers import Adam as AdamConfig
+from sweeper.trainables.config.optimizers import OptimizerSection
+from sweeper.trainables.config.optimizers import Sgd as SgdConfig
+from sweeper.trainables.optim.norms import total_norm
+from sweeper.trainables.optim.systems import Projectable, Proximal, Solvable, System
 
 EPS = 1e-8
 """Adam's epsilon."""
 
-
-class Optimizer(Protocol):
-    """Changes weights by their gradients."""
-
-    def step(self, taken: int) -> None:
-        """Take one step; `taken` is the number of steps before it."""
+Column = Callable[[str], Tensor]
+"""Path of a field to its value for each trial of a block, ``[*lead]``, in float64."""
 
 
-class GradientDescent:
-    """w <- w - lr * g, with `lr` of shape ``[*lead]``."""
-
-    def __init__(self, weights: Weights, lr: Tensor) -> None:
-        self._weights = weights
-        self._rates = [-w.per_trial(lr) for w in weights.each]
-
-    def step(self, taken: int) -> None:  # noqa: ARG002
-        """Take one step."""
-        for weight, rate in zip(self._weights.each, self._rates, strict=True):
-            weight.value.addcmul_(weight.grad, rate)
+S = TypeVar("S", bound=System)
+"""The blocks that an optimizer can train."""
 
 
-class Momentum:
-    """v <- momentum * v + g, w <- w - lr * v, as torch.optim.SGD; v is kept as the first moment.
+class Optimizer(ABC, Generic[S]):
+    """Changes the weights of a block, one step of all its trials at a time.
+
+    What it keeps from step to step are the tensors that `OptimizerSection.state` names: they are
+    made here, checkpoints hold them, and packs are planned with room for them. It keeps no
+    reference to the block, which keeps one to it: memory is freed when a block is dropped.
 
     Args:
-        weights: What to train.
-        lr: Learning rate of each trial, ``[*lead]``.
-        momentum: The share of v that a step leaves.
+        system: The block that is trained, with its weights at their initial values.
+        config: The static fields; what is batched in it holds for one trial only.
+
+    Attributes:
+        weights: The weights of the block.
+        state: Name to one number for every number of the weights, 0 before the first step.
     """
 
-    def __init__(self, weights: Weights, lr: Tensor, momentum: float) -> None:
-        self._weights = weights
-        self._rates = [-w.per_trial(lr) for w in weights.each]
-        self._momentum = momentum
+    def __init__(self, system: S, config: OptimizerSection) -> None:
+        self.weights = system.weights
+        self.state = {name: self.weights.keep(name) for name in config.state}
 
-    def step(self, taken: int) -> None:  # noqa: ARG002
+    @abstractmethod
+    def step(self, system: S, taken: int) -> None:
+        """Take one step of the block; `taken` is the number of steps before it."""
+
+    def per_weight(self, numbers: Tensor) -> list[Tensor]:
+        """Return one number per trial, ``[*lead]``, in the shape and dtype of each weight."""
+        numbers = numbers.to(self.weights.value)
+        return [weight.per_trial(numbers) for weight in self.weights.each]
+
+
+class GradientBased(Optimizer[System]):
+    """An optimizer that needs nothing but the gradients of the loss and the penalties.
+
+    Where the config has these fields, `clip` bounds the norm of the gradients and `constant_norm`
+    puts the weights back on the sphere that they started on ([L23] 2).
+    """
+
+    def __init__(self, system: System, config: OptimizerSection) -> None:
+        super().__init__(system, config)
+        self._clip: float | None = getattr(config, "clip", None)
+        sphere: bool = getattr(config, "constant_norm", False)
+        self._initial = total_norm(self.weights) if sphere else None
+
+    def step(self, system: System, taken: int) -> None:
         """Take one step."""
-        self._weights.m.mul_(self._momentum).add_(self._weights.grad)
-        for weight, rate in zip(self._weights.each, self._rates, strict=True):
-            weight.value.addcmul_(weight.m, rate)
+        system.set_gradient(taken)
+        if self._clip is not None:
+            clip_gradients(self.weights, self._clip)
+        self.update(taken)
+        if self._initial is not None:
+            scale_weights(self.weights, self._initial)
+
+    @abstractmethod
+    def update(self, taken: int) -> None:
+        """Change the weights by the gradients, which are those of this step."""
 
 
-class OnSphere:
-    """Another optimizer, and after each of its steps all weights scaled to their initial norm.
-
-    The norm is that of all weights of a trial together: what is left of the loss is its reduced
-    landscape at this norm ([L23] 2). Made before the first step, or the norm isn't the initial.
-
-    Args:
-        inner: Takes the steps.
-        weights: What it trains.
-    """
-
-    def __init__(self, inner: Optimizer, weights: Weights) -> None:
-        self._inner, self._weights = inner, weights
-        self._initial = total_norm(weights)
-
-    def step(self, taken: int) -> None:
-        """Take one step, then scale."""
-        self._inner.step(taken)
-        norm = total_norm(self._weights)
-        factor = torch.where(norm > 0, self._initial / norm, 1.0)
-        for weight in self._weights.each:
-            weight.value.mul_(weight.per_trial(factor.to(weight.value)))
-
-
-class Clipped:
-    """Another optimizer that sees gradients of at most some norm.
+def clip_gradients(weights: Weights, clip: float) -> None:
+    """Scale the gradients of each trial down to a norm of at most `clip`.
 
     The norm is that of all weights of a trial together. As torch.nn.utils.clip_grad_norm_, a
     trial's gradient is scaled by clip / (norm + 1e-6) where that is below 1.
-
-    Args:
-        inner: Takes the steps.
-        weights: What it trains.
-        clip: The largest norm.
     """
-
-    def __init__(self, inner: Optimizer, weights: Weights, clip: float) -> None:
-        self._inner, self._weights, self._clip = inner, weights, clip
-
-    def step(self, taken: int) -> None:
-        """Scale, then take one step."""
-        norm = total_norm(self._weights, "grad")
-        factor = (self._clip / (norm + 1e-6)).clamp(max=1.0)
-        for weight in self._weights.each:
-            weight.grad.mul_(weight.per_trial(factor.to(weight.grad)))
-        self._inner.step(taken)
+    factor = (clip / (total_norm(weights, "grad") + 1e-6)).clamp(max=1.0)
+    for weight in weights.each:
+        weight.grad.mul_(weight.per_trial(factor.to(weight.grad)))
 
 
-SHORT = 1 << 10
-"""Numbers whose squares are summed in single precision before doubles are."""
+def scale_weights(weights: Weights, norm: Tensor) -> None:
+    """Scale all weights of each trial together to `norm`, ``[*lead]``."""
+    now = total_norm(weights)
+    factor = torch.where(now > 0, norm / now, 1.0)
+    for weight in weights.each:
+        weight.value.mul_(weight.per_trial(factor.to(weight.value)))
 
 
-def total_norm(weights: Weights, of: Literal["value", "grad"] = "value") -> Tensor:
-    """Return the Euclidean norm of all weights (gradients) of each trial, ``[*lead]``, float64."""
-    squares = torch.zeros(weights.lead, dtype=torch.float64, device=weights.value.device)
-    for weight in weights.each:  # one by one: the order of a sum is in its bits
-        each = getattr(weight, of).flatten(len(weights.lead))
-        squares = squares + _squares(each.contiguous())
-    return squares.sqrt()
+class GradientDescent(GradientBased):
+    """w <- w - lr * g."""
+
+    def __init__(self, system: System, config: OptimizerSection, column: Column) -> None:
+        super().__init__(system, config)
+        self._rates = self.per_weight(-column("optimizer.lr"))
+
+    def update(self, taken: int) -> None:  # noqa: ARG002
+        """Take a step along the negative gradients."""
+        for weight, rate in zip(self.weights.each, self._rates, strict=True):
+            weight.value.addcmul_(weight.grad, rate)
 
 
-def _squares(each: Tensor) -> Tensor:
-    """Return the sum of squares over the last axis in float64: ``[*lead, n]`` to ``[*lead]``.
+class Momentum(GradientDescent):
+    """m <- momentum * m + g, w <- w - lr * m, as torch.optim.SGD; without momentum w - lr * g."""
 
-    A double of long single-precision rows would be the dearest part of a step; short pieces of
-    them are exact to rounding by themselves.
-    """
-    pieces = math.gcd(each.shape[-1], EIGHT * EIGHT)
-    if each.dtype != torch.float64 and each.shape[-1] > SHORT and pieces > 1:
-        each = each.view(*each.shape[:-1], pieces, -1)
-        parts: Tensor = torch.linalg.vector_norm(each, dim=-1)
-        return parts.double().square().sum(dim=-1)
-    norm: Tensor = torch.linalg.vector_norm(each, dim=-1, dtype=torch.float64)
-    return norm.square()
+    def __init__(self, system: System, config: SgdConfig, column: Column) -> None:
+        super().__init__(system, config, column)
+        self._momentum = config.momentum
+
+    def update(self, taken: int) -> None:
+        """Update the velocity m, then take a step along it."""
+        if not self._momentum:
+            super().update(taken)
+            return
+        m = self.state["m"]
+        m.flat.mul_(self._momentum).add_(self.weights.grad)
+        for weight, velocity, rate in zip(self.weights.each, m.each, self._rates, strict=True):
+            weight.value.addcmul_(velocity, rate)
 
 
-class AdamW:
-    """Adam [KB15] with decoupled weight decay [LH19]; without a decay it is Adam.
+class Adam(GradientBased):
+    """Adam [KB15]; its weight decay is part of the gradient."""
 
-    Args:
-        weights: What to train.
-        lr: Learning rate of each trial, ``[*lead]``.
-        keep: What a step leaves of a weight, 1 - lr * weight decay, ``[*lead]``; None for Adam.
-        betas: Decay rates of the moments.
-    """
+    def __init__(self, system: System, config: AdamConfig, column: Column) -> None:
+        super().__init__(system, config)
+        self._betas = config.betas
+        self._lr = self.per_weight(column("optimizer.lr"))
+        self._values = [weight.value for weight in self.weights.each]
+        self._change = self.weights.buffer()
+        self._count = torch.zeros((), dtype=torch.float32, device=self.weights.value.device)
 
-    def __init__(
-        self, weights: Weights, lr: Tensor, keep: Tensor | None, betas: tuple[float, float]
-    ) -> None:
-        self._weights = weights
-        self._values = [w.value for w in weights.each]
-        self._lr = [w.per_trial(lr) for w in weights.each]
-        self._keep = None if keep is None else [w.per_trial(keep) for w in weights.each]
-        self._betas = betas
-        self._count = torch.zeros((), dtype=torch.float32, device=weights.value.device)
-
-    def step(self, taken: int) -> None:
-        """Take one step; `taken` sets the bias corrections.
+    def update(self, taken: int) -> None:
+        """Update the moments, then take a step; `taken` sets the bias corrections.
 
         Torch's one pass over memory takes a single rate: with rate and decay 1 it leaves the
-        negative direction of the step, which then counts as much as each trial's own rate says.
+        negative direction of the step, which is then scaled by the rate of each trial.
         """
-        w = self._weights
         torch._fused_adamw_(
-            [w.update],
-            [w.grad],
-            [w.m],
-            [w.v],
+            [self._change.flat],
+            [self.weights.grad],
+            [self.state["m"].flat],
+            [self.state["v"].flat],
             [],
             [self._count.fill_(taken + 1)],  # a GPU's kernel reads it there
             lr=1.0,
@@ -186,48 +179,91 @@ class AdamW:
             amsgrad=False,
             maximize=False,
         )
-        if self._keep is not None:
-            torch._foreach_mul_(self._values, self._keep)
-        torch._foreach_addcmul_(self._values, [one.update for one in w.each], self._lr)
+        torch._foreach_addcmul_(self._values, self._change.each, self._lr)
 
 
-def needs_moments(values: Values) -> bool:
-    """Return whether the optimizer of a trial with `values` keeps moments."""
-    return values["optimizer.name"] in ("adam", "adamw") or bool(values.get("optimizer.momentum"))
+class AdamW(Adam):
+    """Adam with decoupled weight decay [LH19]: every step leaves 1 - lr * decay of a weight."""
+
+    def __init__(self, system: System, config: AdamConfig, column: Column) -> None:
+        super().__init__(system, config, column)
+        self._kept = self.per_weight(1 - column("optimizer.lr") * column("optimizer.weight_decay"))
+
+    def update(self, taken: int) -> None:
+        """Let the weights decay, then take Adam's step."""
+        torch._foreach_mul_(self._values, self._kept)
+        super().update(taken)
 
 
-def optimizer(
-    pack: Pack[GrokkingConfig], weights: Weights, column: Callable[[str], Tensor]
-) -> Optimizer:
-    """Return the optimizer of `pack` for the weights of one of its blocks.
+class ProximalGradient(Optimizer[Proximal]):
+    """A gradient step on the loss, then the proximal map of lr * penalty ([N25] 1.1).
+
+    For the l1 norm of a vector this is ISTA, for the nuclear norm of a matrix singular value
+    thresholding.
+    """
+
+    def __init__(self, system: Proximal, config: OptimizerSection, column: Column) -> None:
+        super().__init__(system, config)
+        self._lr = column("optimizer.lr").to(self.weights.value)
+        self._rates = self.per_weight(-self._lr)
+
+    def step(self, system: Proximal, taken: int) -> None:  # noqa: ARG002
+        """Take one step."""
+        system.set_loss_gradient()
+        for weight, rate in zip(self.weights.each, self._rates, strict=True):
+            weight.value.addcmul_(weight.grad, rate)
+        system.shrink(self._lr)
+
+
+class Projected(Optimizer[Projectable]):
+    """A subgradient step on the penalties, then a projection onto the data's solutions [N25]."""
+
+    def __init__(self, system: Projectable, config: OptimizerSection, column: Column) -> None:
+        super().__init__(system, config)
+        self._lr = column("optimizer.lr").to(self.weights.value)
+        self._project = system.projection()
+
+    def step(self, system: Projectable, taken: int) -> None:  # noqa: ARG002
+        """Take one step."""
+        system.descend_penalties(self._lr)
+        self._project()
+
+
+class BasisPursuit(Optimizer[Solvable]):
+    """Every step sets the weights to the solution of least l1 norm; there is no rate."""
+
+    def __init__(self, system: Solvable, config: OptimizerSection, column: Column) -> None:  # noqa: ARG002
+        super().__init__(system, config)
+        self._solve = system.solver()
+
+    def step(self, system: Solvable, taken: int) -> None:  # noqa: ARG002
+        """Go to the solution."""
+        self._solve()
+
+
+OPTIMIZERS: dict[str, Callable[[Any, Any, Column], Optimizer[Any]]] = {
+    "gd": GradientDescent,
+    "ista": ProximalGradient,
+    "svt": ProximalGradient,
+    "projected": Projected,
+    "basis_pursuit": BasisPursuit,
+    "sgd": Momentum,
+    "adam": Adam,
+    "adamw": AdamW,
+}
+"""Name of an optimizer in a config to the class that takes its steps.
+
+Which of them can train which blocks, the config checks by `fits` and by its constraints.
+"""
+
+
+def optimizer(pack: Pack[GrokkingConfig], system: System, column: Column) -> Optimizer[Any]:
+    """Return the optimizer of `pack` for one of its blocks.
 
     Args:
-        pack: Names the optimizer and its static fields.
-        weights: Of the block, at their initial values.
-        column: Path of a field to its value for each row, ``[*lead]``, in float64.
+        pack: The trials; they have one optimizer.
+        system: The block, with its weights at their initial values.
+        column: The batched fields of the block's trials.
     """
-    values = pack.trials[0].values
-    made = _plain(values, weights, column)
-    clip = values.get("optimizer.clip")
-    if clip is not None:
-        assert isinstance(clip, float)
-        made = Clipped(made, weights, clip)
-    return OnSphere(made, weights) if values.get("optimizer.constant_norm") else made
-
-
-def _plain(values: Values, weights: Weights, column: Callable[[str], Tensor]) -> Optimizer:
-    name = str(values["optimizer.name"])
-    lr = column("optimizer.lr")
-    rate = lr.to(weights.value)
-    momentum = values.get("optimizer.momentum")
-    if momentum:
-        assert isinstance(momentum, float)
-        return Momentum(weights, rate, momentum)
-    if not needs_moments(values):
-        return GradientDescent(weights, rate)
-    keep = (1 - lr * column("optimizer.weight_decay")) if name == "adamw" else None
-    betas = values["optimizer.betas"]
-    assert isinstance(betas, tuple)
-    return AdamW(
-        weights, rate, None if keep is None else keep.to(weights.value), (betas[0], betas[1])
-    )
+    config = pack.config.optimizer
+    return OPTIMIZERS[config.name](system, config, column)

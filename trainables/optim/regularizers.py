@@ -123,7 +123,7 @@ def strengths(pack: Pack[GrokkingConfig]) -> dict[Penalty, list[float]]:
         found[own] = pack.column("regularizer.strength")
     elif name != "none":
         found[str(name)] = pack.column("regularizer.strength")
-    if "optimizer.weight_decay" in values and values["optimizer.name"] != "adamw":
+    if "optimizer.weight_decay" in values and not pack.config.optimizer.decoupled:
         decays = pack.column("optimizer.weight_decay")
         before = found.get("l2_sq", [0.0] * len(decays))
         found["l2_sq"] = [a + b for a, b in zip(before, decays, strict=True)]
