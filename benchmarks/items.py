@@ -26,7 +26,7 @@ from benchmarks.rates import matrix_step, rate
 from sweeper.packing import Pack
 from sweeper.store.schema import logged_steps
 from sweeper.trainables import loop
-from sweeper.trainables.batch import malloc as heap
+from sweeper.trainables.batch import malloc
 
 SOURCES = {
     "trainables/optim/optimizers.py": "optimizer",
@@ -179,7 +179,7 @@ def measured(pack: Pack[Any], flops: float, steps: int = 10) -> dict[str, Any]:
         the share of evaluations in a run of `HORIZON` steps.
     """
     dtype = getattr(torch, str(pack.trials[0].values["dtype"]))
-    heap.keep()
+    malloc.keep_freed()
     with torch.no_grad():
         blocks = loop._blocks(pack, range(len(pack.trials)))
         taken = [0]

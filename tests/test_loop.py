@@ -289,27 +289,46 @@ def test_weights_that_were_saved_with_their_padding_are_taken_up() -> None:
         assert tensor.any()
 
 
-def test_a_second_moment_that_momentum_once_saved_is_not_read() -> None:
-    def make() -> Pack[GrokkingConfig]:
-        return pack(sparse(optimizer__name="sgd", optimizer__momentum=0.5), 100, EASY)
-
-    undisturbed = run(make())
-    ended = sorted(steps for _, _, steps in undisturbed.ends.values())
-    first = run(make(), Memory(kill_at=ended[2]))
-    assert first.saved is not None
-    content = torch.load(io.BytesIO(first.saved), weights_only=True)
+def with_second_moment(payload: bytes | None) -> bytes:
+    """Return a checkpoint of momentum as earlier code saved it."""
+    content = torch.load(io.BytesIO(payload or b""), weights_only=True)
     assert content["state"].keys() == {"value.0", "m.0"}
     content["state"]["v.0"] = torch.zeros_like(content["state"]["m.0"])
     buffer = io.BytesIO()
     torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+HEAVY: dict[str, Any] = {"optimizer__name": "sgd", "optimizer__momentum": 0.5}
+
+
+def test_a_second_moment_that_momentum_once_saved_is_not_read() -> None:
+    def make() -> Pack[GrokkingConfig]:
+        return pack(sparse(**HEAVY), 100, EASY)
+
+    undisturbed = run(make())
+    ended = sorted(steps for _, _, steps in undisturbed.ends.values())
+    first = run(make(), Memory(kill_at=ended[2]))
     whole = make()
     left = tuple(t for t in whole.trials if t.id not in first.ends)
     assert 0 < len(left) < len(whole.trials)
-    saved = Saved(buffer.getvalue(), tuple(t.id for t in left))
+    saved = Saved(with_second_moment(first.saved), tuple(t.id for t in left))
     second = Memory([saved], rows=dict(first.rows), ends=dict(first.ends))
     run(Pack(whole.id, left, whole.config_type, whole.run), second)
     same(second, undisturbed, whole.trials)
     assert states(second.saved) == states(undisturbed.saved)
+
+
+def test_a_pack_can_go_on_from_checkpoints_with_and_without_a_second_moment() -> None:
+    trials = sparse(6, **HEAVY)
+    parts = [run(pack(trials[:2], 50)), run(pack(trials[2:], 50))]
+    payloads = [with_second_moment(parts[0].saved), parts[1].saved or b""]
+    saved = [
+        Saved(payload, tuple(t.id for t in chosen))
+        for payload, chosen in zip(payloads, (trials[:2], trials[2:]), strict=True)
+    ]
+    rows = parts[0].rows | parts[1].rows
+    same(run(pack(trials, 120), Memory(saved, rows=rows)), run(pack(trials, 120)), trials)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sweeper.config.fields import Values
 from sweeper.config.resolve import broken, resolve
 from sweeper.trainables.config import GrokkingConfig
+from sweeper.trainables.config.optimizers import OPTIMIZERS
 from sweeper.trainables.data.matrix_data import Instance, leverage, matrix
 from sweeper.trainables.families.low_rank import LowRank, instance_of
 from tests.packs import MATRIX, pack, run, trial
@@ -336,7 +337,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"optimizer.name": "ista"},
         "optimizer.name = 'ista' doesn't go with task.name = "
-        "'matrix_completion'. There optimizer.name can be: gd, svt, projected, sgd, adam, adamw.",
+        "'matrix_completion'. There optimizer.name can be: "
+        + ", ".join(n for n in OPTIMIZERS if n not in ("ista", "basis_pursuit"))
+        + ".",
     ),
     (
         {"selection.name": "coherent"},

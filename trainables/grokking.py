@@ -1,6 +1,6 @@
 """The trainable of the papers: sparse recovery, low-rank matrices, modular arithmetic; fused.
 
-Importing this module doesn't import torch: a driver needs only the config. `train` and `probe`
+Importing this module does not import torch: a driver needs only the config. `train` and `probe`
 load it when they are first looked up.
 """
 
@@ -93,7 +93,7 @@ def _flat(config: Config) -> dict[str, Any]:
 
 
 def useful_size(config: AnyConfig) -> int:
-    """Return the pack size beyond which a trial-step gets no cheaper (`benchmarks/packing.py`)."""
+    """Return the pack size beyond which a step gets no cheaper per trial (`benchmarks.packing`)."""
     assert isinstance(config, Config)
     if isinstance(config.task, MatrixCompletion | MatrixSensing):
         return 64

@@ -26,7 +26,7 @@ from sweeper.store.checkpoint import Checkpoints, Saved
 from sweeper.store.schema import logged_steps
 from sweeper.store.sink import Sink
 from sweeper.trainables import networks
-from sweeper.trainables.batch import malloc as heap
+from sweeper.trainables.batch import malloc
 from sweeper.trainables.batch.weights import Block
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.families import low_rank, modular_arithmetic, sparse_recovery
@@ -70,7 +70,7 @@ class Recorded:
 def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> None:
     """Train every trial of `pack` to its end; see `sweeper.trainable.Trainable.train`."""
     torch.set_num_threads(pack.run.threads)
-    heap.keep()
+    malloc.keep_freed()
     try:
         with torch.no_grad():
             _Loop(pack, sink, checkpoints).run()
@@ -83,17 +83,17 @@ def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> N
 
 
 def device(asked: str) -> str:
-    """Return `asked`, or cpu where it asks for a cuda that this machine doesn't have."""
+    """Return `asked`, or cpu where `asked` is a CUDA device and this machine has none."""
     return "cpu" if asked.startswith("cuda") and not torch.cuda.is_available() else asked
 
 
 def probe(pack: Pack[GrokkingConfig]) -> float:
     """Return the measured seconds of one optimizer step of `pack`, by a run of some 0.2 s."""
     torch.set_num_threads(pack.run.threads)
-    heap.keep()
+    malloc.keep_freed()
     with torch.no_grad():
         blocks = _blocks(pack, range(len(pack.trials)))
-        for block in blocks:  # what is loaded or allocated once is no part of a step
+        for block in blocks:  # one-time loading and allocation are not part of a step
             block.step(0)
         count, taken, begun = 1, 0, time.perf_counter()
         while (elapsed := time.perf_counter() - begun) < 0.2:
@@ -115,8 +115,8 @@ def _blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]
 class _Loop:
     """The state of one pack in training.
 
-    Trials are known by their position in the pack. Trials that ended before the pack was resumed
-    are no longer part of it: they stay in `carried`, for the next checkpoints.
+    A trial is known by its position in the pack. A trial that ended before the pack was resumed
+    is no longer part of it, and stays in `carried` for the next checkpoints.
 
     Attributes (beside the obvious):
         alive: Positions of the trials that haven't ended.
@@ -193,7 +193,7 @@ class _Loop:
         return {name: torch.cat(parts).numpy()[index] for name, parts in columns.items()}
 
     def _log(self) -> None:
-        """Measure, write one row a trial, and end the trials that are at their end."""
+        """Measure, write one row per trial, and end the trials that are due to end."""
         metrics = self._metrics()
         self.sink.write(self.step, [self.ids[p] for p in self.alive], **metrics)
         for name, column in metrics.items():
@@ -212,7 +212,9 @@ class _Loop:
 
     def _generalized(self) -> NDArray[np.bool_]:
         """Return which of the trials that are alive have both memorized and generalized."""
-        unknown = np.full(len(self.ids), np.nan)  # a metric that the task hasn't never holds
+        unknown = np.full(
+            len(self.ids), np.nan
+        )  # the criterion never holds where the task lacks its metric
         train, test = (
             self.best.get(f"{side}_{self.criterion.metric}", unknown)[self.alive]
             for side in ("train", "test")
@@ -247,15 +249,15 @@ class _Loop:
     def _states(self, positions: Sequence[int]) -> dict[int, dict[str, Tensor]]:
         """Return the state of each trial at `positions`, as in their block's weights."""
         wanted = set(positions)
-        found: dict[int, dict[str, Tensor]] = {p: self.aside[p] for p in wanted if p in self.aside}
+        states = {p: self.aside[p] for p in wanted if p in self.aside}
         for block in self.blocks:
             rows, at = self._rows(block)
-            chosen = [i for i, p in enumerate(at) if p in wanted and p not in found]
+            chosen = [i for i, p in enumerate(at) if p in wanted and p not in states]
             if chosen:
                 state = block.weights.saved(rows[chosen])
                 for i, index in enumerate(chosen):
-                    found[at[index]] = {name: tensor[i] for name, tensor in state.items()}
-        return found
+                    states[at[index]] = {name: tensor[i] for name, tensor in state.items()}
+        return states
 
     def _load(self, states: dict[int, dict[str, Tensor]]) -> None:
         """Set the state of each trial in the tensors; the opposite of `_states`."""

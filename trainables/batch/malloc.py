@@ -1,4 +1,4 @@
-"""What the process does with memory that tensors have given back.
+"""Settings of the C library that keep freed memory in the process.
 
 Every step makes and frees the same few large tensors. The C library hands those back to the
 system, and each of their pages is zeroed and mapped anew in the next step: a fifth of the time of
@@ -22,7 +22,7 @@ KEPT = 512 << 20
 
 
 @cache
-def keep() -> None:
+def keep_freed() -> None:
     """Keep freed memory for the next step; where there is no glibc, nothing changes."""
     if not sys.platform.startswith("linux"):
         return

@@ -4,11 +4,11 @@ r = X a + c and g = X^T r, for D data sets at once: the two products of a step o
 measurements. Shape suffixes: D data sets, M trials of a data set, N rows and n columns of X.
 
 A trial's numbers must not depend on its neighbours, bit for bit. In double precision the library
-of matrix products (MKL) computes tiles of 24 by one kernel and what is left over by others, whose
-last bits differ. So the dimension that it tiles is a multiple of 24: that of r and g while trials
-are rows of memory; that of the trials where they are its columns, which makes the product with
-few rows (N) half as dear again, and pays from about a hundred trials on. Both layouts then give the
-same bits. In single precision multiples of 8 do, and columns are no faster.
+of matrix products (MKL) computes tiles of 24 by one kernel and the rest by others, whose last bits
+differ. So the dimension that it tiles is a multiple of 24: that of r and g while trials are rows
+of memory, that of the trials where they are its columns. Columns make the product with few rows
+(N) half as slow again, and pay from about a hundred trials on. Both layouts then give the same
+bits. In single precision multiples of 8 do, and columns are no faster.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Shared:
         Args:
             a: ``[D, M, n]``, padded, laid out as by `vectors`.
             g: Where X^T r goes, likewise.
-            c: ``[D, N]``, in float64 on the CPU: what is added to X a.
-            back: ``[D, N, n]``, likewise: what takes the place of X in X^T r.
+            c: ``[D, N]``, in float64 on the CPU: added to X a.
+            back: ``[D, N, n]``, likewise: replaces X in X^T r; None: X itself.
         """
         N, n = self._inner
         r, plus = (self.vectors(self._N) for _ in range(2))

@@ -1,13 +1,13 @@
 """Functions of the singular values of many matrices at once.
 
-A = U S V^T is found from the eigenvectors V of A^T A, by one batched `eigh`, which took less than
+A = U S V^T is computed from the eigenvectors V of A^T A, by one batched `eigh`, in less than
 half of the time of an SVD: A V has the columns s_i u_i, and its columns' norms are the singular
 values, exact to the rounding of the largest one. Always in float64.
 
 Matrices are padded with zeros to multiples of 4 (`sweeper.trainables.families.low_rank`). The Gram
 matrix gets -1 on the diagonal of its padding, so that no eigenvector mixes padding with a null
-space of A: what is returned is exactly 0 there. A matrix that isn't finite gives what isn't finite,
-its neighbours never notice.
+space of A: what is returned is exactly 0 there. A matrix that is not finite gives a result that is
+not finite, and does not change its neighbours.
 
 Shape suffixes: B trials, rows, columns.
 """
@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 NULL = 1e-6
-"""Below this share of the largest, directions of A^T A drown in its rounding (a square of it)."""
+"""Below this share of the largest, directions of A^T A are lost in its rounding."""
 
 
 def polar(A: Tensor, rows: int, columns: int) -> Tensor:
     """Return the polar factors U V^T of A, ``[B, rows, columns]`` and padding.
 
-    Singular values at `NULL` times the largest or below count as 0 and take no part: what is
-    returned is the least subgradient of the nuclear norm.
+    Singular values at `NULL` times the largest or below count as 0 and are left out: the result
+    is the least subgradient of the nuclear norm.
     """
 
     def inverse(s: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _mapped(A: Tensor, rows: int, columns: int, gain: Callable[[Tensor], Tensor]
 
 
 def singular_values(A: Tensor) -> Tensor:
-    """Return the singular values, ``[B, k]`` in float64, descending; nan where A isn't finite."""
+    """Return the singular values, ``[B, k]`` in float64, descending; NaN where A is not finite."""
     finite = torch.isfinite(A).all(dim=-1).all(dim=-1)
     values = torch.linalg.svdvals(torch.where(finite[:, None, None], A, 0.0).double())
     return torch.where(finite[:, None], values, torch.nan)

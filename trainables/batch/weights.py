@@ -1,7 +1,7 @@
-"""Blocks: trials trained side by side, and the weights they are made of.
+"""Blocks of trials that are trained side by side, and their weights.
 
-A block's tensors have leading trial dimensions and never mix trials: what a trial computes
-doesn't depend on its neighbours. Rows that only pad a block are inert.
+The tensors of a block have leading trial dimensions and never mix trials: the numbers of a trial
+do not depend on its neighbours. Rows that only pad a block are inert.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class Weight:
     shape: tuple[int, ...]
 
     def real(self, of: Tensor) -> Tensor:
-        """Return the part of `of`, shaped as `value`, that isn't padding."""
+        """Return the part of `of`, shaped as `value`, that is not padding."""
         for axis, size in enumerate(self.shape, start=len(self.lead)):
             of = of.narrow(axis, 0, size)
         return of
 
     def per_trial(self, numbers: Tensor) -> Tensor:
-        """Return one number a trial, ``[*lead]``, in a shape that broadcasts over `value`."""
+        """Return one number per trial, ``[*lead]``, in a shape that broadcasts over `value`."""
         return numbers.reshape(*self.lead, *[1] * (self.value.dim() - len(self.lead)))
 
     def norm(self) -> Tensor:
@@ -190,7 +190,7 @@ class Block(Protocol):
 
     Attributes:
         positions: For each row the position of its trial in the pack; -1 for an inert row.
-        weights: What is trained.
+        weights: The weights that are trained.
     """
 
     positions: list[int]
@@ -200,4 +200,4 @@ class Block(Protocol):
         """Take one optimizer step; `taken` is the number of steps before it."""
 
     def metrics(self) -> dict[str, Tensor]:
-        """Return the metrics now: column name to ``[rows]``; what isn't finite is unknown."""
+        """Return the metrics now: column name to ``[rows]``; not finite means unknown."""

@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 import numpy as np
-import scipy  # loads its parts when they are first used: most packs don't need this one
+import scipy  # loads its parts on first use: most packs do not need them
 import torch
 from torch import Tensor
 
@@ -22,20 +22,22 @@ def basis_pursuit(X: Tensor, y: Tensor) -> Tensor:
         y: ``[N]``.
 
     Raises:
-        ValueError: There is no solution, or the solver didn't find it.
+        ValueError: There is no solution, or the solver did not find it.
     """
     n = X.shape[1]
     scale = float(y.norm())
     if scale == 0:
         return torch.zeros(n, dtype=torch.float64)
     matrix = X.numpy()
-    found = scipy.optimize.linprog(
+    solution = scipy.optimize.linprog(
         np.ones(2 * n),
         A_eq=np.hstack([matrix, -matrix]),
         b_eq=y.numpy() / scale,
         bounds=(0, None),
         method="highs-ds",
     )
-    if found.status != 0:
-        raise ValueError(f"no least l1 norm under X a = y, X of {tuple(X.shape)}: {found.message}")
-    return torch.from_numpy(scale * (found.x[:n] - found.x[n:]))
+    if solution.status != 0:
+        raise ValueError(
+            f"no least l1 norm under X a = y, X of {tuple(X.shape)}: {solution.message}"
+        )
+    return torch.from_numpy(scale * (solution.x[:n] - solution.x[n:]))

@@ -5,7 +5,7 @@ Loss: 1/2 ||X(A) - y||^2 ([N25] 1.1). Metrics: relative errors ||X(A) - y|| / ||
 l1 and nuclear act on A, l2 on the factors.
 
 Shape suffixes: B trials of a block, n1 x n2 matrices, both padded to multiples of 4: then every
-matrix begins at the same place of a cache line, and results don't depend on a trial's place.
+matrix begins at the same place of a cache line, and results do not depend on a trial's place.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -44,10 +44,10 @@ FOUR = 4
 """Rows and columns are padded to a multiple of this; 8 would double the work of 10 x 10."""
 
 TRIALS = 64
-"""Trials of a block: more don't fit into a core's cache, and are slower."""
+"""Trials of a block: more do not fit into a core's cache, and are slower."""
 
 VISIBLE = 0.01
-"""Singular values below this share of the largest don't count for the effective rank."""
+"""Singular values below this share of the largest do not count for the effective rank."""
 
 
 def instance_of(trial: Trial) -> Instance:
@@ -159,10 +159,10 @@ class LowRank:
 
     def _products(self) -> list[Tensor]:
         """Return W_1, W_1 W_2, ..., of which the last is A."""
-        found = [self.weights.each[0].value]
+        products = [self.weights.each[0].value]
         for weight in self.weights.each[1:]:
-            found.append(torch.bmm(found[-1], weight.value))
-        return found
+            products.append(torch.bmm(products[-1], weight.value))
+        return products
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""

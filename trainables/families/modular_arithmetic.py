@@ -55,15 +55,15 @@ def base_weights(
     g = stream(seed, "mlp", p, d, h, depth)
     shapes = shapes_of(p, d, h, depth)
     fans = [p, p, *(columns for _, columns in shapes[2:])]
-    found = []
+    weights = []
     for place, (shape, fan) in enumerate(zip(shapes, fans, strict=True)):
         if init == "normal" or (init == "fan_out" and place >= 2):
             normal = torch.randn(*shape, generator=g, dtype=torch.float64)
-            found.append(normal / math.sqrt(shape[0] if init == "fan_out" else 1))
+            weights.append(normal / math.sqrt(shape[0] if init == "fan_out" else 1))
         else:
             uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
-            found.append(uniform / math.sqrt(fan))
-    return found
+            weights.append(uniform / math.sqrt(fan))
+    return weights
 
 
 def shapes_of(p: int, d: int, h: int, depth: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""What is measured of many matrices, and the residual that it leaves.
+"""Linear measurements of many matrices, and their residuals.
 
 Two kinds of linear measurements with one interface: entries (completion) and values of x^T A z
 (sensing). Matrices are ``[B, n1, n2]``, padded with zeros.
@@ -113,8 +113,8 @@ class Values:
 
     def _entries(self, vectors: Tensor) -> Tensor:
         """Return ``[D, M, q]`` as matrices of the trials, without padding."""
-        found = vectors[self._at]
-        return found[:, : self._n1 * self._n2].view(-1, self._n1, self._n2)
+        rows = vectors[self._at]
+        return rows[:, : self._n1 * self._n2].view(-1, self._n1, self._n2)
 
     def gradient(self, A: Tensor, out: Tensor) -> None:
         """Write X^T (X(A) - y) to `out`."""

@@ -187,20 +187,22 @@ class Network:
         N = targets.shape[1]
         sums: dict[str, Tensor] = {}
         each = activity(self._values)
-        size = max(64, EVALUATED // (each * side_by_side(self._values)))  # whoever is there
+        size = max(
+            64, EVALUATED // (each * side_by_side(self._values))
+        )  # whatever the block's size
         for start in range(0, N, size):
             part = slice(start, start + size)
             wanted = targets[:, part]
             outputs = self._architecture.forward(
                 [w.value for w in self.weights.each], [x[:, part] for x in inputs]
             )
-            found = {"loss": self._loss.each(outputs, wanted).double().sum(dim=1)}
+            columns = {"loss": self._loss.each(outputs, wanted).double().sum(dim=1)}
             if self._loss.right is not None:
-                found["acc"] = self._loss.right(outputs, wanted).double().sum(dim=1)
+                columns["acc"] = self._loss.right(outputs, wanted).double().sum(dim=1)
             if self._loss.relative:
-                found["off"] = (outputs - wanted).double().square().sum(dim=(1, 2))
-                found["size"] = wanted.double().square().sum(dim=(1, 2))
-            for name, column in found.items():
+                columns["off"] = (outputs - wanted).double().square().sum(dim=(1, 2))
+                columns["size"] = wanted.double().square().sum(dim=(1, 2))
+            for name, column in columns.items():
                 sums[name] = sums[name] + column if name in sums else column
         rows = {f"{side}_{name}": sums[name] / N for name in ("loss", "acc") if name in sums}
         if self._loss.relative:

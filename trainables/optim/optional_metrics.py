@@ -1,6 +1,6 @@
-"""Metrics that a grid file asks for, and what it takes to compute them for any family.
+"""Metrics that are logged only on request, computed alike for every family.
 
-A block logs them where `pack.run.metrics` names them; the names are those of
+A block logs those that `pack.run.metrics` names. The names are listed in
 `sweeper.trainables.config.metrics`. `B` stands for the leading trial dimensions of a block.
 """
 
@@ -20,12 +20,12 @@ ZERO = 1e-6
 
 
 def gradient_ratio(loss: Sequence[Tensor], penalties: Sequence[Tensor], weights: Weights) -> Tensor:
-    """Return ||beta H|| / ||G||, ``[B]`` in float64: how much of a step the penalties make.
+    """Return ||beta H|| / ||G||, ``[B]`` in float64: the share of the penalties in a step.
 
-    While it is small a trial fits its data; then penalties and loss hold each other, at a ratio
-    near 1, and what still moves is slow (Fig. 3 and 5 of arXiv 2506.05718). Not finite where the
-    loss has no gradient, as for a solver that stays on its minimizers. A weight decay that is
-    decoupled from the loss has no gradient and takes no part.
+    While the ratio is small, a trial fits its data. Later penalties and loss balance each other at
+    a ratio near 1, and the weights move slowly (Fig. 3 and 5 of arXiv 2506.05718). The ratio is
+    not finite where the loss has no gradient, as for a solver that stays on its minimizers. A
+    decoupled weight decay has no gradient and is not counted.
 
     Args:
         loss: G, gradient of the loss on each weight at the current weights, ``[B, ...]`` each.
@@ -61,16 +61,16 @@ def layer_norms(weights: Weights, copies: int = 1) -> dict[str, Tensor]:
 def layer_singular_values(weights: Weights) -> dict[str, Tensor]:
     """Return ``sigma_k_1``, ``sigma_k_2``, ...: the spectrum of the k-th weight, ``[B]``.
 
-    For a network, which recovers no matrix. Biases have none, but they count for k.
+    For networks, which recover no matrix. A bias has no column, but is counted by k.
     """
-    found: dict[str, Tensor] = {}
+    columns: dict[str, Tensor] = {}
     for number, weight in enumerate(weights.each, start=1):
         if len(weight.shape) == 2:
             matrix, finite = decomposable(weight)
             values = singular_values(torch.where(finite, matrix, torch.nan))
             shown = values[:, : min(weight.shape)]
-            found |= numbered(f"sigma_{number}", shown.unbind(dim=1))
-    return found
+            columns |= numbered(f"sigma_{number}", shown.unbind(dim=1))
+    return columns
 
 
 def numbered(name: str, columns: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -81,9 +81,9 @@ def numbered(name: str, columns: Iterable[Tensor]) -> dict[str, Tensor]:
 def sparsity(values: Tensor) -> Tensor:
     """Return the share of the entries that are 0, ``[B, n]`` to ``[B]`` in float64.
 
-    As 0 counts what is below `ZERO` in absolute value. Steps along a subgradient never rest on
-    0 but pass it by up to lr * strength: there it counts only if that is smaller. Not a number
-    where an entry is none.
+    An entry below `ZERO` in absolute value counts as 0. Subgradient steps never rest on 0 but pass
+    it by up to lr * strength, so their entries count only if that product is below `ZERO`. The
+    share is NaN where an entry is not finite.
     """
     share = (values.abs() < ZERO).double().mean(dim=-1)
     return torch.where(torch.isfinite(values).all(dim=-1), share, torch.nan)

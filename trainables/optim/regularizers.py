@@ -1,8 +1,8 @@
 """Penalties on weights, each with a strength of its own per trial.
 
-`add_gradient` adds the (sub)gradient of the penalty to the weights' gradients; which tensors
-count as weights, and what l1 means for a recovered vector, is the system's business. The
-subgradient of |w| at 0 is 0. The penalty `sobolev` is none on weights: see
+`add_gradient` adds the (sub)gradient of a penalty to the gradients of the weights. The block
+decides which tensors count as weights, and applies l1 to the recovered vector where there is one.
+The subgradient of |w| at 0 is 0. The penalty `sobolev` does not act on weights: see
 `sweeper.trainables.networks.sobolev`.
 
 References:
@@ -44,7 +44,7 @@ def l2_fro(weight: Weight, strength: Tensor) -> None:
 
 
 def nuclear(weight: Weight, strength: Tensor) -> None:
-    """Add the (sub)gradient of strength * ||W||_*, the polar factor; 0 where W isn't finite.
+    """Add the (sub)gradient of strength * ||W||_*, the polar factor; 0 where W is not finite.
 
     A bias is no matrix and has none.
     """
@@ -86,7 +86,10 @@ def group_norms(values: Tensor, size: int) -> Tensor:
 
 
 def decomposable(weight: Weight) -> tuple[Tensor, Tensor]:
-    """Return W padded with zeros to multiples of 8, 0 where it isn't finite, and where it is."""
+    """Return W and whether it is finite, broadcastable.
+
+    W is padded with zeros to rows that are multiples of 8, and is 0 where it is not finite.
+    """
     finite = torch.isfinite(weight.value).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
     rows = weight.value.shape[-2]
     matrix = torch.where(finite, weight.value, 0.0)
@@ -107,29 +110,29 @@ Penalty = str | Regularizer
 
 
 def strengths(pack: Pack[GrokkingConfig]) -> dict[Penalty, list[float]]:
-    """Return penalty to the strengths of all trials of `pack`; what is 0 everywhere is left out.
+    """Return penalty to the strengths of all trials of `pack`.
 
-    A weight decay that isn't decoupled is one more `l2_sq`.
+    Penalties whose strengths are all 0 are left out. A coupled weight decay adds to `l2_sq`.
     """
     values = pack.trials[0].values
     name = values["regularizer.name"]
     own: Section = pack.config.regularizer
-    found: dict[Penalty, list[float]] = {}
+    columns: dict[Penalty, list[float]] = {}
     if name == "sum":
         for term in Terms.model_fields:
             column = pack.column(f"regularizer.terms.{term}.strength")
-            found[term] = [strength or 0.0 for strength in column]
+            columns[term] = [strength or 0.0 for strength in column]
     elif isinstance(own, Regularizer):
-        found[own] = pack.column("regularizer.strength")
+        columns[own] = pack.column("regularizer.strength")
     elif name != "none":
-        found[str(name)] = pack.column("regularizer.strength")
+        columns[str(name)] = pack.column("regularizer.strength")
     if "optimizer.weight_decay" in values and not pack.config.optimizer.decoupled:
         decays = pack.column("optimizer.weight_decay")
-        before = found.get("l2_sq", [0.0] * len(decays))
-        found["l2_sq"] = [a + b for a, b in zip(before, decays, strict=True)]
+        before = columns.get("l2_sq", [0.0] * len(decays))
+        columns["l2_sq"] = [a + b for a, b in zip(before, decays, strict=True)]
     logged = "sobolev" if name == "sobolev" else None  # it adds a column to the metrics
     return {
-        penalty: column for penalty, column in found.items() if any(column) or penalty == logged
+        penalty: column for penalty, column in columns.items() if any(column) or penalty == logged
     }
 
 
@@ -148,13 +151,13 @@ def _add_own(weights: Sequence[Weight], penalty: Regularizer, strength: Tensor) 
     values = [w.real(w.value).flatten(0, lead - 1).contiguous() for w in weights]
 
     def of_one(tensors: list[Tensor]) -> Tensor:
-        found: Any = penalty.penalty(tensors)
-        if not isinstance(found, Tensor) or found.dim():
+        value: Any = penalty.penalty(tensors)
+        if not isinstance(value, Tensor) or value.dim():
             raise ValueError(
                 f"{penalty.name}.penalty has to return a tensor with one number; it returned "
-                f"{list(found.shape) if isinstance(found, Tensor) else type(found).__name__}."
+                f"{list(value.shape) if isinstance(value, Tensor) else type(value).__name__}."
             )
-        return found
+        return value
 
     gradients = vmap(grad(of_one))(values)
     for weight, gradient in zip(weights, gradients, strict=True):
