@@ -21,7 +21,7 @@ from sweeper import api, trainable
 from sweeper.cli import app
 from sweeper.config.fields import LARGEST, Config, Leaf, leaves, scalars
 from sweeper.criterion import Criterion
-from sweeper.grid.gridfile import Block, Checkpoint, GridFile, Log, Resources, Stop
+from sweeper.grid.gridfile import CheckpointSettings, GridBlock, GridFile, Log, Resources, Stop
 from sweeper.grid.jsonschema import attributes
 from sweeper.grid.search_section import Search
 
@@ -144,11 +144,11 @@ def grid_file(config: type[Config]) -> str:
         _table(("key", "type", "default", "meaning"), _keys(GridFile)),
     ]
     sections: dict[str, type[BaseModel]] = {
-        "grid": Block,
+        "grid": GridBlock,
         "criterion": Criterion,
         "stop": Stop,
         "log": Log,
-        "checkpoint": Checkpoint,
+        "checkpoint": CheckpointSettings,
         "resources": Resources,
         "search": Search,
     }

@@ -76,11 +76,16 @@ class DrainedError(Exception):
     """The sweep was asked to stop: the pack saved a checkpoint and ends here."""
 
 
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """Return the one of `known` that `name` is probably a misspelling of; None if none is."""
+    return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """Return a remedy: the nearest of `known`, or all of them if none is near."""
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean {near[0]!r}?"
+    near = nearest(name, known)
+    if near is not None:
+        return f"Did you mean {near!r}?"
     if not known:
         return "There is none."
     return "Known: " + ", ".join(known) + "."

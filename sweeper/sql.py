@@ -29,6 +29,11 @@ _WRITES = re.compile(r"^(COPY|INSERT|UPDATE|DELETE|MERGE|CREATE|DROP|ALTER)")
 class QueryError(UsageError):
     """DuckDB refused a query: a syntax error, an unknown column, a write."""
 
+    @property
+    def reason(self) -> str:
+        """The message without the type of the error, which DuckDB writes in front."""
+        return str(self).split("Error: ", 1)[-1]
+
 
 def connect(*, threads: int | None = None) -> Connection:
     """Return a connection to an empty database in memory."""

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 
 from sweeper.config.fields import Config as AnyConfig
-from sweeper.config.messages import told
+from sweeper.config.messages import described
 from sweeper.errors import UsageError
 from sweeper.packing import Pack
 from sweeper.store.checkpoint import Checkpoints
@@ -67,7 +67,7 @@ def load(name: str) -> Trainable:
             "PYTHONPATH."
         ) from error
     except (Exception, SystemExit) as error:  # whatever its code does
-        raise UsageError(f"trainable {name!r} can't be imported: {told(error)}.") from error
+        raise UsageError(f"trainable {name!r} can't be imported: {described(error)}.") from error
     offered = {*vars(module), *getattr(module, "__all__", ())}  # some are loaded on first use
     missing = [name for name in OFFERS if name not in offered]
     if missing:

@@ -41,7 +41,7 @@ MODULAR = {"task.name": "modular_arithmetic", "task.p": 7, "model.d": 12, "model
 def values(given: dict[str, Any]) -> dict[str, Any]:
     """Return the resolved config of `given`."""
     resolved = resolve(GrokkingConfig, given)
-    problems = [m for _, m in resolved.problems]
+    problems = [p.message for p in resolved.problems]
     problems += [m for _, m in broken(GrokkingConfig, resolved.values)]
     assert not problems, problems
     assert not resolved.dropped, resolved.dropped

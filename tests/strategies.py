@@ -11,7 +11,7 @@ from sweeper.config.fields import Scalar
 from sweeper.config.resolve import broken, resolve
 from sweeper.grid.document import parse
 from sweeper.grid.grid import Grid
-from sweeper.grid.gridfile import validate
+from sweeper.grid.shape import validate
 from sweeper.trainables.config import GrokkingConfig
 
 TRAINABLE = "trainables.grokking"

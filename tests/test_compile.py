@@ -55,7 +55,7 @@ def test_a_mistake_has_no_echo(grid: str, mistake: str) -> None:
         "fixed: {steps: 10}\ngrid: {product: {task.p: [x, 17], ",
     ],
 )
-def test_a_value_that_two_slabs_share_is_refused_once_and_breaks_no_constraint(p: str) -> None:
+def test_a_value_that_two_subgrids_share_is_refused_once_and_breaks_no_constraint(p: str) -> None:
     text = f"name: g\n{p}task.name: [modular_arithmetic], model.name: [mlp, transformer]}}}}\n"
     (message,) = mistakes(text)
     assert message.endswith("task.p = 'x' must be a whole number.")
@@ -63,7 +63,7 @@ def test_a_value_that_two_slabs_share_is_refused_once_and_breaks_no_constraint(p
 
 def test_a_refused_fixed_has_no_echo() -> None:
     assert mistakes("name: g\nfixed: 5\ngrid: {product: {model.depth: [1]}}\n") == [
-        "g:2:8: fixed = 5 must be a mapping of names and values, e.g. fixed: {steps: 1000}."
+        "g:2:8: fixed = 5 must be a mapping of names to values, e.g. fixed: {steps: 1000}."
     ]
 
 
@@ -107,7 +107,7 @@ def test_a_huge_grid_is_refused_before_it_is_enumerated() -> None:
     start = time.process_time()
     assert mistakes(HEAD + f"grid: {{product: {{{axes}}}}}\n") == [
         "g:3:7: the block has 1,000,000,000,000,000,000 cells; at most 20,000,000 are allowed. "
-        "Take fewer values, or split the sweep."
+        "Use fewer values, or split the sweep."
     ]
     assert time.process_time() - start < 1
 

@@ -63,12 +63,8 @@ def test_a_value_becomes_the_type_of_its_field(path: str, value: object, expecte
         ("task.size", 1.5, "task.size = 1.5 must be a whole number."),
         ("task.size", None, "task.size = null must be a whole number."),
         ("task.size", 0, "task.size = 0 must be at least 1."),
-        (
-            "task.size",
-            2**63,
-            "task.size = 9223372036854775808 is too large: numbers stay below 2^63.",
-        ),
-        ("task.size", 1e300, "task.size = 1e+300 is too large: numbers stay below 2^63."),
+        ("task.size", 2**63, "task.size = 9223372036854775808 must be below 2^63."),
+        ("task.size", 1e300, "task.size = 1e+300 must be below 2^63."),
         ("task.rate", 0, "task.rate = 0 must be above 0."),
         ("task.rate", float("nan"), "task.rate = nan isn't finite. Write a finite number."),
         ("task.rate", float("inf"), "task.rate = inf isn't finite. Write a finite number."),
@@ -92,11 +88,12 @@ def test_a_value_becomes_the_type_of_its_field(path: str, value: object, expecte
     ],
 )
 def test_an_unusable_value_is_named_with_its_remedy(path: str, value: object, message: str) -> None:
-    assert resolve(_Config, {path: value}).problems == [(path, message)]
+    problems = resolve(_Config, {path: value}).problems
+    assert [(p.path, p.message) for p in problems] == [(path, message)]
 
 
 def problems(given: dict[str, Any], unknown: frozenset[str] = frozenset()) -> list[str]:
-    return [message for _, message in resolve(GrokkingConfig, given, unknown).problems]
+    return [p.message for p in resolve(GrokkingConfig, given, unknown).problems]
 
 
 def test_a_name_follows_from_the_fields_that_are_given() -> None:
@@ -159,4 +156,5 @@ def test_every_default_is_a_value_its_field_takes() -> None:
 
 
 def test_a_field_without_its_part_names_the_part() -> None:
-    assert unknown_path(GrokkingConfig, "lr") == "unknown key 'lr'. Did you mean 'optimizer.lr'?"
+    unknown = unknown_path(GrokkingConfig, "lr")
+    assert unknown.message == "unknown key 'lr'. Did you mean 'optimizer.lr'?"

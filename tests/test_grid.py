@@ -45,7 +45,7 @@ def test_the_cells_are_those_of_the_file_each_meaning_once(blocks: list[Block]) 
     assert {t.cell_id for t in grid.trials()} == alone
     assert grid.n_cells == len(alone)
     assert grid.n_written == len(cells)
-    assert grid.n_collapsed == len(cells) - len(alone)
+    assert grid.n_duplicates == len(cells) - len(alone)
 
 
 @settings(deadline=None, max_examples=60)
@@ -101,7 +101,7 @@ def test_a_rule_excludes_what_it_names(blocks: list[Block], path: str, data: st.
     meant = value if path.endswith("name") else float(value)
     left = [t.id for t in all_of_it.trials() if t.values.get(path) != meant]
     assert [t.id for t in grid.trials()] == left
-    assert grid.n_written == grid.n_cells + grid.n_excluded + grid.n_collapsed
+    assert grid.n_written == grid.n_cells + grid.n_excluded + grid.n_duplicates
 
 
 def test_a_rule_tells_apart_names_that_differ_in_case_only() -> None:
@@ -139,7 +139,7 @@ def test_axes_that_do_not_apply_collapse_and_are_counted() -> None:
     grid = grid_of(
         grid_text([{"regularizer.name": ["l1", "none"], "regularizer.strength": ["0.1", "0.2"]}])
     )
-    assert (grid.n_written, grid.n_cells, grid.n_collapsed) == (4, 3, 1)
+    assert (grid.n_written, grid.n_cells, grid.n_duplicates) == (4, 3, 1)
 
 
 MILLION = """

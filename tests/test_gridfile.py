@@ -10,7 +10,8 @@ from sweeper.compile.compile import compile_grid, read_grid
 from sweeper.config.fields import Config
 from sweeper.errors import ConfigError, UsageError
 from sweeper.grid.document import parse, read
-from sweeper.grid.gridfile import GridFile, inspect, validate
+from sweeper.grid.gridfile import GridFile
+from sweeper.grid.shape import check_shape, validate
 from sweeper.trainables.config import GrokkingConfig
 
 BAD = sorted((Path(__file__).parent / "bad_grids").glob("*.yaml"))
@@ -75,12 +76,14 @@ def test_validate_reports_the_shape_alone_and_compile_grid_the_values() -> None:
 
 
 def test_what_is_left_of_a_refused_file_is_still_a_file() -> None:
-    file, refusals = inspect(parse(GOOD + "seeds: 0\nexclude: [5, model.depth = 1]\n", "g.yaml"))
+    file, refusals = check_shape(
+        parse(GOOD + "seeds: 0\nexclude: [5, model.depth = 1]\n", "g.yaml")
+    )
     assert isinstance(file, GridFile)
     assert file.seed_list == [0]
     assert file.excludes == ["false", "model.depth = 1"]
-    assert [r.path for r in refusals] == [("exclude", 0), ("seeds",)] or [
-        r.path for r in refusals
+    assert [d.node for d in refusals] == [("exclude", 0), ("seeds",)] or [
+        d.node for d in refusals
     ] == [("seeds",), ("exclude", 0)]
 
 

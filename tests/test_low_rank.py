@@ -357,7 +357,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("more", "message"), REFUSED)
 def test_what_makes_no_sense_is_refused_with_its_remedy(more: dict[str, Any], message: str) -> None:
     resolved = resolve(GrokkingConfig, MATRIX | more)
-    problems = [m for _, m in resolved.problems]
+    problems = [p.message for p in resolved.problems]
     problems += [m for _, m in broken(GrokkingConfig, resolved.values)]
     assert problems == [message]
 

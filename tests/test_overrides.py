@@ -153,7 +153,7 @@ def test_another_name_leaves_out_what_the_file_says_for_the_old_one() -> None:
         "optimizer.lr: [0.3]", "regularizer.strength: [0.1, 0.2]"
     )
     grid = overridden(swept, "regularizer.name=none")
-    assert (grid.n_written, grid.n_cells, grid.n_collapsed) == (6, 5, 1)
+    assert (grid.n_written, grid.n_cells, grid.n_duplicates) == (6, 5, 1)
 
 
 def test_another_task_leaves_out_what_the_file_says_for_the_old_one() -> None:
@@ -181,9 +181,12 @@ FORM = "has no key or no value. Write KEY=VALUE, e.g. task.N=40, task.N=20,40 or
         ("=3", FORM),
         ("seeds=", FORM),
         ("task..N=3", FORM),
-        ("optimizer.lr=[", "'[' is no YAML value. Quote it."),
-        ("optimizer.lr=[,", "'[,' is no list of YAML values. Quote text that has brackets."),
-        ("grid=3", "grid is no value. Name a path below it. " + FORM.split(". ", 1)[1]),
+        ("optimizer.lr=[", "'[' isn't a YAML value. Quote it."),
+        ("optimizer.lr=[,", "'[,' isn't a list of YAML values. Quote text that has brackets."),
+        (
+            "grid=3",
+            "grid is a section, not a value. Name a path below it. " + FORM.split(". ", 1)[1],
+        ),
         ("optimizer.lrr=3", "optimizer has no field 'lrr'. Did you mean 'lr'?"),
         ("optimizer.lrr=3,4", "optimizer has no field 'lrr'. Did you mean 'lr'?"),
         ("lr=3", "unknown key 'lr'. Did you mean 'optimizer.lr'?"),
@@ -199,7 +202,7 @@ FORM = "has no key or no value. Write KEY=VALUE, e.g. task.N=40, task.N=20,40 or
             "task.N = [20, 40] must be a whole number. To sweep it, make it an axis of grid.",
         ),
         ("steps=1,2", "steps can't be an axis. It belongs to fixed.steps."),
-        ("steps=0", "steps = 0 must be from 1, below 2^53."),
+        ("steps=0", "steps = 0 must be at least 1, and below 2^53."),
         (
             "seeds=0",
             "seeds = 0 must be a whole number of seeds from 1 to 1000000, or a list of seeds.",
@@ -212,9 +215,9 @@ FORM = "has no key or no value. Write KEY=VALUE, e.g. task.N=40, task.N=20,40 or
         ),
         (
             "name=a/b",
-            "name = 'a/b' must be 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit.",
+            "name = 'a/b' must have 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit.",
         ),
-        ("optimizer.lr=*a", "'*a' is no YAML value. Quote it."),
+        ("optimizer.lr=*a", "'*a' isn't a YAML value. Quote it."),
     ],
 )
 def test_a_mistake_names_the_override_instead_of_a_line(override: str, message: str) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from sweeper.api import query
 from sweeper.compile.loading import load_grid
-from sweeper.config.plugins import _extended, choice, extended
+from sweeper.config.plugins import _with_plugins, load_plugin, with_plugins
 from sweeper.config.resolve import resolve
 from sweeper.config.trial import Trial
 from sweeper.errors import ConfigError, UsageError
@@ -54,8 +54,8 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """Import the module anew next time, as another process does."""
-    choice.cache_clear()
-    _extended.cache_clear()
+    load_plugin.cache_clear()
+    _with_plugins.cache_clear()
     for name in [n for n in sys.modules if n.partition(".")[0] == "my_lab"]:
         del sys.modules[name]
     invalidate_caches()
@@ -63,7 +63,7 @@ def forget() -> None:
 
 def config_of(given: dict[str, Any]) -> type[GrokkingConfig]:
     names = [(p.removesuffix(".name"), v) for p, v in given.items() if p.endswith(".name")]
-    made: Any = extended(GrokkingConfig, names)
+    made: Any = with_plugins(GrokkingConfig, names)
     return made  # type: ignore[no-any-return]
 
 
@@ -212,7 +212,7 @@ def test_a_class_that_is_no_choice_is_refused_at_its_place(
 
 def test_a_part_without_a_base_takes_no_own_class() -> None:
     with pytest.raises(UsageError, match="only these parts take your own: task, model"):
-        choice(GrokkingConfig, "optimizer", "my_lab.parity:Parity")
+        load_plugin(GrokkingConfig, "optimizer", "my_lab.parity:Parity")
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,10 @@ def test_an_override_that_empties_the_search_does_not_stop_a_launch() -> None:
     with pytest.raises(ConfigError) as caught:
         Space.of(grid)
     assert caught.value.problems == [
-        "g.yaml:13:84: regularizer.strength: regularizer.name is never 'l1'. It is 'none'.",
-        "g.yaml:13:88: regularizer.strength: regularizer.name is never 'l2_sq'. It is 'none'.",
+        "g.yaml:13:84: regularizer.strength depends on regularizer.name = 'l1', but "
+        "regularizer.name can only be 'none'. Change the condition.",
+        "g.yaml:13:88: regularizer.strength depends on regularizer.name = 'l2_sq', but "
+        "regularizer.name can only be 'none'. Change the condition.",
     ]
 
 
@@ -98,23 +100,23 @@ def test_two_blocks_may_stand_if_the_space_names_all_of_their_axes() -> None:
         (
             "{sampler: cmaes, space: {selection.tau: {uniform: [0, 1]}}}",
             "g:4:19: search.sampler = 'cmaes' can't suggest model.depth, which is categorical. "
-            "Give it a range in search.space, or take tpe or gp or nsga2 or random or qmc.",
+            "Give it a range in search.space, or use tpe or gp or nsga2 or random or qmc.",
         ),
         (
             "{sampler: qmc, objective: t2, "
             "space: {optimizer.lr: {uniform: [1, 2], when: {model.depth: 1}}}}",
-            "g:4:19: search.sampler = 'qmc' can't suggest optimizer.lr, which isn't asked every "
-            "time. Take tpe or nsga2 or random.",
+            "g:4:19: search.sampler = 'qmc' can't suggest optimizer.lr, which not every "
+            "suggestion has. Use tpe or nsga2 or random.",
         ),
         (
             "{sampler: grid, objective: t2, space: {task.N: {int: [1, 2000000]}}}",
             "g:4:19: search.sampler = 'grid' would list up to 4,000,000 points; at most 1,000,000 are "
-            "allowed. Take fewer values, or tpe.",
+            "allowed. Use fewer values, or tpe.",
         ),
         (
             "{pruner: asha, space: {selection.tau: {uniform: [0, 1]}}}",
-            "g:4:18: search.pruner = 'asha' kills late grokkers: until it groks, a trial looks like "
-            "one that never will. Remove it, or accept that by unsafe_for_grokking: true.",
+            "g:4:18: search.pruner = 'asha' ends late grokkers: before it groks, a trial looks like "
+            "one that never will. Remove it, or accept this with unsafe_for_grokking: true.",
         ),
         (
             "{space: {selection.tau: {uniform: [0, 1, 2]}}, reference: 5}",

@@ -98,7 +98,9 @@ def test_sobolev_is_refused_where_there_is_no_teacher(given: dict[str, Any]) -> 
         for _, message in broken(GrokkingConfig, term.values)
     )
     given = given | {"regularizer.name": "sobolev", "regularizer.strength": 0.1}
-    assert any("doesn't go with task.name" in m for _, m in resolve(GrokkingConfig, given).problems)
+    assert any(
+        "doesn't go with task.name" in p.message for p in resolve(GrokkingConfig, given).problems
+    )
 
 
 def test_the_jacobian_error_is_logged_where_the_penalty_is_and_unknown_without_strength() -> None:

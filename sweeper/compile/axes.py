@@ -1,4 +1,4 @@
-"""The axes of a block as the file has them: unchecked values and where each stands."""
+"""The axes of a block as the file has them: unchecked values, each with its place."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from sweeper.compile.diagnostics import Report
+from sweeper.compile.diagnostics import Diagnostics
+from sweeper.config.diagnostic import KeyPath, Kind, Place
 from sweeper.config.fields import known_paths
 from sweeper.config.resolve import unknown_path
-from sweeper.grid.document import Path_
-from sweeper.grid.gridfile import Block
+from sweeper.grid.gridfile import GridBlock
 from sweeper.grid.spacing import LinSpace, LogSpace, Range
+
+HOMES = {"steps": "fixed.steps", "seed": "the key seeds", "seeds": "the key seeds"}
+"""Names that are no fields of a cell, and where the file sets them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,122 +23,137 @@ class RawAxis:
     """An axis of the file, or several that move together.
 
     Attributes:
-        paths: The fields it sets.
-        rows: One tuple a point: the values of `paths`.
-        places: Where each of them stands, as `rows`.
+        paths: The fields that it sets.
+        rows: One tuple per point: the values of `paths`.
+        places: The place of each of these values, in the same shape.
     """
 
     paths: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
-    places: tuple[tuple[str, ...], ...]
+    places: tuple[tuple[Place, ...], ...]
 
     @property
     def structural(self) -> bool:
         """Whether it chooses a name."""
         return any(path.endswith(".name") for path in self.paths)
 
-
-def raw_axes(
-    report: Report, index: int, block: Block, fixed: Mapping[str, Any], *, brief: bool
-) -> list[RawAxis]:
-    """Return the usable axes of block `index`; all others are reported and hidden.
-
-    With `brief`, for a block that is too large anyway, spaced axes have their end points only.
-    """
-    base = report.base(index)
-    seen: dict[str, str] = {}
-    found: list[RawAxis] = []
-    for path, values in block.product.items():
-        found += _group(report, (*base, "product"), {path: values}, fixed, seen, brief=brief)
-    for i, group in enumerate(block.zip):
-        found += _group(report, (*base, "zip", i), group, fixed, seen, brief=False)
-    return found
+    @property
+    def first(self) -> dict[str, Any]:
+        """The values of the first point by path."""
+        return dict(zip(self.paths, self.rows[0], strict=True))
 
 
-def _group(
-    report: Report,
-    where: Path_,
-    group: Mapping[str, Any],
-    fixed: Mapping[str, Any],
-    seen: dict[str, str],
-    *,
-    brief: bool,
-) -> list[RawAxis]:
-    """Return the axis made of `group`, several where their lengths differ: an error anyway."""
-    columns: dict[str, list[Any]] = {}
-    places: dict[str, list[str]] = {}
-    for path, axis in group.items():
-        here = (*where, path)
-        usable = _usable(report, path, report.document.place(*here, key=True), fixed, seen)
-        values = _values(report, here, path, axis, brief=brief)
-        if not usable or not values:
-            report.hide(path)
-            continue
-        columns[path] = values
-        step: list[Path_] = [(i,) if isinstance(axis, list) else () for i in range(len(values))]
-        places[path] = [report.document.place(*here, *i) for i in step]
-    lengths = {path: len(values) for path, values in columns.items()}
-    if len(set(lengths.values())) > 1:
-        shown = ", ".join(f"{path} has {n}" for path, n in lengths.items())
-        message = f"axes zipped together must have equal lengths: {shown}. Make them equal."
-        report.add(report.document.place(*where), message)
-        return [_axis({p: columns[p]}, {p: places[p]}) for p in columns]
-    return [_axis(columns, places)] if columns else []
+def cell_count(block: GridBlock) -> int:
+    """Return the number of cells that `block` spells out; an impossible axis counts once."""
+    groups = [max(map(_length, group.values()), default=1) for group in block.zip]
+    return prod([*map(_length, block.product.values()), *groups])
 
 
-def _axis(columns: Mapping[str, list[Any]], places: Mapping[str, list[str]]) -> RawAxis:
-    return RawAxis(
-        tuple(columns),
-        tuple(zip(*columns.values(), strict=True)),
-        tuple(zip(*places.values(), strict=True)),
-    )
-
-
-def _usable(
-    report: Report, path: str, place: str, fixed: Mapping[str, Any], seen: dict[str, str]
-) -> bool:
-    """Return whether `path` can be an axis here; report why it can't."""
-    if path in ("steps", "seed", "seeds"):
-        where = "fixed.steps" if path == "steps" else "the key seeds"
-        report.add(place, f"{path} can't be an axis. It belongs to {where}.")
-    elif path in report.config.parts:
-        report.add(place, f"{path} is a part, not a value. Sweep one of its fields: {path}.name.")
-        report.hide(path)
-    elif path not in known_paths(report.config):
-        report.add(place, unknown_path(report.config, path))
-    elif path in seen:
-        report.add(place, f"{path} is an axis already, at {seen[path]}. Keep one.")
-    else:
-        seen[path] = place
-        if path in fixed or path == "steps":
-            message = f"{path} is both in fixed and in grid."
-            report.add(place, f"{message} Keep it in grid to sweep it, in fixed to fix it.")
-        return True
-    return False
-
-
-def _values(report: Report, here: Path_, path: str, axis: Any, *, brief: bool) -> list[Any]:
-    """Return the values of an axis; none, with a problem, where they can't be made."""
-    if not isinstance(axis, LogSpace | LinSpace | Range):
-        return list(axis)
-    try:
-        axis.count()
-    except ValueError as error:
-        report.add(report.document.place(*here), f"{path}: {error}.")
-        return []
-    return list(axis.extremes() if brief else axis.values())
-
-
-def count(block: Block) -> int:
-    """Return the number of cells that `block` spells out; axes that can't be made count once."""
-    groups = [max(map(_count, group.values()), default=1) for group in block.zip]
-    return prod([*map(_count, block.product.values()), *groups])
-
-
-def _count(axis: Any) -> int:
+def _length(axis: Any) -> int:
     if not isinstance(axis, LogSpace | LinSpace | Range):
         return len(axis)
     try:
         return axis.count()
     except ValueError:
         return 1
+
+
+class AxisReader:
+    """Reads the axes of one block.
+
+    Attributes:
+        diagnostics: Takes the mistakes.
+        fixed: The values under `fixed` by dotted path.
+        brief: Take the end points of spaced axes alone: the block is too large anyway.
+    """
+
+    def __init__(self, diagnostics: Diagnostics, fixed: Mapping[str, Any], *, brief: bool) -> None:
+        self.diagnostics = diagnostics
+        self.fixed = fixed
+        self.brief = brief
+        self._seen: dict[str, Place] = {}
+
+    def read(self, index: int, block: GridBlock) -> list[RawAxis]:
+        """Return the usable axes of block `index`; report the others as unreadable paths."""
+        base = self.diagnostics.block(index)
+        axes: list[RawAxis] = []
+        for path, values in block.product.items():
+            axes += self._group((*base, "product"), {path: values}, brief=self.brief)
+        for i, group in enumerate(block.zip):
+            axes += self._group((*base, "zip", i), group, brief=False)
+        return axes
+
+    def _group(self, node: KeyPath, group: Mapping[str, Any], *, brief: bool) -> list[RawAxis]:
+        """Return the axis of `group`; several, with a mistake, where their lengths differ."""
+        document = self.diagnostics.document
+        columns: dict[str, list[Any]] = {}
+        places: dict[str, list[Place]] = {}
+        for path, axis in group.items():
+            here = (*node, path)
+            usable = self._usable(path, document.place(*here, key=True))
+            values = self._values(here, path, axis, brief=brief)
+            if not usable or not values:
+                self.diagnostics.unreadable.add(path)
+                continue
+            columns[path] = values
+            listed = isinstance(axis, list)
+            places[path] = [
+                document.place(*here, *((i,) if listed else ())) for i in range(len(values))
+            ]
+        lengths = {path: len(values) for path, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            shown = ", ".join(f"{path} has {n}" for path, n in lengths.items())
+            self.diagnostics.report(
+                Kind.INVALID,
+                document.place(*node),
+                ", ".join(lengths),
+                f"axes zipped together must have equal lengths: {shown}.",
+                "Make them equal.",
+            )
+            return [_axis({p: columns[p]}, {p: places[p]}) for p in columns]
+        return [_axis(columns, places)] if columns else []
+
+    def _usable(self, path: str, place: Place) -> bool:
+        """Return whether `path` can be an axis; report the reason where it can't."""
+        config = self.diagnostics.config
+        report = self.diagnostics.report
+        if path in HOMES:
+            remedy = f"It belongs to {HOMES[path]}."
+            report(Kind.MISPLACED, place, path, f"{path} can't be an axis.", remedy)
+        elif path in config.parts:
+            text = f"{path} is a part, not a value."
+            report(Kind.INVALID, place, path, text, f"Sweep one of its fields: {path}.name.")
+            self.diagnostics.unreadable.add(path)
+        elif path not in known_paths(config):
+            self.diagnostics.add(unknown_path(config, path).at(place))
+        elif path in self._seen:
+            text = f"{path} is an axis already, at {self._seen[path]}."
+            report(Kind.DUPLICATE, place, path, text, "Keep one.")
+        else:
+            self._seen[path] = place
+            if path in self.fixed:
+                text = f"{path} is both in fixed and in grid."
+                remedy = "Keep it in grid to sweep it, in fixed to fix it."
+                report(Kind.CONFLICT, place, path, text, remedy)
+            return True
+        return False
+
+    def _values(self, here: KeyPath, path: str, axis: Any, *, brief: bool) -> list[Any]:
+        """Return the values of an axis; none, with a mistake, where there can't be any."""
+        if not isinstance(axis, LogSpace | LinSpace | Range):
+            return list(axis)
+        try:
+            axis.count()
+        except ValueError as error:
+            place = self.diagnostics.document.place(*here)
+            self.diagnostics.report(Kind.INVALID, place, path, f"{path}: {error}.")
+            return []
+        return list(axis.extremes() if brief else axis.values())
+
+
+def _axis(columns: Mapping[str, list[Any]], places: Mapping[str, list[Place]]) -> RawAxis:
+    return RawAxis(
+        tuple(columns),
+        tuple(zip(*columns.values(), strict=True)),
+        tuple(zip(*places.values(), strict=True)),
+    )

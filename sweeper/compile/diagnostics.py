@@ -1,111 +1,193 @@
-"""The mistakes found in a grid file so far, and what they make unknowable."""
+"""The mistakes found in a grid file so far, and the paths that they leave unknown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sweeper.config.diagnostic import Diagnostic, KeyPath, Kind, Place
 from sweeper.config.fields import Config, Scalar
-from sweeper.grid.document import Document, Path_
-from sweeper.grid.gridfile import GridFile, Refusal, axis_of
+from sweeper.grid.document import Document
+from sweeper.grid.gridfile import GridFile
+from sweeper.grid.search_section import Search
+from sweeper.grid.shape import axis_of
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the values of a slab stand in the file.
+    """The places of the values of a subgrid in the file.
 
     Attributes:
         block: The place of its block.
-        constants: Path to place of what the file gives, on an axis the first value's.
+        constants: Path to place of each value that the file gives; of an axis, its first value.
         axes: Path to the raw values of an axis and their places.
     """
 
-    block: str
-    constants: Mapping[str, str]
-    axes: Mapping[str, Sequence[tuple[Any, str]]]
+    block: Place
+    constants: Mapping[str, Place]
+    axes: Mapping[str, Sequence[tuple[Any, Place]]]
 
-    def place(self, path: str, value: Scalar) -> str | None:
-        """Return where `path` has `value`; None where the file doesn't give it."""
-        found = (place for raw, place in self.axes.get(path, ()) if raw == value)
-        return next(found, None) or self.constants.get(path)
+    def place(self, path: str, value: Scalar) -> Place | None:
+        """Return the place where `path` has `value`; None where the file doesn't give it."""
+        places = (place for raw, place in self.axes.get(path, ()) if raw == value)
+        return next(places, None) or self.constants.get(path)
 
 
 @dataclass(slots=True)
-class Report:
-    """Collects (place, message) pairs while a file is compiled.
+class Diagnostics:
+    """Collects the mistakes in a file while it is compiled.
 
     Attributes:
-        document: Where the file's values stand.
-        file: The file without what was refused.
+        document: The places of the file's values.
+        file: The file without the nodes whose shape was refused.
         config: The config of its trainable.
-        problems: The mistakes.
-        told: How often one was added, again or not: a slab with a mistake is known by it.
-        hidden: Paths and parts that the file sets to something unusable: their absence is no
-            mistake of its own.
-        blind: Something was refused that could have set any path.
-        refused: Nodes of the file that were refused.
-        origins: For each slab where its values stand.
+        every: The mistakes, each once.
+        refused: The nodes whose shape was refused.
+        unreadable: Paths and parts that the file sets to an unusable value. Nothing that follows
+            from their absence is reported.
+        incomplete: Whether a refused node could have set any path.
     """
 
     document: Document
     file: GridFile
     config: type[Config]
-    problems: list[tuple[str, str]] = field(default_factory=list)
-    told: int = 0
-    hidden: set[str] = field(default_factory=set)
-    blind: bool = False
-    refused: set[Path_] = field(default_factory=set)
-    origins: list[Origin] = field(default_factory=list)
+    every: list[Diagnostic] = field(default_factory=list)
+    refused: set[KeyPath] = field(default_factory=set)
+    unreadable: set[str] = field(default_factory=set)
+    incomplete: bool = False
 
     @classmethod
     def of(
-        cls, document: Document, file: GridFile, config: type[Config], refusals: Sequence[Refusal]
-    ) -> Report:
-        """Return the report that begins with `refusals`."""
-        report = cls(document, file, config, [(r.place, r.message) for r in refusals])
-        report.refused = {r.path for r in refusals}
-        for path in report.refused:
-            axis = axis_of(path)
+        cls,
+        document: Document,
+        file: GridFile,
+        config: type[Config],
+        refused: Iterable[Diagnostic] = (),
+    ) -> Diagnostics:
+        """Return a collector that starts with the mistakes in the file's shape."""
+        made = cls(document, file, config, list(refused))
+        for node in (diagnostic.node for diagnostic in made.every):
+            made.refused.add(node)
+            axis = axis_of(node)
             if axis is not None:
-                report.hide(str(axis[-1]))
-            elif path[:1] in (("grid",), ("fixed",)):
-                report.blind = True
-                report.hidden |= set(config.parts)
-        return report
+                made.unreadable.add(str(axis[-1]))
+            elif node[:1] in (("grid",), ("fixed",)):
+                made.incomplete = True
+                made.unreadable |= set(config.parts)
+        return made
 
-    def add(self, place: str, message: str) -> None:
-        """Add a mistake, once."""
-        self.told += 1
-        if (place, message) not in self.problems:
-            self.problems.append((place, message))
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Add a mistake, unless the same text is there already at the same place."""
+        same = (diagnostic.place, diagnostic.message)
+        if same not in ((d.place, d.message) for d in self.every):
+            self.every.append(diagnostic)
 
-    def hide(self, path: str) -> None:
-        """Note that `path`, or a whole part, has a value that couldn't be read."""
-        self.hidden.add(path)
+    def report(
+        self,
+        kind: Kind,
+        place: Place,
+        path: str,
+        text: str,
+        remedy: str = "",
+        *,
+        value: object = None,
+    ) -> None:
+        """Add the mistake that these attributes make up."""
+        self.add(Diagnostic(kind, path, text, remedy, value, place))
 
-    def base(self, index: int) -> Path_:
-        """Return the path of block `index`."""
+    def has(self, kind: Kind, path: str) -> bool:
+        """Return whether there is a mistake of `kind` about `path`."""
+        return any(d.kind is kind and d.path == path for d in self.every)
+
+    @property
+    def unread(self) -> set[str]:
+        """Paths of `search.space` whose distribution was refused."""
+        return {str(n[2]) for n in self.refused if n[:2] == ("search", "space") and len(n) > 2}
+
+    @property
+    def searched(self) -> set[str]:
+        """Paths of `search.space`, with or without a usable distribution."""
+        return {*(self.file.search.space if self.file.search is not None else ()), *self.unread}
+
+    def block(self, index: int) -> KeyPath:
+        """Return the node of block `index`."""
         return ("grid", index) if isinstance(self.file.grid, list) else ("grid",)
 
-    def near(self, path: str, where: str) -> str:
-        """Return the place that is nearest to a missing `path`: its part, or else `where`."""
+    def axis(self, path: str) -> Place:
+        """Return the place of the axis `path` of the grid."""
+        keys = self.document.keys.items()
+        places = (place for key, place in keys if key[:1] == ("grid",) and key[-1:] == (path,))
+        return next(places, self.document.place("grid"))
+
+    def nearest(self, path: str, otherwise: Place) -> Place:
+        """Return the place nearest to a missing `path`: that of its part, else `otherwise`."""
         part = path.split(".")[0]
         if ("fixed", part) in self.document.keys:
             return self.document.place("fixed", part)
         for key, place in self.document.keys.items():  # a field or an axis of the same part
             if str(key[-1]).startswith(f"{part}."):
                 return place
-        return self.document.place("fixed", key=True) if "fixed" in self.document.value else where
-
-    def is_override(self, place: str) -> bool:
-        """Return whether `place` is an override rather than a place in the file."""
-        return place.startswith("override ")
+        in_file = "fixed" in self.document.value
+        return self.document.place("fixed", key=True) if in_file else otherwise
 
     def overridden(self, path: str) -> bool:
         """Return whether the command line sets `path`."""
         return any(
-            self.is_override(place) and path in (key[-1], ".".join(map(str, key[1:])))
+            place.override and path in (key[-1], ".".join(map(str, key[1:])))
             for key, place in self.document.places.items()
             if key
         )
+
+
+@dataclass(slots=True)
+class SearchDiagnostics:
+    """Collects the mistakes in the section `search`, apart from those of the grid.
+
+    Attributes:
+        grid: The mistakes in the rest of the file.
+        fixed: Values under `fixed` by dotted path.
+        places: The place of each of them.
+        every: The mistakes in the section, each once.
+    """
+
+    grid: Diagnostics
+    fixed: Mapping[str, Any]
+    places: Mapping[str, Place]
+    every: list[Diagnostic] = field(default_factory=list)
+
+    @property
+    def search(self) -> Search:
+        """The section."""
+        search = self.grid.file.search
+        assert search is not None
+        return search
+
+    @property
+    def clean(self) -> bool:
+        """Whether the file has no mistake so far."""
+        return not (self.every or self.grid.every)
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Add a mistake, unless the same text is there already at the same place."""
+        same = (diagnostic.place, diagnostic.message)
+        if same not in ((d.place, d.message) for d in self.every):
+            self.every.append(diagnostic)
+
+    def report(
+        self,
+        kind: Kind,
+        text: str,
+        remedy: str,
+        *node: str | int,
+        key: bool = False,
+        value: object = None,
+    ) -> None:
+        """Add a mistake of the `node` within the section, placed at its value or its key."""
+        path = ".".join(map(str, ("search", *node)))
+        place = self.grid.document.place("search", *node, key=key)
+        self.add(Diagnostic(kind, path, text, remedy, value, place))
+
+    def overridden(self, path: str) -> bool:
+        """Return whether the command line fixes `path`, which takes it out of the space."""
+        return path in self.places and self.places[path].override

@@ -1,4 +1,4 @@
-"""Checks of what a search suggests: the fields it sets, its reference cells, its sampler."""
+"""Checks of the suggestions of a search: their fields, their reference cells, the sampler."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import chain, islice
 from math import prod
 from typing import Any
 
-from sweeper.compile.diagnostics import Report
-from sweeper.compile.space_checks import Findings, kind, known
-from sweeper.config.fields import Leaf, Values, chosen_leaves
-from sweeper.config.messages import show
+from sweeper.compile.diagnostics import SearchDiagnostics
+from sweeper.compile.space_checks import distribution_kind, known
+from sweeper.config.diagnostic import Diagnostic, KeyPath, Kind
+from sweeper.config.fields import Leaf, Values
+from sweeper.config.messages import quoted
 from sweeper.config.resolve import Resolved, broken, inapplicable, resolve
-from sweeper.grid.document import Path_
 from sweeper.grid.search_section import Categorical, Distribution
-from sweeper.grid.subgrid import Slab
+from sweeper.grid.subgrid import Subgrid
 from sweeper.space.conditions import MAX_STRUCTURES, Combination, combinations
 from sweeper.space.dimension import Dimension
 from sweeper.space.space import Point, Space, neutral
@@ -25,124 +25,128 @@ UNABLE: Mapping[str, tuple[str, ...]] = {
     "endless": ("grid",),
     "several": ("cmaes",),
 }
-"""What a space or its objectives can be, and the samplers that can't handle it."""
+"""Property of a space or its objectives, to the samplers that can't handle it."""
 
 SAMPLERS = ("tpe", "gp", "cmaes", "nsga2", "random", "qmc", "grid")
 
 MAX_POINTS = 1_000_000
-"""Points that the sampler `grid` may have to list."""
+"""The most points that the sampler `grid` lists."""
 
 MAX_SAMPLES = 2000
-"""Suggestions that are tried at most before a reference is called impossible."""
-
-
-def axis_place(report: Report, path: str) -> str:
-    """Return where the axis `path` stands in the grid."""
-    keys = report.document.keys.items()
-    found = (place for key, place in keys if key[:1] == ("grid",) and key[-1:] == (path,))
-    return next(found, report.document.place("grid"))
+"""The most suggestions that are tried before a reference is called impossible."""
 
 
 class SuggestionChecks:
     """Checks a space together with `fixed`, the axes, the reference and the sampler."""
 
-    def __init__(self, found: Findings, space: Space, slabs: Sequence[Slab]) -> None:
-        self.found = found
-        self.slabs = slabs
+    def __init__(
+        self, section: SearchDiagnostics, space: Space, subgrids: Sequence[Subgrid]
+    ) -> None:
+        self.section = section
+        self.grid = section.grid
+        self.subgrids = subgrids
         self.space = space
-        self.config = found.report.config
-        self.alone = not (found.problems or found.report.problems)  # so far all is well
-        self.chosen: dict[str, set[str]] = {}
-        self.refusals: list[tuple[str, str]] = []
-        self.lacking: set[str] = set()
+        self.config = section.grid.config
+        self.applied: set[str] = set()
+        self.leads: tuple[str, ...] = ()
+        self._clean = section.clean  # before these checks
+        self._chosen: dict[str, set[str]] = {}
+        self._conflicts: list[Diagnostic] = []
+        self._lacking: set[str] = set()
 
     def check(self) -> None:
         """Check everything."""
         every = combinations(self.space)
         if len(every) > MAX_STRUCTURES:
-            self.found.add(
-                f"the space has more than {MAX_STRUCTURES:,} combinations of names and "
-                "conditions. Split the search.",
-                "space",
-                key=True,
+            text = (
+                f"the space has more than {MAX_STRUCTURES:,} combinations of names and conditions."
             )
+            self.section.report(Kind.LIMIT, text, "Split the search.", "space", key=True)
             return
         real = [(c, r) for c in every if (r := self.resolved(c)) is not None]
         lead = next(iter(self.config.parts), None)
         if lead is not None:
-            self.found.leads = tuple(sorted({str(r.values[f"{lead}.name"]) for _, r in real}))
+            self.leads = tuple(sorted({str(r.values[f"{lead}.name"]) for _, r in real}))
         if not real:
-            if self.refusals and self.alone:
-                self.found.add(self.refusals[0][1], *self.where(self.refusals[0][0]), key=True)
+            if self._conflicts and self._clean:
+                first = self._conflicts[0]
+                node = self.node(first.path)
+                self.section.report(first.kind, first.text, first.remedy, *node, key=True)
             return
         for combination, resolved in real:
-            self.values(combination, resolved)
-        self.found.applied |= {path for _, r in real for path in r.values}
-        self.nowhere(real)
-        self.sampler([d for d in self.space.dimensions if not all(d in c.asked for c, _ in real)])
-        if self.alone and not (self.found.problems or self.found.report.problems):
-            self.possible([c for c, _ in real])
-        self.reference([c for c, _ in real])
+            self.check_values(combination, resolved)
+        self.applied |= {path for _, r in real for path in r.values}
+        self.check_applied(real)
+        self.check_sampler(
+            [d for d in self.space.dimensions if not all(d in c.asked for c, _ in real)]
+        )
+        if self._clean and self.section.clean:
+            self.check_possible([c for c, _ in real])
+        self.check_reference([c for c, _ in real])
 
-    def where(self, path: str) -> Path_:
+    def node(self, path: str) -> KeyPath:
         """Return the node of the section that is nearest to `path`."""
-        return ("space", path) if path in self.found.search.space else ("space",)
+        return ("space", path) if path in self.section.search.space else ("space",)
 
     def resolved(self, combination: Combination) -> Resolved | None:
-        """Return what a combination means; None where its names don't go together."""
+        """Return the config of a combination; None where its names don't go together."""
         given = self.space.given(combination.sample())
-        resolved = resolve(self.config, given, self.found.report.hidden)
-        on_axes = {path for d in self.space.dimensions for path in d.paths}
-        named = [(p, m) for p, m in resolved.problems if p.endswith(".name")]
-        if named or any(f"{part}.name" not in resolved.values for part in self.config.parts):
-            self.refusals += named
+        resolved = resolve(self.config, given, self.grid.unreadable)
+        conflicts = [d for d in resolved.problems if d.path.endswith(".name")]
+        if conflicts or any(f"{part}.name" not in resolved.values for part in self.config.parts):
+            self._conflicts += conflicts
             return None
-        told = {place for place, _ in self.found.report.problems}
-        for path, message in resolved.problems:
-            if path in self.found.fixed:
-                if self.found.places[path] not in told:
-                    self.found.report.add(self.found.places[path], message)
+        on_axes = {path for d in self.space.dimensions for path in d.paths}
+        reported = {diagnostic.place for diagnostic in self.grid.every}
+        for problem in resolved.problems:
+            path = problem.path
+            if path in self.section.fixed:
+                place = self.section.places[path]
+                if place not in reported:
+                    self.grid.add(problem.at(place))
             elif path not in given:
-                self.missing(path, message)
+                self.report_missing(path, resolved)
             elif path not in on_axes:
-                self.found.report.add(axis_place(self.found.report, path), message)
+                self.grid.add(problem.at(self.grid.axis(path)))
         for part in self.config.parts:
-            self.chosen.setdefault(part, set()).add(str(resolved.values[f"{part}.name"]))
+            self._chosen.setdefault(part, set()).add(str(resolved.values[f"{part}.name"]))
         return resolved
 
-    def missing(self, path: str, message: str) -> None:
+    def report_missing(self, path: str, resolved: Resolved) -> None:
         """Report a field that the combination of names needs and nothing gives."""
-        self.lacking.add(path)
-        unusable = path in self.found.search.space and path not in self.space.search.space
-        told = any(m.startswith(f"{path} is missing") for _, m in self.found.report.problems)
-        if unusable or told or path in self.found.unread:
+        self._lacking.add(path)
+        unusable = path in self.section.search.space and path not in self.space.search.space
+        if unusable or path in self.grid.unread or self.grid.has(Kind.MISSING, path):
             return
-        if path in self.found.search.space:
-            needs = message.partition(": ")[2].removesuffix(" Add it.")
-            self.found.add(
-                f"{path} is missing where its when doesn't hold: {needs} Widen the when.",
+        part = path.split(".")[0]
+        name = resolved.values.get(f"{part}.name", part)
+        if path in self.section.search.space:
+            self.section.report(
+                Kind.MISSING,
+                f"{path} is missing in cells where its when doesn't hold, but {name!r} needs it.",
+                "Extend the condition to these cells.",
                 "space",
                 path,
                 "when",
             )
         else:
+            text = f"{path} is missing: {name!r} needs it."
             remedy = f"Add {path} to search.space or to fixed."
-            self.found.add(message.replace("Add it.", remedy), "space", key=True)
+            self.section.report(Kind.MISSING, text, remedy, "space", key=True)
 
-    def values(self, combination: Combination, resolved: Resolved) -> None:
-        """Check the ends and choices of what is asked by the fields of the chosen names."""
-        applicable = chosen_leaves(self.config, resolved.values)
+    def check_values(self, combination: Combination, resolved: Resolved) -> None:
+        """Check the ends and choices of the dimensions against the fields of the chosen names."""
         for dimension in combination.asked:
-            given = self.found.search.space.get(dimension.name)
+            given = self.section.search.space.get(dimension.name)
             for path in dimension.paths:
-                if path not in applicable:
+                if path not in resolved.leaves:
                     continue
                 if given is not None:
-                    self.specified(path, given, applicable[path])
+                    self.check_distribution(path, given, resolved.leaves[path])
                 else:
-                    self.listed(path, dimension, applicable[path])
+                    self.check_axis(path, dimension, resolved.leaves[path])
 
-    def specified(self, path: str, given: Distribution, leaf: Leaf) -> None:
+    def check_distribution(self, path: str, given: Distribution, leaf: Leaf) -> None:
         """Check the ends or the choices of a dimension of the space."""
         raw: Sequence[Any] = (
             given.choices if isinstance(given, Categorical) else getattr(given, "ends", ())
@@ -151,67 +155,82 @@ class SuggestionChecks:
             shown = int(value) if isinstance(value, float) and value.is_integer() else value
             refusal = leaf.check(value)[1]
             if refusal is not None:
-                self.found.add(f"{path} = {show(shown)} {refusal}", "space", path, kind(given), i)
+                node = ("space", path, distribution_kind(given), i)
+                text = f"{path} = {quoted(shown)}"
+                self.section.report(Kind.INVALID, text, refusal, *node, value=value)
 
-    def listed(self, path: str, dimension: Dimension, leaf: Leaf) -> None:
-        """Check the values of an axis of the grid."""
-        place = axis_place(self.found.report, path)
+    def check_axis(self, path: str, dimension: Dimension, leaf: Leaf) -> None:
+        """Check the values of an axis of the grid, unless the grid's own check refused one."""
+        if self.grid.has(Kind.INVALID, path) or self.grid.has(Kind.UNKNOWN, path):
+            return
+        place = self.grid.axis(path)
         for choice in dimension.choices:
             value = dimension.given(choice)[path]
             refusal = leaf.check(value)[1]
-            already = any(m.startswith(f"{path} = ") for _, m in self.found.report.problems)
-            if refusal is not None and not already:
-                self.found.problems.append((place, f"{path} = {show(value)} {refusal}"))
+            if refusal is not None:
+                text = f"{path} = {quoted(value)}"
+                self.section.add(Diagnostic(Kind.INVALID, path, text, refusal, value, place))
 
-    def nowhere(self, real: Sequence[tuple[Combination, Resolved]]) -> None:
-        """Report dimensions of the space that apply to no suggestion."""
-        for path in self.found.search.space:
+    def check_applied(self, real: Sequence[tuple[Combination, Resolved]]) -> None:
+        """Report the dimensions of the space that apply to no suggestion."""
+        for path in self.section.search.space:
             mine = [d for d in self.space.dimensions if d.name == path]
-            if not mine or path in self.lacking or any(mine[0] in c.asked for c, _ in real):
+            if not mine or path in self._lacking or any(mine[0] in c.asked for c, _ in real):
                 continue
-            when = self.found.search.space[path].conditions
-            if when and path in self.found.applied:
-                message = f"{path} doesn't apply where its when holds. Change the when."
-                self.found.add(message, "space", path, "when")
+            when = self.section.search.space[path].conditions
+            if when and path in self.applied:
+                text = f"{path} applies to no cell in which its when holds."
+                remedy = "Change the condition."
+                self.section.report(Kind.INAPPLICABLE, text, remedy, "space", path, "when")
             else:
-                message = inapplicable(self.config, path, self.chosen)
-                self.found.add(message, "space", path, key=True)
+                self.report_inapplicable(path, "space")
 
-    def sampler(self, conditional: Sequence[Dimension]) -> None:
+    def report_inapplicable(self, path: str, key: str) -> None:
+        """Report a path under `key` of the section that no chosen name has."""
+        mistake = inapplicable(self.config, path, self._chosen)
+        self.section.report(mistake.kind, mistake.text, mistake.remedy, key, path, key=True)
+
+    def check_sampler(self, conditional: Sequence[Dimension]) -> None:
         """Check that the sampler can handle the space and the objectives."""
         dimensions = self.space.dimensions
         features = {
             "categorical": [d.name for d in dimensions if d.kind == "categorical"],
             "conditional": [d.name for d in conditional],
             "endless": [d.name for d in dimensions if not d.finite],
-            "several": [o.value for o in self.found.search.objectives[1:]],
+            "several": [o.value for o in self.section.search.objectives[1:]],
         }
         unable = {s for feature, names in features.items() if names for s in UNABLE[feature]}
-        sampler = self.found.search.sampler
+        sampler = self.section.search.sampler
         if sampler not in unable:
             size = prod(d.count for d in dimensions) if sampler == "grid" else 0
             if size > MAX_POINTS:
-                self.found.add(
+                text = (
                     f"search.sampler = 'grid' would list up to {size:,} points; at most "
-                    f"{MAX_POINTS:,} are allowed. Take fewer values, or tpe.",
-                    "sampler",
+                    f"{MAX_POINTS:,} are allowed."
                 )
+                remedy = "Use fewer values, or tpe."
+                self.section.report(Kind.LIMIT, text, remedy, "sampler", value=sampler)
             return
         feature = next(f for f, names in features.items() if names and sampler in UNABLE[f])
         name = features[feature][0]
-        listed = name not in self.found.search.space
-        range_ = "Give it a range in search.space, or take" if listed else "Take"
-        why = {
-            "categorical": f"can't suggest {name}, which is categorical. {range_}",
-            "conditional": f"can't suggest {name}, which isn't asked every time. Take",
-            "endless": f"can't list the values of {name}. Give it a step, or take",
-            "several": "takes one objective. Take",
+        reason = {
+            "categorical": f"can't suggest {name}, which is categorical.",
+            "conditional": f"can't suggest {name}, which not every suggestion has.",
+            "endless": f"can't list the values of {name}.",
+            "several": "takes one objective.",
         }[feature]
-        others = " or ".join(s for s in SAMPLERS if s not in unable)
-        self.found.add(f"search.sampler = {sampler!r} {why} {others}.", "sampler")
+        other = {
+            "categorical": "Give it a range in search.space, or use",
+            "endless": "Give it a step, or use",
+        }.get(feature, "Use")
+        if feature == "categorical" and name in self.section.search.space:
+            other = "Use"
+        able = " or ".join(s for s in SAMPLERS if s not in unable)
+        text = f"search.sampler = {sampler!r} {reason}"
+        self.section.report(Kind.CONFLICT, text, f"{other} {able}.", "sampler", value=sampler)
 
-    def possible(self, real: Sequence[Combination]) -> None:
-        """Report a space in which what is fixed breaks a constraint under every combination."""
+    def check_possible(self, real: Sequence[Combination]) -> None:
+        """Report a space whose fixed values break a constraint under every combination."""
         first = ""
         for combination in real:
             values = resolve(self.config, self.space.given(combination.sample())).values
@@ -227,41 +246,45 @@ class SuggestionChecks:
             if breach is None:
                 return
             first = first or breach
-        if first not in {m for slab in self.slabs for _, m in broken(self.config, slab.first)}:
-            self.found.add(f"no suggestion can be a cell: {first}", "space", key=True)
+        if first not in {m for s in self.subgrids for _, m in broken(self.config, s.first)}:
+            text = f"every suggestion breaks a constraint: {first}"
+            self.section.report(Kind.CONSTRAINT, text, "", "space", key=True)
 
-    def reference(self, real: Sequence[Combination]) -> None:
-        """Check that there can be a reference, and that it differs from what refers to it."""
-        search = self.found.search
+    def check_reference(self, real: Sequence[Combination]) -> None:
+        """Check that the reference can exist, and that it differs from some cell."""
+        search = self.section.search
         for path in search.reference or {}:
-            known(self.found, path, "reference", path)
-        refused = {path[:2] for path in self.found.report.refused}
-        asked = {path for path in search.space if not self.found.overridden(path)}
+            known(self.section, path, "reference", path)
+        refused = {node[:2] for node in self.grid.refused}
+        searched = {path for path in search.space if not self.section.overridden(path)}
         if not refused.isdisjoint({("search", "reference"), ("search", "space")}) or (
-            asked != self.space.search.space.keys()
+            searched != self.space.search.space.keys()
         ):
             return
-        if search.reference is None and (not search.needs_reference or not self.neutral(real)):
+        if search.reference is None and (not search.needs_reference or not self.has_neutral(real)):
             return
-        if not self.alone or self.found.problems or self.found.report.problems:
+        if not self._clean or not self.section.clean:
             return
-        refusal: tuple[str, str] | None = None
+        refusal: Diagnostic | None = None
         same: Values | None = None
         for cell, replaced in islice(self.cells(real), MAX_SAMPLES):
             resolved = resolve(self.config, {**cell.values, **replaced})
-            breaches = (("", m) for _, m in broken(self.config, resolved.values))
+            breaches = (
+                Diagnostic(Kind.CONSTRAINT, "", message)
+                for _, message in broken(self.config, resolved.values)
+            )
             problem = next(chain(resolved.problems, breaches), None)
             if problem is not None:
                 refusal = refusal or problem
             elif resolved.values != cell.values:
-                self.idle(real)
+                self.check_reference_applies(real)
                 return
             else:
                 same = replaced
-        self.useless(refusal, same)
+        self.report_reference(refusal, same)
 
-    def neutral(self, real: Sequence[Combination]) -> bool:
-        """Return whether every combination has a neutral value; report one that hasn't."""
+    def has_neutral(self, real: Sequence[Combination]) -> bool:
+        """Return whether every combination has a neutral value; report the first without one."""
         for combination in real:
             values = resolve(self.config, self.space.given(combination.sample())).values
             if neutral(self.config, values):
@@ -271,47 +294,49 @@ class SuggestionChecks:
                 for part, choices in self.config.parts.items()
                 if f"{part}.name" in values and any(s.neutral for s in choices.values())
             ]
-            self.found.add(
+            self.section.report(
+                Kind.MISSING,
                 "amplification compares each cell with a reference cell, and "
-                f"{' and '.join(parts) or 'nothing here has'} no neutral value. "
-                "Say what makes the reference, e.g. search.reference: {optimizer.lr: 0.1}.",
+                f"{' and '.join(parts) or 'the config has'} no neutral value.",
+                "Write the values of the reference, e.g. search.reference: {optimizer.lr: 0.1}.",
                 "objective",
             )
             return False
         return True
 
     def cells(self, real: Sequence[Combination]) -> Iterator[tuple[Point, Mapping[str, Any]]]:
-        """Yield cells, and what replaces their fields in their references."""
+        """Yield cells, each with the values that replace its own in its reference."""
         for combination in real:
             for params in combination.samples():
                 cell = self.space.cell(self.space.given(params))
                 if isinstance(cell, Point):
                     yield cell, self.space.replaced(cell.values)
 
-    def useless(self, refusal: tuple[str, str] | None, same: Values | None) -> None:
-        """Report a reference that is none: it can't exist, or is always the cell itself."""
-        given = self.found.search.reference
-        where: Path_ = ("objective",) if given is None else ("reference",)
+    def report_reference(self, refusal: Diagnostic | None, same: Values | None) -> None:
+        """Report a reference that can't exist, or that equals its cell every time."""
+        given = self.section.search.reference
+        node: KeyPath = ("objective",) if given is None else ("reference",)
         if same is not None:
-            shown = ", ".join(f"{path} = {show(value)}" for path, value in same.items())
-            self.found.add(
-                f"every cell is its own reference: {shown} in all of them. Search a field of the "
-                "reference, or let it replace another one.",
-                *where,
+            shown = ", ".join(f"{path} = {quoted(value)}" for path, value in same.items())
+            self.section.report(
+                Kind.INAPPLICABLE,
+                f"every cell is its own reference: {shown} in all of them.",
+                "Search a field of the reference, or give the reference another field.",
+                *node,
                 key=True,
             )
         elif refusal is not None:
-            path, message = refusal
-            at: Path_ = (*where, path) if given is not None and path in given else where
-            self.found.add(f"no cell can have this reference: {message}", *at)
+            if given is not None and refusal.path in given:
+                node = (*node, refusal.path)
+            text = f"no cell can have this reference: {refusal.text}"
+            self.section.report(refusal.kind, text, refusal.remedy, *node)
 
-    def idle(self, real: Sequence[Combination]) -> None:
-        """Report what the reference would replace and no cell has."""
-        given = self.found.search.reference or {}
+    def check_reference_applies(self, real: Sequence[Combination]) -> None:
+        """Report the paths of the reference that no cell has."""
+        given = self.section.search.reference or {}
         applied: set[str] = set()
         for combination in real:
             values = resolve(self.config, self.space.given(combination.sample())).values
             applied |= resolve(self.config, {**values, **given}).values.keys()
         for path in given.keys() - applied:
-            message = inapplicable(self.config, path, self.chosen)
-            self.found.add(message, "reference", path, key=True)
+            self.report_inapplicable(path, "reference")

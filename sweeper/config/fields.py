@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from sweeper.config.messages import reason, show
+from sweeper.config.messages import quoted, requirement
 
 Scalar = bool | int | float | str | tuple[float, ...] | None
 """What a leaf of a config can hold; tuples are fixed-length vectors such as Adam's betas."""
@@ -49,7 +49,7 @@ BATCHED = Batched()
 DRAWN = Batched(draws=True)
 
 
-def is_own(name: object) -> bool:
+def is_import_path(name: object) -> bool:
     """Return whether the name of a choice is an import path (`sweeper.config.plugins`)."""
     return isinstance(name, str) and ":" in name
 
@@ -120,27 +120,27 @@ class Leaf:
         return arrow_kind(self.annotation)
 
     def check(self, value: object) -> tuple[Scalar, str | None]:
-        """Return the value as the field's type, or the reason why it can't be.
+        """Return the value as the field's type, or the requirement that it doesn't meet.
 
         A whole number may be spelled as a float (``1e3``), a float as a whole number.
 
         Returns:
-            (value, None), or (None, reason), where the reason completes "lr = -1.0 ...".
+            (value, None), or (None, requirement), which completes "lr = -1.0 ...".
         """
         if isinstance(value, list):
             value = tuple(value)
         elif self.kind == "int" and isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= LARGEST:
-            return None, "is too large: numbers stay below 2^63."
+            return None, "must be below 2^63."
         try:
             checked = self.adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            found = error.errors()[0]
-            if found["loc"] and found["type"] != "missing":
-                item = f"item {int(found['loc'][0]) + 1} = {show(found['input'])}"
-                return None, f"has {item}, which {reason(found)}"
-            return None, reason(found)
+            first = error.errors()[0]
+            if first["loc"] and first["type"] != "missing":
+                item = f"item {int(first['loc'][0]) + 1} = {quoted(first['input'])}"
+                return None, f"has {item}, which {requirement(first)}"
+            return None, requirement(first)
         return typing.cast("Scalar", _normal(checked)), None
 
 

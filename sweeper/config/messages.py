@@ -1,4 +1,4 @@
-"""Values and refusals in plain words: what pydantic found, said as what would be right."""
+"""The wording of messages: quoted values, the requirements of fields, errors of foreign code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 SHOWN = 60
-"""Characters of a value that a message quotes at most."""
+"""The most characters of a value that a message quotes."""
 
-_WORDS: Mapping[str, str] = {
+_REQUIREMENTS: Mapping[str, str] = {
     "bool_type": "must be true or false.",
     "dict_type": "must be a mapping, key: value.",
     "finite_number": "isn't finite. Write a finite number.",
@@ -32,8 +32,8 @@ _WORDS: Mapping[str, str] = {
 }
 
 
-def show(value: object) -> str:
-    """Return `value` as a message quotes it: text in quotes, the rest as in YAML."""
+def quoted(value: object) -> str:
+    """Return `value` as messages show it: text in quotes, everything else as in YAML."""
     return _cut(_yaml(value))
 
 
@@ -61,8 +61,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-def reason(error: ErrorDetails) -> str:
-    """Return what one of pydantic's errors demands: completes the sentence "lr = -1.0 ..."."""
+def requirement(error: ErrorDetails) -> str:
+    """Return the requirement behind an error of pydantic; it completes "lr = -1.0 ..."."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in ("too_short", "too_long"):
         return _length(kind, context)
@@ -70,8 +70,8 @@ def reason(error: ErrorDetails) -> str:
         return "has too few values."
     if kind == "value_error":
         return f"{context['error']}."
-    if kind in _WORDS:
-        return _WORDS[kind].format(**{k: _number(v) for k, v in context.items()})
+    if kind in _REQUIREMENTS:
+        return _REQUIREMENTS[kind].format(**{k: _number(v) for k, v in context.items()})
     return error["msg"].removeprefix("Input ").rstrip(".") + "."
 
 
@@ -83,12 +83,12 @@ def _length(kind: str, context: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> Any:
-    """Return a bound without a needless ``.0``."""
+    """Return a bound, as an int where it is a whole number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def told(error: BaseException) -> str:
-    """Return the kind of an error, its message, and where it was raised."""
+def described(error: BaseException) -> str:
+    """Return the type of an error, its message, and the line that raised it."""
     message, place = str(error), ""
     if isinstance(error, SyntaxError):
         message, place = error.msg, f"{error.filename}:{error.lineno}" if error.filename else ""

@@ -17,55 +17,57 @@ from typing import Annotated, Any, Literal, Union, cast
 from pydantic import Field, create_model
 
 from sweeper.config.fields import Batched, Config, Section, all_leaves, leaves
-from sweeper.config.messages import told
+from sweeper.config.messages import described
 from sweeper.errors import UsageError
 
-OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+IMPORT_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 """How an import path looks."""
 
-Named = tuple[str, str]
+Plugin = tuple[str, str]
 """A part, and the import path of a choice for it."""
 
 
-def named(config: type[Config], value: Any) -> Iterator[tuple[Named, tuple[str | int, ...]]]:
+def plugins_in(config: type[Config], value: Any) -> Iterator[tuple[Plugin, tuple[str | int, ...]]]:
     """Yield every import path that a grid file's `value` names, with the path to it."""
-    yield from _named(config, value, (), None)
+    yield from _plugins_in(config, value, (), None)
 
 
-def _named(
+def _plugins_in(
     config: type[Config], value: Any, path: tuple[str | int, ...], part: str | None
-) -> Iterator[tuple[Named, tuple[str | int, ...]]]:
+) -> Iterator[tuple[Plugin, tuple[str | int, ...]]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             here = (*path, key)
             dotted = ".".join(str(k) for k in here)
             ours = (p for p in config.parts if dotted.endswith(f"{p}.name"))
-            yield from _named(config, inner, here, next(ours, part))
+            yield from _plugins_in(config, inner, here, next(ours, part))
     elif isinstance(value, list):
         for i, inner in enumerate(value):
-            yield from _named(config, inner, (*path, i), part)
-    elif part is not None and isinstance(value, str) and OWN.fullmatch(value):
+            yield from _plugins_in(config, inner, (*path, i), part)
+    elif part is not None and isinstance(value, str) and IMPORT_PATH.fullmatch(value):
         yield (part, value), path
 
 
-def extended(config: type[Config], names: Iterable[Named]) -> type[Config]:
+def with_plugins(config: type[Config], names: Iterable[Plugin]) -> type[Config]:
     """Return `config` with the classes at `names` among its choices.
 
     Raises:
         UsageError: One of them can't be imported, or is no choice for its part; or two of them
             have a field of one name that means something else in each.
     """
-    wanted = frozenset(n for n in names if OWN.fullmatch(n[1]) and n[1] not in config.parts[n[0]])
-    return _extended(config, wanted) if wanted else config
+    wanted = frozenset(
+        n for n in names if IMPORT_PATH.fullmatch(n[1]) and n[1] not in config.parts[n[0]]
+    )
+    return _with_plugins(config, wanted) if wanted else config
 
 
 @cache
-def _extended(config: type[Config], names: frozenset[Named]) -> type[Config]:
+def _with_plugins(config: type[Config], names: frozenset[Plugin]) -> type[Config]:
     parts = {part: dict(choices) for part, choices in config.parts.items()}
     criteria = dict(config.criteria)
     seen: dict[str, tuple[str, tuple[str, Batched | None]]] = {}
     for part, name in sorted(names):
-        section = choice(config, part, name)
+        section = load_plugin(config, part, name)
         for path, leaf in leaves(section, f"{part}.").items():
             owner, before = seen.setdefault(path, (name, (leaf.kind, leaf.mark)))
             if before != (leaf.kind, leaf.mark):
@@ -87,7 +89,7 @@ def _extended(config: type[Config], names: frozenset[Named]) -> type[Config]:
 
 
 @cache
-def choice(config: type[Config], part: str, name: str) -> type[Section]:
+def load_plugin(config: type[Config], part: str, name: str) -> type[Section]:
     """Return the class at the import path `name` as a choice for `part` of `config`.
 
     Raises:
@@ -98,15 +100,15 @@ def choice(config: type[Config], part: str, name: str) -> type[Section]:
     if base is None:
         parts = ", ".join(config.bases) or "none"
         raise UsageError(f"{part}.name = {name!r}: only these parts take your own: {parts}.")
-    found = _imported(part, name)
+    loaded = _imported(part, name)
     wanted = f"{base.__module__}.{base.__qualname__}"
-    if not (isinstance(found, type) and issubclass(found, base)):
+    if not (isinstance(loaded, type) and issubclass(loaded, base)):
         raise UsageError(f"{part}.name = {name!r} is no {part}: it has to subclass {wanted}.")
-    missing = [m for m in base.needed if getattr(found, m) is getattr(base, m)]
+    missing = [m for m in base.needed if getattr(loaded, m) is getattr(base, m)]
     if missing:
         raise UsageError(f"{part}.name = {name!r} has no method {missing[0]}: write it.")
     literal: Any = Literal[name]
-    made: Any = create_model(found.__name__, __base__=found, name=(literal, name))
+    made: Any = create_model(loaded.__name__, __base__=loaded, name=(literal, name))
     before = all_leaves(config)
     try:
         ours = leaves(made, f"{part}.")
@@ -137,4 +139,6 @@ def _imported(part: str, name: str) -> Any:
             f"{part}.name = {name!r}: the module {module} has no {attribute!r}."
         ) from None
     except (Exception, SystemExit) as error:  # whatever its code does
-        raise UsageError(f"{part}.name = {name!r} can't be imported: {told(error)}.") from error
+        raise UsageError(
+            f"{part}.name = {name!r} can't be imported: {described(error)}."
+        ) from error

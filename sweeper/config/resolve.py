@@ -1,10 +1,11 @@
-"""Resolving a config: names are chosen, defaults filled in, every value is checked."""
+"""Resolution of a config: names are chosen, defaults filled in, all values checked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
+from sweeper.config.diagnostic import Diagnostic, Kind
 from sweeper.config.fields import (
     Config,
     Constraint,
@@ -12,12 +13,12 @@ from sweeper.config.fields import (
     Scalar,
     Section,
     Values,
-    is_own,
+    is_import_path,
     known_paths,
     leaves,
     scalars,
 )
-from sweeper.config.messages import show
+from sweeper.config.messages import quoted
 from sweeper.errors import did_you_mean
 
 
@@ -28,12 +29,14 @@ class Resolved:
     Attributes:
         values: Path to value, every field that applies; complete only without problems.
         dropped: Given paths that don't apply to the chosen names.
-        problems: (path, message) of what is wrong.
+        problems: The mistakes, without places.
+        leaves: The fields that apply, by path.
     """
 
     values: dict[str, Scalar] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
-    problems: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[Diagnostic] = field(default_factory=list)
+    leaves: dict[str, Leaf] = field(default_factory=dict)
 
 
 def resolve(
@@ -44,12 +47,12 @@ def resolve(
     Args:
         config: The trainable's config.
         given: Path to raw value, as the grid file has them.
-        unknown: Paths, or whole parts, whose values are given but couldn't be read: what
-            would follow from their absence is no problem.
+        unknown: Paths, or whole parts, whose values are given but unreadable. Nothing that
+            follows from their absence is reported.
 
     Returns:
-        The flat config. A part whose name isn't given has its default name, or, where the
-        given fields don't fit that, the only name that they do fit.
+        The flat config. A part without a given name has its default name. Where that name
+        lacks one of the given fields, the part has the only name that has all of them.
     """
     return _Resolver(config, given, unknown).run()
 
@@ -76,12 +79,13 @@ class _Resolver:
                 self.usual = choices[name].defaults
             self.out.values[f"{part}.name"] = name
             applicable |= leaves(choices[name], f"{part}.")
+        self.out.leaves = applicable
         self.fill(applicable)
         self.drop(applicable)
         return self.out
 
-    def problem(self, path: str, message: str) -> None:
-        self.out.problems.append((path, message))
+    def problem(self, kind: Kind, path: str, text: str, remedy: str, value: object = None) -> None:
+        self.out.problems.append(Diagnostic(kind, path, text, remedy, value))
 
     def fits(self, section: type[Section]) -> bool:
         """Return whether a section goes with what is chosen."""
@@ -95,7 +99,7 @@ class _Resolver:
         return path in self.unknown or path.split(".")[0] in self.unknown
 
     def choose(self, part: str) -> str | None:
-        """Return the name of `part`, or None with a problem, or None where it can't be known."""
+        """Return the name of `part`; None, maybe with a problem, where it is unknown."""
         choices = self.config.parts[part]
         path = f"{part}.name"
         fitting = [n for n, section in choices.items() if self.fits(section)]
@@ -111,17 +115,17 @@ class _Resolver:
         candidates = [n for n in fitting if wanted <= leaves(choices[n], f"{part}.").keys()]
         if len(candidates) == 1:
             return candidates[0]
-        if not candidates and default is not None:  # each field is judged on its own
+        if not candidates and default is not None:  # each field is checked by itself
             return str(default)
         options = ", ".join(candidates or fitting)
-        self.problem(path, f"{path} is missing. Choose one of: {options}.")
+        self.problem(Kind.MISSING, path, f"{path} is missing.", f"Choose one of: {options}.")
         return None
 
     def named(self, part: str, name: object, fitting: Sequence[str]) -> str | None:
         path = f"{part}.name"
         if not isinstance(name, str) or name not in self.config.parts[part]:
             remedy = did_you_mean(str(name), fitting)
-            self.problem(path, f"{path} = {show(name)} is unknown. {remedy}")
+            self.problem(Kind.UNKNOWN, path, f"{path} = {quoted(name)} is unknown.", remedy, name)
         elif name not in fitting:
             section = self.config.parts[part][name]
             other = next(
@@ -130,9 +134,11 @@ class _Resolver:
                 if p in self.chosen and not _fits_in(self.config, section, p, self.chosen[p])
             )
             self.problem(
+                Kind.CONFLICT,
                 path,
-                f"{path} = {name!r} doesn't go with {other}.name = {self.chosen[other]!r}. "
-                f"There {part}.name can be: {', '.join(fitting)}.",
+                f"{path} = {name!r} doesn't go with {other}.name = {self.chosen[other]!r}.",
+                f"Choose one of: {', '.join(fitting)}.",
+                name,
             )
         else:
             return name
@@ -143,11 +149,12 @@ class _Resolver:
         for path, leaf in applicable.items():
             part = path.split(".")[0]
             if path in self.given:
-                value, refusal = leaf.check(self.given[path])
+                raw = self.given[path]
+                value, refusal = leaf.check(raw)
                 if refusal is not None:
-                    if isinstance(self.given[path], list) and leaf.kind != "vector":
+                    if isinstance(raw, list) and leaf.kind != "vector":
                         refusal += " To sweep it, make it an axis of grid."
-                    self.problem(path, f"{path} = {show(self.given[path])} {refusal}")
+                    self.problem(Kind.INVALID, path, f"{path} = {quoted(raw)}", refusal, raw)
                 self.out.values[path] = value
             elif path in self.usual:
                 self.out.values[path] = self.usual[path]
@@ -155,15 +162,16 @@ class _Resolver:
                 self.out.values[path] = leaf.default
             elif not self.hidden(path):
                 name = self.chosen.get(part, part)
-                self.problem(path, f"{path} is missing: {name!r} needs it. Add it.")
+                text = f"{path} is missing: {name!r} needs it."
+                self.problem(Kind.MISSING, path, text, "Add it.")
 
     def drop(self, applicable: Mapping[str, Leaf]) -> None:
-        """Sort what is given but doesn't apply into dropped and unknown."""
+        """Sort the given paths that don't apply into dropped and unknown ones."""
         everything = set(known_paths(self.config))
         for path in self.given:
             part = path.split(".")[0]
             if path not in everything:
-                self.problem(path, unknown_path(self.config, path))
+                self.out.problems.append(unknown_path(self.config, path))
             elif path not in applicable and not path.endswith(".name") and part in self.chosen:
                 self.out.dropped.append(path)
 
@@ -171,27 +179,28 @@ class _Resolver:
 def _fits_in(config: type[Config], section: type[Section], part: str, name: str) -> bool:
     """Return whether a section goes with the choice `name` of `part`."""
     like = getattr(config.parts[part].get(name), "like", None)
-    names = (name, like, "own" if is_own(name) else None)
+    names = (name, like, "own" if is_import_path(name) else None)
     return any(n in section.fits[part] for n in names)
 
 
-def unknown_path(config: type[Config], path: str) -> str:
-    """Return the message for a path that no choice has."""
+def unknown_path(config: type[Config], path: str) -> Diagnostic:
+    """Return the mistake that no choice has a field at `path`."""
     part, _, name = path.partition(".")
     if name and part in config.parts:
         prefix = f"{part}."
         names = [p.removeprefix(prefix) for p in known_paths(config) if p.startswith(prefix)]
-        return f"{part} has no field {name!r}. {did_you_mean(name, names)}"
+        text = f"{part} has no field {name!r}."
+        return Diagnostic(Kind.UNKNOWN, path, text, did_you_mean(name, names))
     roots = [*config.parts, *scalars(config)]
-    if not name:
-        owners = [p for p in known_paths(config) if p.split(".", 1)[-1] == path]
-        if owners:
-            return f"unknown key {path!r}. Did you mean {owners[0]!r}?"
-    return f"unknown key {path!r}. {did_you_mean(part, roots)}"
+    remedy = did_you_mean(part, roots)
+    owners = [p for p in known_paths(config) if not name and p.split(".", 1)[-1] == path]
+    if owners:
+        remedy = f"Did you mean {owners[0]!r}?"
+    return Diagnostic(Kind.UNKNOWN, path, f"unknown key {path!r}.", remedy)
 
 
-def inapplicable(config: type[Config], path: str, chosen: Mapping[str, Set[str]]) -> str:
-    """Return the message for a `path` that none of the `chosen` names of its part has."""
+def inapplicable(config: type[Config], path: str, chosen: Mapping[str, Set[str]]) -> Diagnostic:
+    """Return the mistake that none of the `chosen` names of its part has the field `path`."""
     part = path.split(".")[0]
     owners = [
         name
@@ -204,11 +213,12 @@ def inapplicable(config: type[Config], path: str, chosen: Mapping[str, Set[str]]
     ]
     lead = next(iter(config.parts))
     tasks = " or ".join(map(repr, sorted(chosen.get(lead, set()))))
-    remedy = f"Nothing that goes with {lead}.name = {tasks} has it: remove it."
+    remedy = f"No {part} that goes with {lead}.name = {tasks} has this field. Remove it."
     if owners:
         remedy = f"Choose {part}.name: {' or '.join(owners)}, or remove {path}."
     names = " or ".join(map(repr, sorted(chosen.get(part, set()) - {""})))
-    return f"{path} doesn't apply to {part}.name = {names}. {remedy}"
+    text = f"{path} doesn't apply to {part}.name = {names}."
+    return Diagnostic(Kind.INAPPLICABLE, path, text, remedy)
 
 
 def broken(config: type[Config], values: Values) -> Iterator[tuple[Constraint, str]]:
@@ -221,6 +231,6 @@ def broken(config: type[Config], values: Values) -> Iterator[tuple[Constraint, s
 
 
 def breach(constraint: Constraint, read: Sequence[Scalar]) -> str:
-    """Return the message for `constraint` broken by the values it `read`."""
-    shown = ", ".join(f"{p} = {show(v)}" for p, v in zip(constraint.paths, read, strict=True))
-    return f"{shown}: {constraint.remedy}"
+    """Return the message for `constraint`, broken by the values that it `read`."""
+    pairs = zip(constraint.paths, read, strict=True)
+    return f"{', '.join(f'{p} = {quoted(v)}' for p, v in pairs)}: {constraint.remedy}"

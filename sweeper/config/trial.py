@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from sweeper.config.fields import Config, Scalar, Values, build, defaults, is_own
+from sweeper.config.fields import Config, Scalar, Values, build, defaults, is_import_path
 
 ID_VERSION = "sweeper-trial-1"
 """Names this way of hashing; a new way needs a new version and a migration."""
@@ -52,7 +52,7 @@ def left_out(config: type[Config], values: Values) -> dict[str, Scalar]:
     choice sets in other parts.
     """
     usual = defaults(config, values)
-    own = {part for part in config.parts if is_own(values.get(f"{part}.name"))}
+    own = {part for part in config.parts if is_import_path(values.get(f"{part}.name"))}
     if own:
         set_ = {p for part in own for p in config.parts[part][str(values[f"{part}.name"])].defaults}
         usual = {p: v for p, v in usual.items() if p.split(".")[0] not in own and p not in set_}

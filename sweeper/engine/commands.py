@@ -57,7 +57,7 @@ def check_cells(grid: Grid) -> None:
     Raises:
         UsageError: It has none: its file is for a search.
     """
-    if not grid.slabs:
+    if not grid.subgrids:
         raise UsageError(
             f"{grid.name}: the file has no cell to launch: values that it needs stand in "
             "search.space alone. Search it, or give them under fixed or grid."

@@ -197,7 +197,7 @@ def plan_event(grid: Grid, plan: Agenda | Estimate) -> dict[str, object]:
         "failed": c.failed,
         "packs": plan.n_packs,
         "workers": plan.workers,
-        "collapsed_cells": grid.n_collapsed,
+        "collapsed_cells": grid.n_duplicates,
         "excluded_cells": grid.n_excluded,
     }
 
@@ -214,8 +214,8 @@ def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = N
             text += f", at most about {duration(seconds)}"
     else:
         text += "; nothing to do"
-    if grid.n_collapsed:
-        n = grid.n_collapsed
+    if grid.n_duplicates:
+        n = grid.n_duplicates
         text += (
             f" ({n} {'cell' if n == 1 else 'cells'} collapsed: each means the same as another one)"
         )

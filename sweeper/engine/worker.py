@@ -189,7 +189,7 @@ def _pack(
     plan = plan_index.plan(ledger.files, launch["plan"]).rows(wanted)
     columns = [(part, f"{part}.name") for part in config.parts]
     names = [(part, n) for part, c in columns for n in plan[c].unique().to_pylist() if n]
-    config = plugins.extended(config, names)
+    config = plugins.with_plugins(config, names)
     trials = tuple(trials_of(config, plan))
     if not trials:
         return None

@@ -1,52 +1,57 @@
-"""Cells that mean the same: found without hashing one of them.
+"""Deduplication of cells, without a hash per cell.
 
-Two cells mean the same if all their resolved values are equal. Cells with different names
-never do, and neither do two cells of one slab whose axes have no value twice; what is left is
-compared by numbers, one for each combination of values.
+Two cells are duplicates if all their resolved values are equal. Cells with different names never
+are, nor are two cells of one subgrid whose axes have no value twice. All others are compared by
+an integer code per cell, in which each combination of values has its own code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.config.fields import Scalar
-from sweeper.grid.subgrid import Slab
+from sweeper.grid.subgrid import Subgrid
 
-ROOM = 2**62
-"""Combinations that fit into one number."""
+MAX_CODES = 2**62
+"""Number of codes that fit into 64 bits, with room to spare."""
 
 
-def collapse(slabs: Sequence[Slab], keep: Sequence[NDArray[np.bool_]]) -> None:
-    """Unset in `keep` (a mask a slab) every cell that means the same as an earlier kept one."""
+def dedupe(subgrids: Sequence[Subgrid], keep: Sequence[NDArray[np.bool_]]) -> None:
+    """Unset every cell in `keep` that is a duplicate of an earlier kept one.
+
+    Args:
+        subgrids: The cells.
+        keep: One mask per subgrid, one entry per cell; changed in place.
+    """
     groups: dict[Hashable, list[int]] = {}
-    for i, slab in enumerate(slabs):
-        names = tuple((p, v) for p, v in sorted(slab.constants.items()) if p.endswith(".name"))
+    for i, subgrid in enumerate(subgrids):
+        names = tuple((p, v) for p, v in sorted(subgrid.constants.items()) if p.endswith(".name"))
         groups.setdefault(names, []).append(i)
     for members in groups.values():
-        mine = [slabs[i] for i in members]
+        mine = [subgrids[i] for i in members]
         if not _distinct(mine):
-            _collapse(mine, [keep[i] for i in members])
+            _dedupe(mine, [keep[i] for i in members])
 
 
-def _distinct(slabs: Sequence[Slab]) -> bool:
-    """Return whether it is plain to see that no two cells of `slabs` can mean the same."""
-    if not all(slab.distinct for slab in slabs):
+def _distinct(subgrids: Sequence[Subgrid]) -> bool:
+    """Return whether no two cells of `subgrids` can be duplicates, by a cheap sufficient test."""
+    if not all(subgrid.distinct for subgrid in subgrids):
         return False
-    everywhere = set.intersection(*(set(slab.constants) for slab in slabs))
-    return len(slabs) == 1 or any(
-        len({slab.constants[path] for slab in slabs}) == len(slabs) for path in everywhere
+    everywhere = set.intersection(*(set(subgrid.constants) for subgrid in subgrids))
+    return len(subgrids) == 1 or any(
+        len({subgrid.constants[path] for subgrid in subgrids}) == len(subgrids)
+        for path in everywhere
     )
 
 
-def _collapse(slabs: Sequence[Slab], keep: Sequence[NDArray[np.bool_]]) -> None:
+def _dedupe(subgrids: Sequence[Subgrid], keep: Sequence[NDArray[np.bool_]]) -> None:
     kept = np.flatnonzero(np.concatenate(keep))
-    numbers = np.concatenate(_numbers(slabs))[kept]
-    first = np.unique(numbers, return_index=True)[1]
-    unique = np.zeros(sum(slab.size for slab in slabs), dtype=bool)
+    codes = np.concatenate(cell_codes(subgrids))[kept]
+    first = np.unique(codes, return_index=True)[1]
+    unique = np.zeros(sum(subgrid.size for subgrid in subgrids), dtype=bool)
     unique[kept[first]] = True
     start = 0
     for mask in keep:
@@ -54,39 +59,39 @@ def _collapse(slabs: Sequence[Slab], keep: Sequence[NDArray[np.bool_]]) -> None:
         start += len(mask)
 
 
-def _numbers(slabs: Sequence[Slab]) -> list[NDArray[np.int64]]:
-    """Return for each cell of each slab a number, equal where the cells mean the same."""
-    numbers = [np.zeros(slab.size, dtype=np.int64) for slab in slabs]
-    ends = np.cumsum([slab.size for slab in slabs])[:-1]
+def cell_codes(subgrids: Sequence[Subgrid]) -> list[NDArray[np.int64]]:
+    """Return one code per cell of each subgrid, equal where the cells are duplicates."""
+    totals = [np.zeros(subgrid.size, dtype=np.int64) for subgrid in subgrids]
+    ends = np.cumsum([subgrid.size for subgrid in subgrids])[:-1]
     size = 1
-    for path in _varying(slabs):
+    for path in _varying(subgrids):
         codes: dict[Scalar, int] = {}
-        columns = [_codes(slab, path, codes) for slab in slabs]
-        if size * len(codes) >= ROOM:
-            found, inverse = np.unique(np.concatenate(numbers), return_inverse=True)
-            numbers = np.split(inverse.astype(np.int64), ends)
-            size = len(found)
-        numbers = [
-            (n.reshape(slab.shape) * len(codes) + column).reshape(prod(slab.shape))
-            for n, column, slab in zip(numbers, columns, slabs, strict=True)
+        columns = [_column(subgrid, path, codes) for subgrid in subgrids]
+        if size * len(codes) >= MAX_CODES:
+            distinct, inverse = np.unique(np.concatenate(totals), return_inverse=True)
+            totals = np.split(inverse.astype(np.int64), ends)
+            size = len(distinct)
+        totals = [
+            (total.reshape(subgrid.shape) * len(codes) + column).reshape(subgrid.size)
+            for total, column, subgrid in zip(totals, columns, subgrids, strict=True)
         ]
         size *= len(codes)
-    return numbers
+    return totals
 
 
-def _varying(slabs: Sequence[Slab]) -> list[str]:
-    """Return the paths that differ between some cells of `slabs`."""
-    axes = {path for slab in slabs for axis in slab.axes for path in axis.paths}
-    constant = {path for slab in slabs for path in slab.constants}
-    return sorted(axes | {p for p in constant if len({s.constants.get(p) for s in slabs}) > 1})
+def _varying(subgrids: Sequence[Subgrid]) -> list[str]:
+    """Return the paths that differ between some cells of `subgrids`."""
+    axes = {path for subgrid in subgrids for axis in subgrid.axes for path in axis.paths}
+    constant = {path for subgrid in subgrids for path in subgrid.constants}
+    return sorted(axes | {p for p in constant if len({s.constants.get(p) for s in subgrids}) > 1})
 
 
-def _codes(slab: Slab, path: str, codes: dict[Scalar, int]) -> NDArray[np.int64]:
-    """Return the number of each value at `path`, in a shape that broadcasts to the slab's."""
-    for position, axis in enumerate(slab.axes):
+def _column(subgrid: Subgrid, path: str, codes: dict[Scalar, int]) -> NDArray[np.int64]:
+    """Return the code of each value at `path`, in a shape that broadcasts to the subgrid's."""
+    for position, axis in enumerate(subgrid.axes):
         if path in axis.paths:
-            found = [codes.setdefault(value, len(codes)) for value in axis.column(path)]
-            shape = [1] * len(slab.axes)
-            shape[position] = len(found)
-            return np.array(found, dtype=np.int64).reshape(shape)
-    return np.array(codes.setdefault(slab.constants[path], len(codes)), dtype=np.int64)
+            column = [codes.setdefault(value, len(codes)) for value in axis.column(path)]
+            shape = [1] * len(subgrid.axes)
+            shape[position] = len(column)
+            return np.array(column, dtype=np.int64).reshape(shape)
+    return np.array(codes.setdefault(subgrid.constants[path], len(codes)), dtype=np.int64)

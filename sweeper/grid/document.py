@@ -1,4 +1,4 @@
-"""A YAML file as plain values that remember where they stand.
+"""A YAML file as plain values whose places in the file are known.
 
 YAML 1.2: ``1e-3`` is a float, ``no`` is a string, a duplicate key is an error. Aliases, tags,
 merge keys, deep nesting and huge files are refused before they are expanded: a grid file never
@@ -7,13 +7,14 @@ needs them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import (
     AliasEvent,
@@ -24,13 +25,12 @@ from ruamel.yaml.events import (
     ScalarEvent,
 )
 
+from sweeper.config.diagnostic import KeyPath, Place
 from sweeper.errors import ConfigError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
 MAX_NODES = 200_000
-
-Path_ = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,41 +38,25 @@ class Document:
     """A parsed file.
 
     Attributes:
-        source: The file's name, or what else to call it in messages.
+        source: The name that messages use: that of the file, or of an override.
         value: Plain dicts, lists and scalars.
-        places: Path of a node to "file:line:column" of its value, from 1.
-        keys: Path of a node to that of its key.
+        places: Path of a node to the place of its value.
+        keys: Path of a node to the place of its key.
     """
 
     source: str
     value: Any
-    places: dict[Path_, str] = field(default_factory=dict)
-    keys: dict[Path_, str] = field(default_factory=dict)
+    places: dict[KeyPath, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
 
-    def place(self, *path: str | int, key: bool = False) -> str:
-        """Return "file:line:column" of the node at `path`, or of the nearest one above it."""
+    def place(self, *path: str | int, key: bool = False) -> Place:
+        """Return the place of the node at `path`, or of the nearest one above it."""
         for end in range(len(path), -1, -1):
             tables = (self.keys, self.places) if key else (self.places, self.keys)
             for table in tables:
                 if path[:end] in table:
                     return table[path[:end]]
-        return self.source
-
-
-def arrange(problems: Iterable[tuple[str, str]]) -> list[str]:
-    """Return (place, message) pairs as lines in the order of the file, each once.
-
-    Places that are no line of a file, such as overrides, come last, in their own order.
-    """
-
-    def key(problem: tuple[str, str]) -> tuple[int, int, int]:
-        *_, line, column = ["", *problem[0].rsplit(":", 2)]
-        if line.isdecimal() and column.isdecimal():
-            return 0, int(line), int(column)
-        return 1, 0, 0
-
-    ordered = sorted(dict.fromkeys(problems), key=key)
-    return [f"{place}: {message}" for place, message in ordered]
+        return Place(self.source)
 
 
 def read(path: Path) -> Document:
@@ -130,16 +114,16 @@ def _yaml() -> YAML:
 
 def _reason(error: MarkedYAMLError) -> str:
     problem = " ".join((error.problem or "not YAML").split())
-    if problem.startswith("found duplicate key"):
+    if isinstance(error, DuplicateKeyError):
         key = problem.split('"')[1] if '"' in problem else "?"
-        return f"key {key!r} stands here a second time. Keep one."
+        return f"key {key!r} is set twice. Keep one of the two."
     return f"not YAML: {problem}. Check brackets, quotes and indentation here."
 
 
 def _unsafe(text: str, source: str) -> Iterator[str]:
-    """Yield the first thing in the file's events that a grid file may not hold."""
+    """Yield a message for each event of the file that a grid file may not contain."""
     nodes = 0
-    open_: list[int | None] = []  # of each mapping around, how many nodes it has; None for a list
+    open_: list[int | None] = []  # nodes of each enclosing mapping so far; None for a list
     for event in _yaml().parse(text):
         mark = event.start_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
@@ -169,8 +153,8 @@ def _merges(key: NodeEvent) -> bool:
     return isinstance(key, ScalarEvent) and key.value == "<<" and key.implicit[0]
 
 
-def _plain(node: Any, path: Path_, document: Document) -> Any:
-    """Return `node` as plain Python values, noting every place on the way."""
+def _plain(node: Any, path: KeyPath, document: Document) -> Any:
+    """Return `node` as plain Python values; record the place of each in `document`."""
     if isinstance(node, CommentedMap):
         document.places.setdefault(path, _at(document, (node.lc.line, node.lc.col)))
         for key in node:
@@ -189,8 +173,8 @@ def _plain(node: Any, path: Path_, document: Document) -> Any:
         return int(node)
     if isinstance(node, float):
         return float(node)
-    return str(node)  # YAML 1.2 has no dates: what looks like one is text
+    return str(node)  # YAML 1.2 has no dates: a date is text
 
 
-def _at(document: Document, place: tuple[int, int]) -> str:
-    return f"{document.source}:{place[0] + 1}:{place[1] + 1}"
+def _at(document: Document, place: tuple[int, int]) -> Place:
+    return Place(document.source, place[0] + 1, place[1] + 1)

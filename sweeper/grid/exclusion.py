@@ -2,8 +2,8 @@
 
 DuckDB folds the case of every name, so that it would read ``task.N`` as ``task.n``. A rule's
 names are therefore looked up here, by their exact spelling first, and DuckDB sees columns with
-names of our own. What a rule reads is then known: it is evaluated once for each combination of
-the axes that it reads, not once for each cell.
+generated names. A rule is evaluated once for each combination of the axes that it reads, not once
+for each cell.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from sweeper import sql
 from sweeper.errors import did_you_mean
-from sweeper.grid.subgrid import Slab
+from sweeper.grid.subgrid import Subgrid
 
 CHUNK = 1 << 17
-"""Combinations that are evaluated at once: bounds the memory."""
+"""Combinations that are evaluated at once, which bounds the memory."""
 
 Types = Mapping[str, pa.DataType]
 
@@ -33,22 +33,22 @@ class Rule:
     """A checked rule.
 
     Attributes:
-        text: As in the file.
+        text: The rule as the file has it.
         condition: The same with the columns c0, c1, ... in place of the paths.
-        paths: What those columns are.
+        paths: The paths that these columns stand for.
     """
 
     text: str
     condition: str
     paths: tuple[str, ...]
 
-    def removed(self, slabs: Sequence[Slab], types: Types) -> list[NDArray[np.bool_]]:
-        """Return for each slab which of its cells the rule removes, in the slab's shape.
+    def removed(self, subgrids: Sequence[Subgrid], types: Types) -> list[NDArray[np.bool_]]:
+        """Return for each subgrid which of its cells the rule removes, in the subgrid's shape.
 
         An axis that the rule doesn't read has length 1 there: the result broadcasts.
         """
-        parts = [self._projection(slab) for slab in slabs]
-        found = [np.zeros(part.size, dtype=bool) for part in parts]
+        parts = [self._projection(subgrid) for subgrid in subgrids]
+        masks = [np.zeros(part.size, dtype=bool) for part in parts]
         for batch in _batches([part.size for part in parts]):
             columns = [
                 pa.concat_arrays([parts[i].column(path, cells, types[path]) for i, cells in batch])
@@ -57,11 +57,11 @@ class Rule:
             holds = self.holds(columns)
             start = 0
             for i, cells in batch:
-                found[i][cells] = holds[start : start + len(cells)]
+                masks[i][cells] = holds[start : start + len(cells)]
                 start += len(cells)
         return [
-            mask.reshape([len(a.rows) if self._reads(a.paths) else 1 for a in slab.axes])
-            for mask, slab in zip(found, slabs, strict=True)
+            mask.reshape([len(a.rows) if self._reads(a.paths) else 1 for a in subgrid.axes])
+            for mask, subgrid in zip(masks, subgrids, strict=True)
         ]
 
     def holds(self, columns: Sequence[pa.Array]) -> NDArray[np.bool_]:
@@ -71,13 +71,13 @@ class Rule:
     def _reads(self, paths: Sequence[str]) -> bool:
         return not set(paths).isdisjoint(self.paths)
 
-    def _projection(self, slab: Slab) -> Slab:
-        constants = {p: v for p, v in slab.constants.items() if p in self.paths}
-        return Slab(constants, tuple(axis for axis in slab.axes if self._reads(axis.paths)))
+    def _projection(self, subgrid: Subgrid) -> Subgrid:
+        constants = {p: v for p, v in subgrid.constants.items() if p in self.paths}
+        return Subgrid(constants, tuple(axis for axis in subgrid.axes if self._reads(axis.paths)))
 
 
 def _batches(sizes: Sequence[int]) -> Iterator[list[tuple[int, NDArray[np.int64]]]]:
-    """Yield lists of (slab, cells) of about `CHUNK` cells in all."""
+    """Yield lists of (subgrid, cells) of about `CHUNK` cells in all."""
     batch: list[tuple[int, NDArray[np.int64]]] = []
     room = CHUNK
     for i, size in enumerate(sizes):
@@ -150,6 +150,6 @@ def _find(names: Sequence[str], types: Types) -> str:
     raise sql.QueryError(f"no field is called {dotted!r}.{near}")
 
 
-def spread(mask: NDArray[np.bool_], slab: Slab) -> NDArray[np.bool_]:
-    """Return `mask` of `Rule.removed` with one entry a cell of `slab`."""
-    return np.broadcast_to(mask, slab.shape or (1,)).reshape(prod(slab.shape))
+def spread(mask: NDArray[np.bool_], subgrid: Subgrid) -> NDArray[np.bool_]:
+    """Return `mask` of `Rule.removed` with one entry per cell of `subgrid`."""
+    return np.broadcast_to(mask, subgrid.shape or (1,)).reshape(prod(subgrid.shape))

@@ -1,8 +1,8 @@
 """A grid: the cells of a grid file, enumerated lazily.
 
-Axes that name a choice (``regularizer.name``) split the grid into slabs (`sweeper.grid.subgrid`).
-Axes that don't apply to a slab's names are dropped there, and cells that then mean the same
-collapse. An id costs one hash: 10^6 cells take seconds.
+Axes that name a choice (``regularizer.name``) split the grid into subgrids
+(`sweeper.grid.subgrid`). A subgrid drops the axes that don't apply to its names, and cells that
+then mean the same are kept once. An id costs one hash: 10^6 cells take seconds.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from sweeper.config.fields import Config, Scalar, Values, all_leaves, arrow_kind, marks
 from sweeper.config.trial import ID_BYTES, Trial, header, raw_digest
 from sweeper.criterion import Criterion
-from sweeper.grid.dedupe import collapse
+from sweeper.grid.dedupe import dedupe
 from sweeper.grid.exclusion import Rule, spread
 from sweeper.grid.gridfile import GridFile
-from sweeper.grid.subgrid import Slab
+from sweeper.grid.subgrid import Subgrid
 from sweeper.store.schema import KINDS
 
 CHUNK = 1 << 16
-"""Trials of a table that are made at once: bounds the memory."""
+"""Trials of a table that are built at once, which bounds the memory."""
 
 
 def column_types(config: type[Config]) -> dict[str, pa.DataType]:
@@ -38,7 +38,7 @@ def column_types(config: type[Config]) -> dict[str, pa.DataType]:
 
 
 def _hexadecimal(ids: NDArray[np.void]) -> pa.Array:
-    """Return ids of `ID_BYTES` bytes each as text, in row-major order; no object an id."""
+    """Return ids of `ID_BYTES` bytes each as text, in row-major order; without an object per id."""
     text = ids.tobytes().hex().encode()
     offsets = np.arange(ids.size + 1, dtype=np.int32) * (2 * ID_BYTES)
     return pa.StringArray.from_buffers(ids.size, pa.py_buffer(offsets), pa.py_buffer(text))
@@ -56,8 +56,8 @@ class StaticGroup:
 
     Attributes:
         values: The resolved values of one of them.
-        trials: How many there are.
-        sets: How many data sets they have between them; at most, where blocks overlap.
+        trials: Number of trials.
+        sets: Number of data sets among them; an upper bound where blocks overlap.
     """
 
     values: Values
@@ -67,25 +67,25 @@ class StaticGroup:
 
 @dataclass(frozen=True)
 class Grid:
-    """All trials a grid file asks for.
+    """All trials that a grid file describes.
 
     Attributes:
         file: The validated file.
         config: The trainable's config.
         steps: Horizon in optimizer steps.
-        slabs: The cells.
+        subgrids: The cells.
         text: The file's text and the overrides, for the provenance.
-        overrides: What the command line changed of it.
+        overrides: The changes of the command line.
         rules: The exclusion rules.
-        fixed: What the file fixes, as it stands: path to value.
-        searched: Choices of the first part that a search can make.
-        unsearchable: Why the section `search` means nothing any more under the overrides.
+        fixed: The values under `fixed` as the file has them: path to value.
+        searched: Names of the first part that a search can choose.
+        unsearchable: Mistakes that the overrides cause in the section `search`.
     """
 
     file: GridFile
     config: type[Config]
     steps: int
-    slabs: tuple[Slab, ...]
+    subgrids: tuple[Subgrid, ...]
     text: str = ""
     rules: tuple[Rule, ...] = ()
     overrides: tuple[str, ...] = ()
@@ -105,21 +105,21 @@ class Grid:
 
     @property
     def n_written(self) -> int:
-        """Cells the file spells out, before any is excluded or collapses."""
-        return sum(slab.written for slab in self.slabs)
+        """Cells that the file spells out, with excluded ones and duplicates."""
+        return sum(subgrid.written for subgrid in self.subgrids)
 
     @property
     def n_cells(self) -> int:
-        """Cells that are left."""
+        """Cells without excluded ones and duplicates."""
         return sum(len(cells) for cells in self._kept[0])
 
     @property
     def n_excluded(self) -> int:
-        """Cells that a rule under `exclude` removed."""
+        """Cells that a rule under `exclude` removes."""
         return self._kept[1]
 
     @property
-    def n_collapsed(self) -> int:
+    def n_duplicates(self) -> int:
         """Cells that mean the same as another one of the grid."""
         return self.n_written - self.n_excluded - self.n_cells
 
@@ -130,19 +130,19 @@ class Grid:
 
     @cached_property
     def _kept(self) -> tuple[tuple[NDArray[np.int64], ...], int]:
-        """For each slab the flat indices of its cells; and the number of excluded ones."""
-        keep = [np.ones(slab.size, dtype=bool) for slab in self.slabs]
+        """For each subgrid the flat indices of its cells; and the number of excluded ones."""
+        keep = [np.ones(subgrid.size, dtype=bool) for subgrid in self.subgrids]
         types = column_types(self.config)
         for rule in self.rules:
-            for mine, slab, removed in zip(
-                keep, self.slabs, rule.removed(self.slabs, types), strict=True
+            for mine, subgrid, removed in zip(
+                keep, self.subgrids, rule.removed(self.subgrids, types), strict=True
             ):
-                mine &= ~spread(removed, slab)
+                mine &= ~spread(removed, subgrid)
         excluded = sum(
-            int((~mine).sum()) * (slab.written // slab.size)
-            for mine, slab in zip(keep, self.slabs, strict=True)
+            int((~mine).sum()) * (subgrid.written // subgrid.size)
+            for mine, subgrid in zip(keep, self.subgrids, strict=True)
         )
-        collapse(self.slabs, keep)
+        dedupe(self.subgrids, keep)
         return tuple(np.flatnonzero(mine) for mine in keep), excluded
 
     def static_counts(self) -> list[StaticGroup]:
@@ -152,11 +152,11 @@ class Grid:
         """
         found: dict[Hashable, StaticGroup] = {}
         mark = marks(self.config)
-        for slab, cells in zip(self.slabs, self._kept[0], strict=True):
-            static = [any(mark.get(p) is None for p in axis.paths) for axis in slab.axes]
-            points = np.unravel_index(cells, slab.shape or (1,))
+        for subgrid, cells in zip(self.subgrids, self._kept[0], strict=True):
+            static = [any(mark.get(p) is None for p in axis.paths) for axis in subgrid.axes]
+            points = np.unravel_index(cells, subgrid.shape or (1,))
             group, drawn = (np.zeros(len(cells), dtype=np.int64) for _ in range(2))
-            for axis, n, s, point in zip(slab.axes, slab.shape, static, points, strict=False):
+            for axis, n, s, point in zip(subgrid.axes, subgrid.shape, static, points, strict=False):
                 if s:
                     group = group * n + point
                 elif any((m := mark.get(p)) is not None and m.draws for p in axis.paths):
@@ -166,7 +166,7 @@ class Grid:
             apart = np.unique(group * several + drawn) // several
             sets = np.unique(apart, return_counts=True)[1] * len(self.seeds)
             for i in np.argsort(first):
-                values = slab.values(int(cells[first[i]]))
+                values = subgrid.values(int(cells[first[i]]))
                 key = tuple(sorted((p, v) for p, v in values.items() if mark.get(p) is None))
                 before = found.get(key)
                 trials = int(counts[i]) * len(self.seeds) + (before.trials if before else 0)
@@ -175,7 +175,7 @@ class Grid:
         return list(found.values())
 
     def table(self) -> pa.Table:
-        """Return one row a trial: trial_id, cell_id, seed and the flat config.
+        """Return one row per trial: trial_id, cell_id, seed and the flat config.
 
         A field that doesn't apply is null. Rows of a cell stand together, in the order of the
         seeds.
@@ -191,10 +191,10 @@ class Grid:
         """Yield the rows of `table` in pieces of about `CHUNK` trials."""
         seeds = np.array(self.seeds, dtype=np.int64)
         step = max(1, CHUNK // len(seeds))
-        for slab, cells in zip(self.slabs, self._kept[0], strict=True):
-            keep = np.zeros(slab.size, dtype=bool)
+        for subgrid, cells in zip(self.subgrids, self._kept[0], strict=True):
+            keep = np.zeros(subgrid.size, dtype=bool)
             keep[cells] = True
-            texts = slab.texts(self.config, header(self.file.trainable), [None, *self.seeds])
+            texts = subgrid.texts(self.config, header(self.file.trainable), [None, *self.seeds])
             streams = [map(raw_digest, compress(stream, keep)) for stream in texts]
             for start in range(0, len(cells), step):
                 chunk = cells[start : start + step]
@@ -206,16 +206,16 @@ class Grid:
                         _hexadecimal(np.stack(ids[1:], axis=1)),
                         _hexadecimal(np.repeat(ids[0], len(seeds))),
                         pa.array(np.tile(seeds, n)),
-                        *(slab.column(f.name, rows, f.type) for f in list(self.schema)[3:]),
+                        *(subgrid.column(f.name, rows, f.type) for f in list(self.schema)[3:]),
                     ],
                     schema=self.schema,
                 )
 
     def trials(self) -> Iterator[Trial]:
-        """Yield every trial; the convenient form of `table`, one object a trial."""
-        for slab, cells in zip(self.slabs, self._kept[0], strict=True):
+        """Yield every trial; the convenient form of `table`, one object per trial."""
+        for subgrid, cells in zip(self.subgrids, self._kept[0], strict=True):
             for cell in cells:
-                values = slab.values(int(cell))
+                values = subgrid.values(int(cell))
                 for seed in self.seeds:
                     yield Trial.of(self.config, values, seed, trainable=self.file.trainable)
 
@@ -233,19 +233,19 @@ class Grid:
     def axis_values(self, path: str) -> set[Scalar]:
         """Return the values that the field at `path` takes where it applies."""
         found: set[Scalar] = set()
-        for slab in self.slabs:
-            on_axis = [axis for axis in slab.axes if path in axis.paths]
+        for subgrid in self.subgrids:
+            on_axis = [axis for axis in subgrid.axes if path in axis.paths]
             if on_axis:
                 found |= set(on_axis[0].column(path))
-            elif path in slab.constants:
-                found.add(slab.constants[path])
+            elif path in subgrid.constants:
+                found.add(subgrid.constants[path])
         return found
 
     @property
     def criteria(self) -> dict[str, Criterion]:
         """Task name to criterion; "" where the trainable has no tasks."""
         lead = next(iter(self.config.parts), None)
-        tasks = {str(s.first.get(f"{lead}.name", "")) for s in self.slabs} if lead else {""}
+        tasks = {str(s.first.get(f"{lead}.name", "")) for s in self.subgrids} if lead else {""}
         tasks |= set(self.searched)
         given = self.file.criterion
         found: dict[str, Criterion] = {}

@@ -34,7 +34,7 @@ def json_schema(config: type[Config]) -> Schema:
     properties = schema["properties"]
     properties["fixed"] = _fixed(fields)
     axes = _closed_over({path: _axis(fields[path]) for path in known_paths(config)})
-    block = schema["$defs"]["Block"]["properties"]
+    block = schema["$defs"]["GridBlock"]["properties"]
     block["product"] = {
         "description": "Axes of which every combination is a cell.",
         "$ref": "#/$defs/Axes",

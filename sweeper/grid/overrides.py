@@ -1,9 +1,9 @@
 """`KEY=VALUE` on the command line, applied to a document before it is validated.
 
 `KEY` is a key of the file (``seeds``, ``resources.cpu``) or a dotted path of the config;
-``KEY=V1,V2`` makes it an axis. An override replaces what the file says of that path,
-wherever it says it. Text in quotes, and a list in brackets, stays one value; a list of lists
-is an axis of vectors. `exclude` is one rule as it stands, or a list of rules in brackets.
+``KEY=V1,V2`` makes it an axis. An override replaces the value or the axis that the
+file has for that path. Text in quotes, and a list in brackets, stays one value; a list of lists is
+an axis of vectors. `exclude` is one rule, unquoted, or a list of rules in brackets.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from sweeper.config.diagnostic import KeyPath, Place
 from sweeper.errors import ConfigError
-from sweeper.grid.document import Document, Path_, parse_value
+from sweeper.grid.document import Document, parse_value
 from sweeper.grid.gridfile import GridFile
 from sweeper.grid.spacing import AXIS_KINDS
 
@@ -22,7 +23,7 @@ EXAMPLE = "Write KEY=VALUE, e.g. task.N=40, task.N=20,40 or seeds=3."
 
 
 @dataclass(frozen=True, slots=True)
-class _Many:
+class _AxisOverride:
     """The values of an axis: a list, or a mapping such as ``{logspace: ...}``."""
 
     values: Any
@@ -57,36 +58,38 @@ def apply(document: Document, overrides: Sequence[str]) -> Document:
 def _apply(document: Document, key: str, right: str, source: str) -> None:
     head = key.split(".")[0]
     if key in ("fixed", "grid") or head == "grid":
-        raise ConfigError(f"{source}: {key} is no value. Name a path below it. {EXAMPLE}")
+        raise ConfigError(
+            f"{source}: {key} is a section, not a value. Name a path below it. {EXAMPLE}"
+        )
     if head in GridFile.model_fields:
         value = _rules(right, source) if head == "exclude" else _value(right, source)
-        if isinstance(value, _Many):
+        if isinstance(value, _AxisOverride):
             value = value.values
         _forget_below(document, tuple(key.split(".")))
         _set(document, tuple(key.split(".")), value, source)
         return
     _forget(document.value, key)
     value = _value(right, source)
-    if isinstance(value, _Many):
+    if isinstance(value, _AxisOverride):
         _add_axis(document, key, value.values, source)
     else:
         _set(document, ("fixed", key), value, source)
 
 
 def _value(right: str, source: str) -> Any:
-    """Return the value of the right side, `_Many` where it is an axis."""
+    """Return the value of the right side, `_AxisOverride` where it is an axis."""
     try:
         value = parse_value(right, source)
     except ConfigError:
         if "," not in right:
-            raise ConfigError(f"{source}: {right!r} is no YAML value. Quote it.") from None
+            raise ConfigError(f"{source}: {right!r} isn't a YAML value. Quote it.") from None
         return _several(right, source)  # e.g. [1, 2], [3, 4]
     if isinstance(value, str) and "," in right and right[0] not in "'\"":
         return _several(right, source)
     if isinstance(value, list) and value and all(isinstance(v, list) for v in value):
-        return _Many(value)
+        return _AxisOverride(value)
     if isinstance(value, dict) and set(value) & set(AXIS_KINDS):
-        return _Many(value)
+        return _AxisOverride(value)
     return value
 
 
@@ -99,16 +102,16 @@ def _rules(right: str, source: str) -> Any:
     return value if isinstance(value, list) else right
 
 
-def _several(right: str, source: str) -> _Many:
+def _several(right: str, source: str) -> _AxisOverride:
     try:
-        return _Many(parse_value(f"[{right}]", source))
+        return _AxisOverride(parse_value(f"[{right}]", source))
     except ConfigError:
         raise ConfigError(
-            f"{source}: {right!r} is no list of YAML values. Quote text that has brackets."
+            f"{source}: {right!r} isn't a list of YAML values. Quote text that has brackets."
         ) from None
 
 
-def _blocks(value: dict[str, Any]) -> list[tuple[Path_, dict[str, Any]]]:
+def _blocks(value: dict[str, Any]) -> list[tuple[KeyPath, dict[str, Any]]]:
     """Return the blocks of the grid that are mappings, each with its path."""
     grid = value.get("grid")
     if isinstance(grid, list):
@@ -126,11 +129,11 @@ def _add_axis(document: Document, key: str, values: Any, source: str) -> None:
             axes[key] = values
             place = (*path, "product", key)
             _forget_below(document, place)
-            document.keys[place] = document.places[place] = source
+            document.keys[place] = document.places[place] = Place(source, override=True)
 
 
 def _forget(value: dict[str, Any], key: str) -> None:
-    """Remove what the file says of the path `key`, and of everything below it."""
+    """Remove the path `key`, and all paths below it, from the file's value."""
     _remove(value.get("fixed"), key)
     for _, block in _blocks(value):
         groups = block.get("zip")
@@ -159,11 +162,11 @@ def _set(document: Document, path: tuple[str, ...], value: Any, source: str) -> 
             return  # refused as it stands
         node = inner
     node[path[-1]] = value
-    document.keys[path] = document.places[path] = source
+    document.keys[path] = document.places[path] = Place(source, override=True)
 
 
-def _forget_below(document: Document, path: Path_) -> None:
-    """Forget the places within a node that is replaced: they'd be those of its old value."""
+def _forget_below(document: Document, path: KeyPath) -> None:
+    """Forget the places within a node that is replaced: they belong to its old value."""
     for table in (document.places, document.keys):
         for inner in [p for p in table if p[: len(path)] == path]:
             del table[inner]

@@ -125,7 +125,7 @@ def _kind(value: Any) -> str:
     return "list"
 
 
-Axis = Annotated[
+AxisValues = Annotated[
     Annotated[list[Any], Tag("list"), Field(min_length=1)]
     | Annotated[LogSpace, Tag("logspace")]
     | Annotated[LinSpace, Tag("linspace")]

@@ -1,6 +1,6 @@
-"""Slabs: products of axes over constant values, in which every cell has the same names.
+"""Subgrids: products of axes over constant values, in which every cell has the same names.
 
-In a slab the same fields apply to every cell, so a column is an index into its axis, and the
+In a subgrid the same fields apply to every cell, so a column is an index into its axis, and the
 identity texts of all cells are one `itertools.product` of rendered lines.
 """
 
@@ -22,18 +22,18 @@ from sweeper.config.trial import SEED, identity_lines, left_out, line
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a slab, or several that move together.
+    """One axis of a subgrid, or several that move together.
 
     Attributes:
         paths: The fields it sets.
-        rows: One tuple a point of the axis: the values of `paths`.
+        rows: One tuple per point of the axis: the values of `paths`.
     """
 
     paths: tuple[str, ...]
     rows: tuple[tuple[Scalar, ...], ...]
 
     def column(self, path: str) -> list[Scalar]:
-        """Return the values of one of the fields, a point each."""
+        """Return the values of one of the fields, one per point."""
         index = self.paths.index(path)
         return [row[index] for row in self.rows]
 
@@ -51,14 +51,14 @@ def _constant(value: Scalar, size: int, kind: pa.DataType) -> pa.Array:
 
 
 @dataclass(frozen=True)
-class Slab:
+class Subgrid:
     """A product of axes over constant values; all its cells have the same names.
 
     Attributes:
         constants: Resolved values of every field that isn't on an axis.
         axes: Sorted by their first path; the last one varies fastest.
         dropped: Axis paths of the file that don't apply to the names here.
-        written: Cells the file asks for here, before such axes were dropped.
+        written: Cells that the file spells out here, with the dropped axes.
     """
 
     constants: Mapping[str, Scalar]
@@ -78,7 +78,7 @@ class Slab:
 
     @property
     def distinct(self) -> bool:
-        """Whether no two cells can mean the same: no axis has a value twice."""
+        """Whether no axis has a value twice, so that no two cells are duplicates."""
         return all(len(set(axis.rows)) == len(axis.rows) for axis in self.axes)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sweeper.config.diagnostic import Diagnostic
 from sweeper.config.fields import Config, Scalar, Values
 from sweeper.config.resolve import broken, resolve
 from sweeper.config.trial import Trial
@@ -61,11 +62,11 @@ class Structure:
 
     Attributes:
         values: The resolved config with a sample of everything that is given.
-        problems: (path, message) of what is wrong with it.
+        problems: The mistakes in it.
     """
 
     values: Mapping[str, Scalar]
-    problems: tuple[tuple[str, str], ...]
+    problems: tuple[Diagnostic, ...]
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ class Space:
     def cell(self, given: Mapping[str, Any]) -> Point | Impossible:
         """Return the cell of what is `given`, without a reference, or why there is none."""
         resolved = resolve(self.config, given)
-        for _, message in resolved.problems:
-            return Impossible(message)
+        for problem in resolved.problems:
+            return Impossible(problem.message)
         for _, message in broken(self.config, resolved.values):
             return Impossible(message)
         trial = Trial.of(self.config, resolved.values, 0, trainable=self.file.trainable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import factorial, isqrt
 
-from sweeper.config.fields import Constraint, is_own
+from sweeper.config.fields import Constraint, is_import_path
 from sweeper.trainables.config.fields import (
     COMPLETION,
     LINEAR,
@@ -122,7 +122,9 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint(("task.p",), _prime, "p must be a prime, e.g. 23, 59, 97 or 113."),
     Constraint(
         ("task.name", "selection.name", "selection.fraction"),
-        lambda task, name, f: task in TABLES or is_own(task) or name != "uniform" or f is None,
+        lambda task, name, f: (
+            task in TABLES or is_import_path(task) or name != "uniform" or f is None
+        ),
         "fraction applies to tasks with a table. Remove it, or sweep task.N.",
     ),
     Constraint(

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.config.fields import Values, is_own
+from sweeper.config.fields import Values, is_import_path
 from sweeper.config.trial import Trial
 from sweeper.trainables.config import share, symbols
 from sweeper.trainables.config.indices import indices
@@ -94,7 +94,7 @@ def split_of(trial: Trial) -> tuple[Tensor, Tensor]:
     if "selection.file" in v:
         return _named(v["selection.file"], len(table_of(v)[0]))
     name = v["selection.name"]
-    if is_own(name):
+    if is_import_path(name):
         a, b, c = table_of(v)
         return parted(own.selected(trial, torch.stack([a, b], dim=1), c), len(c))
     held = name if name in ("square", "strip") else ""

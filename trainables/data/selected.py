@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sweeper.config.fields import is_own
-from sweeper.config.plugins import choice
+from sweeper.config.fields import is_import_path
+from sweeper.config.plugins import load_plugin
 from sweeper.config.trial import Trial
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.config.fields import share
@@ -23,7 +23,7 @@ def section(trial: Trial, part: str) -> Any:
     values = trial.values
     head = f"{part}."
     fields = {p.removeprefix(head): v for p, v in values.items() if p.startswith(head)}
-    return choice(GrokkingConfig, part, str(values[f"{part}.name"])).model_validate(fields)
+    return load_plugin(GrokkingConfig, part, str(values[f"{part}.name"])).model_validate(fields)
 
 
 def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
     v: Any = trial.values
     name, N = v["selection.name"], len(targets)
     g = stream(data_seed(trial), "split", N)
-    if is_own(name):
+    if is_import_path(name):
         found = section(trial, "selection").train(inputs.clone(), targets.clone(), g)
         train = _indices(name, found, N)
     else:

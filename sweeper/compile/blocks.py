@@ -1,0 +1,204 @@
+"""From the blocks of the grid to subgrids: one for each combination of names, values checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+from typing import Any
+
+from sweeper.compile.axes import AxisReader, RawAxis, cell_count
+from sweeper.compile.diagnostics import Diagnostics, Origin
+from sweeper.compile.fixed import Fixed
+from sweeper.config.diagnostic import Diagnostic, Kind, Place
+from sweeper.config.fields import Scalar
+from sweeper.config.messages import quoted
+from sweeper.config.resolve import Resolved, broken, inapplicable, resolve
+from sweeper.grid.gridfile import GridBlock
+from sweeper.grid.subgrid import Axis, Subgrid
+
+MAX_CELLS = 20_000_000
+"""Cells of a block; more are refused before anything is enumerated."""
+
+MAX_SUBGRIDS = 10_000
+"""Combinations of names in a block."""
+
+
+@dataclass(slots=True)
+class Cells:
+    """The cells of the grid, and which of the file's paths they use.
+
+    Attributes:
+        subgrids: The cells, one subgrid per combination of names.
+        origins: The places of the values of each subgrid.
+        applied: Paths that apply to some cell, or may.
+        dropped: Paths that don't apply to some cell, each with its place.
+        chosen: Part to the names that some cell has.
+    """
+
+    subgrids: list[Subgrid] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    applied: set[str] = field(default_factory=set)
+    dropped: dict[str, Place] = field(default_factory=dict)
+    chosen: dict[str, set[str]] = field(default_factory=dict)
+
+
+def compile_blocks(diagnostics: Diagnostics, fixed: Fixed) -> Cells:
+    """Return the cells of all blocks of the file; report the mistakes in them."""
+    compiler = _Compiler(diagnostics, fixed)
+    for index, block in enumerate(diagnostics.file.blocks):
+        compiler.block(index, block)
+    return compiler.cells
+
+
+def check_applied(diagnostics: Diagnostics, cells: Cells, searched: set[str]) -> None:
+    """Report the paths that the file gives and neither a cell nor a suggestion uses.
+
+    Where the command line chooses another name, the file's own fields of the old name are left
+    out without a mistake.
+
+    Args:
+        diagnostics: Takes the mistakes.
+        cells: The cells of the grid.
+        searched: The paths that apply to some suggestion of the search.
+    """
+    config = diagnostics.config
+    lead = next(iter(config.parts), "")
+    for path, place in cells.dropped.items():
+        part = path.split(".")[0]
+        renamed = any(diagnostics.overridden(f"{p}.name") for p in (part, lead))
+        used = path in cells.applied or path in searched
+        if not used and (place.override or not renamed):
+            diagnostics.add(inapplicable(config, path, cells.chosen).at(place))
+
+
+class _Compiler:
+    """Compiles one block after the other.
+
+    Attributes:
+        diagnostics: Takes the mistakes.
+        fixed: The values that all cells share.
+        cells: The cells so far.
+    """
+
+    def __init__(self, diagnostics: Diagnostics, fixed: Fixed) -> None:
+        self.diagnostics = diagnostics
+        self.config = diagnostics.config
+        self.fixed = fixed
+        self.cells = Cells()
+
+    def block(self, index: int, block: GridBlock) -> None:
+        """Compile one block into subgrids."""
+        n = cell_count(block)
+        node = self.diagnostics.block(index)
+        where = self.diagnostics.document.place(*node)
+        report = self.diagnostics.report
+        if n > MAX_CELLS:
+            text = f"the block has {n:,} cells; at most {MAX_CELLS:,} are allowed."
+            remedy = "Use fewer values, or split the sweep."
+            report(Kind.LIMIT, where, "grid", text, remedy, value=n)
+        reader = AxisReader(self.diagnostics, self.fixed.values, brief=n > MAX_CELLS)
+        axes = reader.read(index, block)
+        structural = [axis for axis in axes if axis.structural]
+        others = [axis for axis in axes if not axis.structural]
+        if prod(len(axis.rows) for axis in structural) > MAX_SUBGRIDS:
+            text = f"the block has more than {MAX_SUBGRIDS:,} combinations of names."
+            report(Kind.LIMIT, where, "grid", text, "Split the sweep.")
+            return
+        for rows in product(*(range(len(axis.rows)) for axis in structural)):
+            given, places = dict(self.fixed.values), dict(self.fixed.places)
+            for axis, row in zip(structural, rows, strict=True):
+                given |= zip(axis.paths, axis.rows[row], strict=True)
+                places |= zip(axis.paths, axis.places[row], strict=True)
+            for axis in others:
+                places |= zip(axis.paths, axis.places[0], strict=True)
+            self.subgrid(given, places, others, where)
+
+    def subgrid(
+        self, given: dict[str, Any], places: dict[str, Place], axes: Sequence[RawAxis], where: Place
+    ) -> None:
+        """Compile the cells of one combination of names.
+
+        Args:
+            given: Path to raw value: what is fixed, and the names.
+            places: The place of each of them, and of the first value of each axis.
+            axes: The axes that choose no names.
+            where: The place of the block.
+        """
+        sample = {path: value for axis in axes for path, value in axis.first.items()}
+        resolved = resolve(self.config, given | sample, self.diagnostics.unreadable)
+        awaited = self.awaited(given | sample, resolved)
+        mistakes = [
+            problem.at(places.get(problem.path) or self.diagnostics.nearest(problem.path, where))
+            for problem in resolved.problems
+            if problem.path not in awaited and problem.path not in sample
+        ]
+        unnamed = self.record(given | sample, places, resolved)
+        converted = [self.converted(axis, resolved, mistakes) for axis in axes]
+        for mistake in mistakes:
+            self.diagnostics.add(mistake)
+        if mistakes or awaited or unnamed:
+            return
+        checked = sorted((a for a in converted if a.paths), key=lambda axis: axis.paths[0])
+        on_axis = {path for axis in checked for path in axis.paths}
+        self.cells.subgrids.append(
+            Subgrid(
+                constants={p: v for p, v in resolved.values.items() if p not in on_axis},
+                axes=tuple(checked),
+                dropped=tuple(path for path in resolved.dropped if path in sample),
+                written=prod(len(axis.rows) for axis in axes),
+            )
+        )
+        raw = {
+            path: [(row[k], at[k]) for row, at in zip(axis.rows, axis.places, strict=True)]
+            for axis in axes
+            for k, path in enumerate(axis.paths)
+        }
+        self.cells.origins.append(Origin(where, places, raw))
+
+    def awaited(self, given: Mapping[str, Any], resolved: Resolved) -> set[str]:
+        """Return the paths that only the search gives and that every cell here needs."""
+        absent = self.diagnostics.searched - given.keys()
+        needed = {problem.path for problem in resolved.problems}
+        if not resolved.problems:
+            constraints = (constraint for constraint, _ in broken(self.config, resolved.values))
+            needed = {path for constraint in constraints for path in constraint.paths}
+        return absent & needed
+
+    def record(
+        self, given: Mapping[str, Any], places: Mapping[str, Place], resolved: Resolved
+    ) -> list[str]:
+        """Record which paths apply and which names are chosen; return the parts without a name."""
+        for path in resolved.dropped:
+            self.cells.dropped.setdefault(path, places[path])
+        for part in self.config.parts:
+            name = str(resolved.values.get(f"{part}.name", ""))
+            self.cells.chosen.setdefault(part, set()).add(name)
+        unnamed = [p for p in self.config.parts if f"{p}.name" not in resolved.values]
+        self.cells.applied |= resolved.values.keys()
+        self.cells.applied |= {p for p in given if p.split(".")[0] in unnamed}
+        return unnamed
+
+    def converted(self, axis: RawAxis, resolved: Resolved, mistakes: list[Diagnostic]) -> Axis:
+        """Return `axis` with values of its fields' types, without the paths that don't apply.
+
+        Each value that its field refuses is added to `mistakes`.
+        """
+        columns: dict[str, list[Scalar]] = {}
+        for position, path in enumerate(axis.paths):
+            if path not in resolved.leaves:
+                continue
+            columns[path] = []
+            for row, places in zip(axis.rows, axis.places, strict=True):
+                raw = row[position]
+                value, refusal = resolved.leaves[path].check(raw)
+                if refusal is not None:
+                    text = f"{path} = {quoted(raw)}"
+                    place = places[position]
+                    mistakes.append(Diagnostic(Kind.INVALID, path, text, refusal, raw, place))
+                columns[path].append(value)
+        rows = list(zip(*columns.values(), strict=True))
+        if len(columns) < len(axis.paths):  # without the dropped paths, points may be equal
+            rows = list(dict.fromkeys(rows))
+        return Axis(tuple(columns), tuple(rows))
