@@ -1,4 +1,4 @@
-"""The axes of a block as the file has them: unchecked values, each with its place."""
+"""The blocks of the grid as the file has them: axes of unchecked values, each with its place."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from math import prod
 from typing import Any
 
 from sweeper.compile.diagnostics import Diagnostics
+from sweeper.compile.fixed import Fixed
 from sweeper.config.diagnostic import KeyPath, Kind, Place
-from sweeper.config.fields import known_paths
 from sweeper.config.resolve import unknown_path
 from sweeper.grid.gridfile import GridBlock
 from sweeper.grid.spacing import LinSpace, LogSpace, Range
 
 HOMES = {"steps": "fixed.steps", "seed": "the key seeds", "seeds": "the key seeds"}
 """Names that are no fields of a cell, and where the file sets them."""
+
+
+MAX_CELLS = 20_000_000
+"""Cells of a block; more are refused before anything is enumerated."""
+
+MAX_SUBGRIDS = 10_000
+"""Combinations of names in a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +39,41 @@ class RawAxis:
     rows: tuple[tuple[Any, ...], ...]
     places: tuple[tuple[Place, ...], ...]
 
-    @property
-    def structural(self) -> bool:
-        """Whether it chooses a name."""
-        return any(path.endswith(".name") for path in self.paths)
 
-    @property
-    def first(self) -> dict[str, Any]:
-        """The values of the first point by path."""
-        return dict(zip(self.paths, self.rows[0], strict=True))
+@dataclass(frozen=True, slots=True)
+class RawBlock:
+    """A block of the file.
+
+    Attributes:
+        place: Its place.
+        names: The axes that choose a name.
+        axes: All other axes.
+    """
+
+    place: Place
+    names: list[RawAxis]
+    axes: list[RawAxis]
+
+
+def read_blocks(diagnostics: Diagnostics, fixed: Fixed) -> list[RawBlock]:
+    """Return the blocks of the file without the axes that are unusable; report those."""
+    blocks: list[RawBlock] = []
+    for node, block in zip(diagnostics.blocks, diagnostics.file.blocks, strict=True):
+        place = diagnostics.document.place(*node)
+        n = cell_count(block)
+        if n > MAX_CELLS:
+            text = f"the block has {n:,} cells; at most {MAX_CELLS:,} are allowed."
+            remedy = "Use fewer values, or split the sweep."
+            diagnostics.report(Kind.LIMIT, place, "grid", text, remedy, value=n)
+        reader = _AxisReader(diagnostics, fixed.values, brief=n > MAX_CELLS)
+        axes = reader.read(node, block)
+        names = [a for a in axes if any(path.endswith(".name") for path in a.paths)]
+        if prod(len(axis.rows) for axis in names) > MAX_SUBGRIDS:
+            text = f"the block has more than {MAX_SUBGRIDS:,} combinations of names."
+            diagnostics.report(Kind.LIMIT, place, "grid", text, "Split the sweep.")
+        else:
+            blocks.append(RawBlock(place, names, [axis for axis in axes if axis not in names]))
+    return blocks
 
 
 def cell_count(block: GridBlock) -> int:
@@ -58,7 +91,7 @@ def _length(axis: Any) -> int:
         return 1
 
 
-class AxisReader:
+class _AxisReader:
     """Reads the axes of one block.
 
     Attributes:
@@ -73,14 +106,13 @@ class AxisReader:
         self.brief = brief
         self._seen: dict[str, Place] = {}
 
-    def read(self, index: int, block: GridBlock) -> list[RawAxis]:
-        """Return the usable axes of block `index`; report the others as unreadable paths."""
-        base = self.diagnostics.block(index)
+    def read(self, node: KeyPath, block: GridBlock) -> list[RawAxis]:
+        """Return the usable axes of the block at `node`; report the others."""
         axes: list[RawAxis] = []
         for path, values in block.product.items():
-            axes += self._group((*base, "product"), {path: values}, brief=self.brief)
+            axes += self._group((*node, "product"), {path: values}, brief=self.brief)
         for i, group in enumerate(block.zip):
-            axes += self._group((*base, "zip", i), group, brief=False)
+            axes += self._group((*node, "zip", i), group, brief=False)
         return axes
 
     def _group(self, node: KeyPath, group: Mapping[str, Any], *, brief: bool) -> list[RawAxis]:
@@ -124,7 +156,7 @@ class AxisReader:
             text = f"{path} is a part, not a value."
             report(Kind.INVALID, place, path, text, f"Sweep one of its fields: {path}.name.")
             self.diagnostics.unreadable.add(path)
-        elif path not in known_paths(config):
+        elif path not in self.diagnostics.known:
             self.diagnostics.add(unknown_path(config, path).at(place))
         elif path in self._seen:
             text = f"{path} is an axis already, at {self._seen[path]}."

@@ -8,21 +8,14 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from sweeper.compile.axes import AxisReader, RawAxis, cell_count
+from sweeper.compile.axes import RawAxis, RawBlock
 from sweeper.compile.diagnostics import Diagnostics, Origin
 from sweeper.compile.fixed import Fixed
 from sweeper.config.diagnostic import Diagnostic, Kind, Place
 from sweeper.config.fields import Scalar
 from sweeper.config.messages import quoted
 from sweeper.config.resolve import Resolved, broken, inapplicable, resolve
-from sweeper.grid.gridfile import GridBlock
 from sweeper.grid.subgrid import Axis, Subgrid
-
-MAX_CELLS = 20_000_000
-"""Cells of a block; more are refused before anything is enumerated."""
-
-MAX_SUBGRIDS = 10_000
-"""Combinations of names in a block."""
 
 
 @dataclass(slots=True)
@@ -44,11 +37,11 @@ class Cells:
     chosen: dict[str, set[str]] = field(default_factory=dict)
 
 
-def compile_blocks(diagnostics: Diagnostics, fixed: Fixed) -> Cells:
-    """Return the cells of all blocks of the file; report the mistakes in them."""
+def compile_blocks(diagnostics: Diagnostics, fixed: Fixed, blocks: Sequence[RawBlock]) -> Cells:
+    """Return the cells of all blocks; report the mistakes in their values."""
     compiler = _Compiler(diagnostics, fixed)
-    for index, block in enumerate(diagnostics.file.blocks):
-        compiler.block(index, block)
+    for block in blocks:
+        compiler.block(block)
     return compiler.cells
 
 
@@ -88,32 +81,16 @@ class _Compiler:
         self.fixed = fixed
         self.cells = Cells()
 
-    def block(self, index: int, block: GridBlock) -> None:
+    def block(self, block: RawBlock) -> None:
         """Compile one block into subgrids."""
-        n = cell_count(block)
-        node = self.diagnostics.block(index)
-        where = self.diagnostics.document.place(*node)
-        report = self.diagnostics.report
-        if n > MAX_CELLS:
-            text = f"the block has {n:,} cells; at most {MAX_CELLS:,} are allowed."
-            remedy = "Use fewer values, or split the sweep."
-            report(Kind.LIMIT, where, "grid", text, remedy, value=n)
-        reader = AxisReader(self.diagnostics, self.fixed.values, brief=n > MAX_CELLS)
-        axes = reader.read(index, block)
-        structural = [axis for axis in axes if axis.structural]
-        others = [axis for axis in axes if not axis.structural]
-        if prod(len(axis.rows) for axis in structural) > MAX_SUBGRIDS:
-            text = f"the block has more than {MAX_SUBGRIDS:,} combinations of names."
-            report(Kind.LIMIT, where, "grid", text, "Split the sweep.")
-            return
-        for rows in product(*(range(len(axis.rows)) for axis in structural)):
+        for rows in product(*(range(len(axis.rows)) for axis in block.names)):
             given, places = dict(self.fixed.values), dict(self.fixed.places)
-            for axis, row in zip(structural, rows, strict=True):
+            for axis, row in zip(block.names, rows, strict=True):
                 given |= zip(axis.paths, axis.rows[row], strict=True)
                 places |= zip(axis.paths, axis.places[row], strict=True)
-            for axis in others:
+            for axis in block.axes:
                 places |= zip(axis.paths, axis.places[0], strict=True)
-            self.subgrid(given, places, others, where)
+            self.subgrid(given, places, block.axes, block.place)
 
     def subgrid(
         self, given: dict[str, Any], places: dict[str, Place], axes: Sequence[RawAxis], where: Place
@@ -126,7 +103,7 @@ class _Compiler:
             axes: The axes that choose no names.
             where: The place of the block.
         """
-        sample = {path: value for axis in axes for path, value in axis.first.items()}
+        sample = {p: v for a in axes for p, v in zip(a.paths, a.rows[0], strict=True)}
         resolved = resolve(self.config, given | sample, self.diagnostics.unreadable)
         awaited = self.awaited(given | sample, resolved)
         mistakes = [
@@ -159,7 +136,9 @@ class _Compiler:
 
     def awaited(self, given: Mapping[str, Any], resolved: Resolved) -> set[str]:
         """Return the paths that only the search gives and that every cell here needs."""
-        absent = self.diagnostics.searched - given.keys()
+        absent = set(self.diagnostics.searched - given.keys())
+        if not absent:
+            return absent
         needed = {problem.path for problem in resolved.problems}
         if not resolved.problems:
             constraints = (constraint for constraint, _ in broken(self.config, resolved.values))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sweeper.compile.axes import read_blocks
 from sweeper.compile.blocks import check_applied, compile_blocks
 from sweeper.compile.cell_checks import check_constraints, check_criteria, check_metrics, read_rules
 from sweeper.compile.diagnostics import Diagnostics
@@ -38,7 +39,7 @@ def read_grid(document: Document, load: Callable[[str], type[Config]], text: str
     if file is None:
         raise ConfigError(lines(refused))
     config = _config(document, file, load, refused)
-    return _compile(Diagnostics.of(document, file, config, refused), text)
+    return _compile(Diagnostics(document, file, config, refused), text)
 
 
 def compile_grid(document: Document, file: GridFile, config: type[Config], text: str = "") -> Grid:
@@ -53,7 +54,7 @@ def compile_grid(document: Document, file: GridFile, config: type[Config], text:
     Raises:
         ConfigError: All mistakes in the file's values.
     """
-    return _compile(Diagnostics.of(document, file, config), text)
+    return _compile(Diagnostics(document, file, config), text)
 
 
 def _config(
@@ -93,7 +94,7 @@ def _config(
 def _compile(diagnostics: Diagnostics, text: str) -> Grid:
     """Visit each section of the file once, in an order in which each needs earlier ones alone."""
     fixed = read_fixed(diagnostics)
-    cells = compile_blocks(diagnostics, fixed)
+    cells = compile_blocks(diagnostics, fixed, read_blocks(diagnostics, fixed))
     search = check_search(diagnostics, fixed, cells.subgrids)
     check_applied(diagnostics, cells, search.applied)
     rules = read_rules(diagnostics, cells.subgrids)

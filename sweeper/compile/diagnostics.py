@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.config.diagnostic import Diagnostic, KeyPath, Kind, Place
-from sweeper.config.fields import Config, Scalar
+from sweeper.config.fields import Config, Scalar, known_paths
 from sweeper.grid.document import Document
 from sweeper.grid.gridfile import GridFile
 from sweeper.grid.search_section import Search
@@ -47,6 +47,10 @@ class Diagnostics:
         unreadable: Paths and parts that the file sets to an unusable value. Nothing that follows
             from their absence is reported.
         incomplete: Whether a refused node could have set any path.
+        known: Every path that the file may set.
+        unread: Paths of `search.space` whose distribution was refused.
+        searched: Paths of `search.space`, with or without a usable distribution.
+        blocks: The node of each block.
     """
 
     document: Document
@@ -56,26 +60,28 @@ class Diagnostics:
     refused: set[KeyPath] = field(default_factory=set)
     unreadable: set[str] = field(default_factory=set)
     incomplete: bool = False
+    known: frozenset[str] = field(init=False)
+    unread: frozenset[str] = field(init=False)
+    searched: frozenset[str] = field(init=False)
+    blocks: list[KeyPath] = field(init=False)
 
-    @classmethod
-    def of(
-        cls,
-        document: Document,
-        file: GridFile,
-        config: type[Config],
-        refused: Iterable[Diagnostic] = (),
-    ) -> Diagnostics:
-        """Return a collector that starts with the mistakes in the file's shape."""
-        made = cls(document, file, config, list(refused))
-        for node in (diagnostic.node for diagnostic in made.every):
-            made.refused.add(node)
+    def __post_init__(self) -> None:
+        """Collect the consequences of the refused nodes, and what all checks look up."""
+        self.known = frozenset(known_paths(self.config))
+        self.refused |= {diagnostic.node for diagnostic in self.every}
+        for node in self.refused:
             axis = axis_of(node)
             if axis is not None:
-                made.unreadable.add(str(axis[-1]))
+                self.unreadable.add(str(axis[-1]))
             elif node[:1] in (("grid",), ("fixed",)):
-                made.incomplete = True
-                made.unreadable |= set(config.parts)
-        return made
+                self.incomplete = True
+                self.unreadable |= set(self.config.parts)
+        space = self.file.search.space if self.file.search is not None else {}
+        distributions = (n for n in self.refused if n[:2] == ("search", "space") and len(n) > 2)
+        self.unread = frozenset(str(node[2]) for node in distributions)
+        self.searched = self.unread | space.keys()
+        listed = isinstance(self.file.grid, list)
+        self.blocks = [("grid", i) if listed else ("grid",) for i in range(len(self.file.blocks))]
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Add a mistake, unless the same text is there already at the same place."""
@@ -99,20 +105,6 @@ class Diagnostics:
     def has(self, kind: Kind, path: str) -> bool:
         """Return whether there is a mistake of `kind` about `path`."""
         return any(d.kind is kind and d.path == path for d in self.every)
-
-    @property
-    def unread(self) -> set[str]:
-        """Paths of `search.space` whose distribution was refused."""
-        return {str(n[2]) for n in self.refused if n[:2] == ("search", "space") and len(n) > 2}
-
-    @property
-    def searched(self) -> set[str]:
-        """Paths of `search.space`, with or without a usable distribution."""
-        return {*(self.file.search.space if self.file.search is not None else ()), *self.unread}
-
-    def block(self, index: int) -> KeyPath:
-        """Return the node of block `index`."""
-        return ("grid", index) if isinstance(self.file.grid, list) else ("grid",)
 
     def axis(self, path: str) -> Place:
         """Return the place of the axis `path` of the grid."""
@@ -146,22 +138,23 @@ class SearchDiagnostics:
 
     Attributes:
         grid: The mistakes in the rest of the file.
+        search: The section.
         fixed: Values under `fixed` by dotted path.
         places: The place of each of them.
         every: The mistakes in the section, each once.
+        overridden: Paths that the command line fixes, which takes them out of the space.
     """
 
     grid: Diagnostics
+    search: Search
     fixed: Mapping[str, Any]
     places: Mapping[str, Place]
     every: list[Diagnostic] = field(default_factory=list)
+    overridden: frozenset[str] = field(init=False)
 
-    @property
-    def search(self) -> Search:
-        """The section."""
-        search = self.grid.file.search
-        assert search is not None
-        return search
+    def __post_init__(self) -> None:
+        """Collect the paths that the command line fixes."""
+        self.overridden = frozenset(p for p, place in self.places.items() if place.override)
 
     @property
     def clean(self) -> bool:
@@ -187,7 +180,3 @@ class SearchDiagnostics:
         path = ".".join(map(str, ("search", *node)))
         place = self.grid.document.place("search", *node, key=key)
         self.add(Diagnostic(kind, path, text, remedy, value, place))
-
-    def overridden(self, path: str) -> bool:
-        """Return whether the command line fixes `path`, which takes it out of the space."""
-        return path in self.places and self.places[path].override

@@ -37,16 +37,15 @@ def read_fixed(diagnostics: Diagnostics) -> Fixed:
     places: dict[str, Place] = {}
     for path, node, value in _leaves(diagnostics.file.fixed, ("fixed",)):
         place = document.place(*node)
-        shown = f"{path} = {quoted(value)}"
         if _spaced(value):
             diagnostics.unreadable.add(path)
             remedy = f"Move it to grid: {{product: {{{path}: ...}}}}."
-            text = f"{shown} is an axis."
+            text = f"{path} = {quoted(value)} is an axis."
             diagnostics.report(Kind.MISPLACED, place, path, text, remedy, value=value)
         elif path in diagnostics.config.parts:
             diagnostics.unreadable.add(path)
             remedy = f"Write {path}: {{name: {value}}}." if value is not None else ""
-            text = f"{shown} must be a mapping."
+            text = f"{path} = {quoted(value)} must be a mapping."
             diagnostics.report(Kind.INVALID, place, path, text, remedy, value=value)
         elif path in values:
             place = document.place(*node, key=True)
@@ -89,7 +88,6 @@ def _steps(diagnostics: Diagnostics, steps: Any, place: Place | None) -> int:
                 "Add it.",
             )
         return 1
-    text = f"steps = {quoted(steps)}"
     whole = isinstance(steps, float) and steps.is_integer()
     if isinstance(steps, bool) or not (isinstance(steps, int) or whole):
         remedy = "must be a whole number."
@@ -97,6 +95,7 @@ def _steps(diagnostics: Diagnostics, steps: Any, place: Place | None) -> int:
         remedy = "must be at least 1, and below 2^53."
     else:
         return int(steps)
+    text = f"steps = {quoted(steps)}"
     diagnostics.report(Kind.INVALID, place, "fixed.steps", text, remedy, value=steps)
     return 1
 

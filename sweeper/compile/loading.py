@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sweeper import trainable
-from sweeper.compile import compile as compiling
+from sweeper.compile.compile import read_grid
+from sweeper.config.fields import Config
 from sweeper.errors import StoreError
 from sweeper.grid import document, overrides
 from sweeper.grid.grid import Grid
@@ -22,7 +23,7 @@ def load_grid(path: str | Path, changes: Sequence[str] = ()) -> Grid:
     """
     changed = overrides.apply(document.read(Path(path)), changes)
     text = Path(path).read_text(encoding="utf-8") + "".join(f"\n# override: {c}" for c in changes)
-    return _compile(changed, text, changes)
+    return replace(read_grid(changed, _config, text), overrides=tuple(changes))
 
 
 def stored_grid(ledger: Ledger, changes: Sequence[str] = ()) -> Grid:
@@ -30,7 +31,7 @@ def stored_grid(ledger: Ledger, changes: Sequence[str] = ()) -> Grid:
 
     Raises:
         StoreError: Nothing was launched yet.
-        ConfigError: The trainable has changed so that the grid means nothing any more.
+        ConfigError: The trainable has changed, and the grid is invalid now.
     """
     name = ledger.meta["name"]
     launch = ledger.state.launch
@@ -38,9 +39,9 @@ def stored_grid(ledger: Ledger, changes: Sequence[str] = ()) -> Grid:
         raise StoreError(f"{name}: nothing was launched yet. Launch its grid first.")
     every = [*launch["overrides"], *changes]
     parsed = document.parse(launch["grid"], f"the grid of {name}")
-    return _compile(overrides.apply(parsed, every), launch["grid"], every)
+    grid = read_grid(overrides.apply(parsed, every), _config, launch["grid"])
+    return replace(grid, overrides=tuple(every))
 
 
-def _compile(changed: document.Document, text: str, changes: Sequence[str]) -> Grid:
-    grid = compiling.read_grid(changed, lambda name: trainable.load(name).Config, text)
-    return replace(grid, overrides=tuple(changes))
+def _config(name: str) -> type[Config]:
+    return trainable.load(name).Config

@@ -44,9 +44,10 @@ def check_search(diagnostics: Diagnostics, fixed: Fixed, subgrids: Sequence[Subg
         fixed: The values that all cells share.
         subgrids: The cells of the grid.
     """
-    if diagnostics.file.search is None:
+    search = diagnostics.file.search
+    if search is None:
         return Searched()
-    section = SearchDiagnostics(diagnostics, fixed.values, fixed.places)
+    section = SearchDiagnostics(diagnostics, search, fixed.values, fixed.places)
     _check_seeds(section)
     _check_objectives(section)
     _check_pruner(section)

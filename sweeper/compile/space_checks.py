@@ -9,7 +9,7 @@ from typing import Any
 from sweeper.compile.axes import HOMES
 from sweeper.compile.diagnostics import SearchDiagnostics
 from sweeper.config.diagnostic import Diagnostic, KeyPath, Kind
-from sweeper.config.fields import Scalar, known_paths
+from sweeper.config.fields import Scalar
 from sweeper.config.messages import quoted
 from sweeper.config.resolve import unknown_path
 from sweeper.errors import did_you_mean
@@ -85,7 +85,7 @@ def known(section: SearchDiagnostics, path: str, *node: str | int) -> bool:
         remedy = f"Name one of its fields: {path}.name."
         text = f"{path} is a part, not a value."
         section.report(Kind.INVALID, text, remedy, *node, key=True)
-    elif path not in known_paths(config):
+    elif path not in section.grid.known:
         unknown = unknown_path(config, path)
         section.report(unknown.kind, unknown.text, unknown.remedy, *node, key=True)
     else:
@@ -95,7 +95,7 @@ def known(section: SearchDiagnostics, path: str, *node: str | int) -> bool:
 
 def _free(section: SearchDiagnostics, path: str) -> bool:
     """Return whether `path` isn't fixed; report it if the file itself fixes it."""
-    if path in section.fixed and not section.overridden(path):
+    if path in section.fixed and path not in section.overridden:
         text = f"{path} is both in fixed and in search.space."
         remedy = "Keep it in search.space to search it, in fixed to fix it."
         section.report(Kind.CONFLICT, text, remedy, "space", path, key=True)
@@ -196,7 +196,7 @@ class _Conditions:
         self.section = section
         self.usable = usable
         config = section.grid.config
-        self.searched = {path for path in section.search.space if not section.overridden(path)}
+        self.searched = {path for path in section.search.space if path not in section.overridden}
         self.dimensions = {path: specified(config, path, d) for path, d in usable.items()}
         groups = axes(section.grid.file, section.search.space)
         self.on_axes = {path: values for group in groups for path, values in group}

@@ -17,7 +17,7 @@ from sweeper.grid.search_section import Categorical, Distribution
 from sweeper.grid.subgrid import Subgrid
 from sweeper.space.conditions import MAX_STRUCTURES, Combination, combinations
 from sweeper.space.dimension import Dimension
-from sweeper.space.space import Point, Space, neutral
+from sweeper.space.space import Space, neutral
 
 UNABLE: Mapping[str, tuple[str, ...]] = {
     "categorical": ("cmaes",),
@@ -256,7 +256,7 @@ class SuggestionChecks:
         for path in search.reference or {}:
             known(self.section, path, "reference", path)
         refused = {node[:2] for node in self.grid.refused}
-        searched = {path for path in search.space if not self.section.overridden(path)}
+        searched = search.space.keys() - self.section.overridden
         if not refused.isdisjoint({("search", "reference"), ("search", "space")}) or (
             searched != self.space.search.space.keys()
         ):
@@ -268,7 +268,7 @@ class SuggestionChecks:
         refusal: Diagnostic | None = None
         same: Values | None = None
         for cell, replaced in islice(self.cells(real), MAX_SAMPLES):
-            resolved = resolve(self.config, {**cell.values, **replaced})
+            resolved = resolve(self.config, {**cell, **replaced})
             breaches = (
                 Diagnostic(Kind.CONSTRAINT, "", message)
                 for _, message in broken(self.config, resolved.values)
@@ -276,7 +276,7 @@ class SuggestionChecks:
             problem = next(chain(resolved.problems, breaches), None)
             if problem is not None:
                 refusal = refusal or problem
-            elif resolved.values != cell.values:
+            elif resolved.values != cell:
                 self.check_reference_applies(real)
                 return
             else:
@@ -304,13 +304,13 @@ class SuggestionChecks:
             return False
         return True
 
-    def cells(self, real: Sequence[Combination]) -> Iterator[tuple[Point, Mapping[str, Any]]]:
-        """Yield cells, each with the values that replace its own in its reference."""
+    def cells(self, real: Sequence[Combination]) -> Iterator[tuple[Values, Mapping[str, Any]]]:
+        """Yield the values of cells, each with those that replace them in its reference."""
         for combination in real:
             for params in combination.samples():
-                cell = self.space.cell(self.space.given(params))
-                if isinstance(cell, Point):
-                    yield cell, self.space.replaced(cell.values)
+                resolved = resolve(self.config, self.space.given(params))
+                if not resolved.problems and not any(broken(self.config, resolved.values)):
+                    yield resolved.values, self.space.replaced(resolved.values)
 
     def report_reference(self, refusal: Diagnostic | None, same: Values | None) -> None:
         """Report a reference that can't exist, or that equals its cell every time."""
