@@ -58,17 +58,16 @@ class Section(BaseModel):
     """One choice of one part, e.g. the regularizer `l1`; subclasses add fields.
 
     Attributes:
-        fits: Part name to the names of that part this choice goes with; an absent part
-            means any. "own" are all choices by import path.
-        defaults: Only on a task: defaults of other paths that depend on the task. They
-            never change, since a field equal to its default is left out of the identity.
-        like: Name of the choice of the same part whose place this one can take: what goes with
-            that goes with this.
-        criterion: Only on a task: the fields of its default criterion, where the config's
-            `criteria` doesn't say.
-        needed: Methods that a subclass has to write.
-        neutral: What makes this choice one of no effect: path to value. A cell with these
-            values in place of its own is what its amplification is relative to.
+        fits: Part to the names of that part that this choice can be combined with; any name of
+            an absent part. "own" stands for all choices by import path.
+        defaults: On tasks only: defaults of other paths that depend on the task. They never
+            change, because a field equal to its default is left out of the identity.
+        like: Name of another choice of the same part. Every choice that fits it fits this one.
+        criterion: On tasks only: the fields of the default criterion of a task that the
+            config's `criteria` lacks.
+        needed: Names of the methods that a subclass has to define.
+        neutral: Path to the value at which this choice has no effect. The amplification of a
+            cell is relative to the same cell with these values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -85,9 +84,9 @@ class Constraint:
     """A condition between fields that may stand in different parts.
 
     Attributes:
-        paths: The fields it reads; it applies to configs that have all of them.
-        holds: Called with their values in that order.
-        remedy: Completes "a = 1, b = 2: ..."; says what would be right.
+        paths: The fields that it reads. It applies to configs that have all of them.
+        holds: Returns whether the condition holds; called with their values in that order.
+        remedy: Completes "a = 1, b = 2: ..." with the reason and the values to write instead.
     """
 
     paths: tuple[str, ...]
@@ -158,8 +157,8 @@ class Config(BaseModel):
         metrics: Metrics that tasks add to those of `sweeper.store.schema`: `M` stands for the
         columns
             ``train_M`` and ``test_M``.
-        on_request: Dear metrics that are logged only where `log.metrics` of the grid file names
-            them: name to what it means, in one line with the columns that it adds.
+        on_request: Expensive metrics that are logged only if `log.metrics` of the grid file names
+            them: name to its meaning, in one line with the columns that it adds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

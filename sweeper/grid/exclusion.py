@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweeper import sql
-from sweeper.errors import did_you_mean
+from sweeper.errors import nearest
 from sweeper.grid.subgrid import Subgrid
 
 CHUNK = 1 << 17
@@ -145,9 +145,9 @@ def _find(names: Sequence[str], types: Types) -> str:
     alike = [path for path in types if path.lower() == dotted.lower()]
     if dotted in alike or len(alike) == 1:
         return dotted if dotted in alike else alike[0]
-    remedy = did_you_mean(dotted, list(types))
-    near = f" {remedy}" if remedy.startswith("Did") else ""
-    raise sql.QueryError(f"no field is called {dotted!r}.{near}")
+    near = nearest(dotted, list(types))
+    remedy = "" if near is None else f" Did you mean {near!r}?"
+    raise sql.QueryError(f"no field is called {dotted!r}.{remedy}")
 
 
 def spread(mask: NDArray[np.bool_], subgrid: Subgrid) -> NDArray[np.bool_]:
