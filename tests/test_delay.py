@@ -12,7 +12,16 @@ from lifelines import KaplanMeierFitter
 from lifelines.utils import median_survival_times
 from scipy import stats
 
-from sweeper.analysis.views.kaplan_meier import LEVEL, Median, median, survival
+from sweeper import sql
+from sweeper.analysis.views.kaplan_meier import (
+    LEVEL,
+    Median,
+    add_functions,
+    decode,
+    encode,
+    median,
+    survival,
+)
 
 seeds = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=12)
 
@@ -105,3 +114,26 @@ def test_the_order_of_the_seeds_doesnt_count() -> None:
     order = rng.permutation(9)
     shuffled = median(times[order].tolist(), censored[order].tolist())
     assert shuffled == median(times.tolist(), censored.tolist())
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**15), st.booleans()), min_size=1))
+def test_time_codes_are_read_back_and_sort_events_before_censorings(
+    pairs: list[tuple[int, bool]],
+) -> None:
+    times, censored = np.array([t for t, _ in pairs]), np.array([c for _, c in pairs])
+    codes = encode(times, censored)
+    read_times, read_censored = decode(codes)
+    assert (read_times.tolist(), read_censored.tolist()) == (times.tolist(), censored.tolist())
+    order = np.argsort(codes, kind="stable")
+    assert [pairs[k] for k in order] == sorted(pairs)
+
+
+@pytest.mark.parametrize(("time", "censored"), [(0, False), (0, True), (7, False), (10**15, True)])
+def test_the_time_code_of_sql_is_that_of_python(time: int, censored: bool) -> None:
+    with sql.connect() as connection:
+        add_functions(connection)
+        rows = connection.execute("select time_code(?, ?)", [time, censored]).fetchall()
+        assert rows == [(encode(time, censored),)]
+        assert connection.sql("select time_code(null, true), time_code(1, null)").fetchall() == [
+            (None, None)
+        ]

@@ -43,12 +43,12 @@ from sweeper.analysis.views.kaplan_meier import survival
 from sweeper.analysis.views.views import read_sql
 from sweeper.errors import did_you_mean
 
-CODE = (
-    "2 * if(d.censored, greatest(d.delay, 1), greatest(d.delay, d.t2 - d.t2_lower, 1)) "
-    "+ d.censored::bigint"
+COUNTED_DELAY = (
+    "time_code(if(d.censored, greatest(d.delay, 1), greatest(d.delay, d.t2 - d.t2_lower, 1)), "
+    "d.censored)"
 )
-"""SQL of a trial's counted delay as `sweeper.analysis.views.kaplan_meier.survival` takes it, over a
-row d of `delays`.
+"""SQL of the time code of a trial's counted delay, over a row d of `delays`; see
+`sweeper.analysis.views.kaplan_meier.encode`.
 
 `greatest` leaves nulls out: t2_lower is null where t2 = 0."""
 
@@ -104,7 +104,7 @@ def _evaluate(
     text = Template(body).substitute(
         cells=_strings(list(references)),
         references=_strings(list(references.values())),
-        code=CODE,
+        code=COUNTED_DELAY,
         train_value=train,
         test_value=test,
         objectives=objectives,
@@ -238,12 +238,12 @@ def interval(
 
 
 def _codes(connection: sql.Connection, cell_id: str) -> dict[int, tuple[int, int]]:
-    """Return the delays of a cell by seed, as they are and counted, as codes.
+    """Return the time codes of the delays of a cell by seed, as measured and counted.
 
     Seeds without a delay are left out.
     """
     text = (
-        f"select t.seed, 2 * d.delay + d.censored::bigint as raw, {CODE} as counted "
+        f"select t.seed, time_code(d.delay, d.censored) as raw, {COUNTED_DELAY} as counted "
         "from trials as t join delays as d using (trial_id) "
         f"where t.cell_id = {sql.literal(cell_id)} and d.delay is not null"
     )

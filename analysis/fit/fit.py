@@ -30,7 +30,7 @@ from sweeper.analysis.diagrams.phase import Axis
 from sweeper.analysis.fit.aft import Floats, Regression, bootstrap, draw_seeds, interval
 from sweeper.analysis.fit.law import Law
 from sweeper.analysis.fit.sample import Sample
-from sweeper.analysis.views.kaplan_meier import survival
+from sweeper.analysis.views.kaplan_meier import encode, survival
 from sweeper.errors import UsageError
 
 FEW_SEEDS = 5
@@ -321,7 +321,7 @@ def _collapse(sample: Sample) -> Collapse:
     rows: dict[str, list[int]] = {}
     for row, cell in enumerate(sample.cells):
         rows.setdefault(cell, []).append(row)
-    codes = 2 * sample.shown + ~sample.reached
+    codes = encode(sample.shown, ~sample.reached)
     lists = pa.array([codes[r].tolist() for r in rows.values()], pa.list_(pa.int64()))
     medians = survival(lists).to_pylist()
     law = np.exp([sample.log_law[r[0]] for r in rows.values()])

@@ -1,12 +1,12 @@
-"""Medians over seeds with honest censoring, after Kaplan and Meier.
+"""Kaplan-Meier medians over seeds, some of which are censored.
 
-A seed that ended before it generalized isn't a seed without delay: its delay is known to exceed
-what was seen, and it is counted as such. The survival function S(t) is the share of seeds whose
+A seed that ended before it generalized has a delay: it exceeds the last logged step. Such a seed
+is right-censored, and it is counted as such. The survival function S(t) is the share of seeds whose
 time exceeds t; its median is the smallest t with S(t) <= 1/2.
 
-S and its confidence band are computed for all cells with equally many seeds at once: 10^6 cells
-take a second, where one call of a library a cell takes minutes, and no query waits for a library
-of statistics to be imported. Tests hold them to SciPy's and to lifelines'.
+S and its confidence band are computed at once for all cells with the same number of seeds: 10^6
+cells take a second, whereas one library call per cell takes minutes. No query waits for a
+statistics library to be imported. Tests compare the results with those of SciPy and lifelines.
 
 References:
     [KM58] Kaplan and Meier, Nonparametric Estimation from Incomplete Observations, 1958.
@@ -19,10 +19,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from sweeper import sql
 
 LEVEL = 0.95
 """Confidence level of the interval of a median."""
@@ -44,8 +47,8 @@ class Median:
         low: Lower end of its 95 % interval: where the lower band of S is first at or below 1/2.
             The bands are log-log transformed [BC82]; None: unbounded.
         high: Upper end, likewise with the upper band.
-        bound: Largest of the times that the median is known to exceed, whatever became of the
-            censored ones; None unless `median` is.
+        bound: Largest of the times that the median exceeds for every possible value of the
+            censored times; None unless `median` is None.
     """
 
     median: int | None
@@ -61,20 +64,46 @@ def median(times: Sequence[int], censored: Sequence[bool]) -> Median:
         times: Nonnegative; an event's time, or the time that a censored one exceeds.
         censored: For each time whether it is only known to be exceeded.
     """
-    codes = [2 * t + bool(c) for t, c in zip(times, censored, strict=True)]
+    codes = [encode(t, bool(c)) for t, c in zip(times, censored, strict=True)]
     if not codes:
         return Median(None, None, None, None)
-    found = survival(pa.array([codes], pa.list_(pa.int64())))[0].as_py()
-    return Median(**found)
+    return Median(**survival(pa.array([codes], pa.list_(pa.int64())))[0].as_py())
+
+
+def encode(times: Any, censored: Any) -> Any:
+    """Return times and whether they are censored as one integer each, a time code.
+
+    Codes sort by time, and an event sorts before a censoring at the same time, which therefore
+    counts as at risk. The SQL macro `time_code` is the same function.
+
+    Args:
+        times: Nonnegative; an integer or an array of int64.
+        censored: A boolean, or an array of the shape of `times`.
+    """
+    return 2 * times + censored
+
+
+def decode(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the times of time codes, and whether they are censored."""
+    return codes // 2, codes % 2 == 1
+
+
+def add_functions(connection: sql.Connection) -> None:
+    """Let SQL on `connection` call the macro ``time_code(time, censored)`` and ``survival(codes)``.
+
+    Args:
+        connection: Not locked yet.
+    """
+    connection.execute("create macro time_code(time, censored) as 2 * time + censored::bigint")
+    sql.add_function(connection, "survival", survival, takes="bigint[]", returns=SURVIVAL)
 
 
 def survival(codes: pa.Array | pa.ChunkedArray) -> pa.StructArray:
     """Return `Median` of every list of `codes`, as the struct `SURVIVAL`.
 
     Args:
-        codes: For each cell a list with ``2 * time + censored`` for each seed; null where no
-            seed has a time. So coded, events sort before censorings at the same time: those
-            count as at risk.
+        codes: For each cell a list with the time code of each seed, see `encode`; null where no
+            seed has a time.
     """
     lists = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
     flat = lists.flatten().to_numpy(zero_copy_only=False)
@@ -85,7 +114,7 @@ def survival(codes: pa.Array | pa.ChunkedArray) -> pa.StructArray:
         rows = np.flatnonzero(sizes == size)
         ordered = np.sort(flat[starts[rows][:, None] + np.arange(size)], axis=1)
         positions = _positions(ordered)
-        times = np.take_along_axis(ordered // 2, np.maximum(positions, 0), axis=1)
+        times = np.take_along_axis(decode(ordered)[0], np.maximum(positions, 0), axis=1)
         out[rows] = np.where(positions == _NONE, _NONE, times)
     columns = [pa.array(c, mask=c == _NONE) for c in np.ascontiguousarray(out.T)]
     return pa.StructArray.from_arrays(columns, names=list(FIELDS))
@@ -99,7 +128,8 @@ def _positions(ordered: NDArray[np.int64]) -> NDArray[np.int64]:
     they are taken here; what is read off is read where the last of them is in.
     """
     size = ordered.shape[1]
-    times, event = ordered // 2, ordered % 2 == 0
+    times, censored = decode(ordered)
+    event = ~censored
     at_risk = np.arange(size, 0, -1, dtype=np.float64)
     last = event.copy()
     last[:, :-1] &= ~(event[:, 1:] & (times[:, 1:] == times[:, :-1]))
@@ -132,5 +162,5 @@ def _bound(times: NDArray[np.int64], event: NDArray[np.bool_]) -> NDArray[np.int
     """
     middle = (times.shape[1] - 1) // 2
     below = (times < times[:, middle : middle + 1]).sum(axis=1) - 1
-    found: NDArray[np.int64] = np.where(event[:, middle], below, middle)
-    return found
+    places: NDArray[np.int64] = np.where(event[:, middle], below, middle)
+    return places

@@ -1,7 +1,7 @@
 """The trials that a sweep planned, with their configs.
 
-A grid sets a hundred fields and varies a few. So what all trials have in common is kept once, and
-only what differs is kept for each: 10^6 trials fit in the memory of their ids and axes.
+A grid sets a hundred fields and varies a few. Values that all trials share are stored once, and
+only the others are stored per trial: 10^6 trials need the memory of their ids and axes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from sweeper import sql
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.snapshot import IDS
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.ledger import Ledger, Record
 from sweeper.store.plan_index import single
 
@@ -28,9 +28,9 @@ class Plan:
 
     Attributes:
         names: Paths of the config, in order.
-        rows: One row a trial: `IDS`, and the paths whose values differ. Those that differ from
-            another in case only have a name of their own, see `sweeper.sql.distinct`.
-        fixed: One row: the other paths, likewise, with the value that all trials have.
+        rows: One row per trial: `IDS`, and the paths whose values differ. Paths that differ only in
+            case get distinct names, see `sweeper.sql.distinct`.
+        fixed: One row: the other paths, named likewise, with the value that all trials share.
     """
 
     names: tuple[str, ...]
@@ -44,13 +44,13 @@ class Plan:
         if len(entries) != 1:
             return cls.of(snapshot.plan(ledger, shown))
         (entry,) = entries
-        file = pq.ParquetFile(pa.BufferReader(parts.content(ledger.files, entry)))
+        file = pq.ParquetFile(pa.BufferReader(tables.content(ledger.files, entry)))
         names = file.schema_arrow.names
         proven = single(file) if file.metadata.num_rows else {}
-        told = {name: value for name, value in proven.items() if name not in IDS}
-        rest = cls.of(file.read(columns=[name for name in names if name not in told]))
+        constant = {name: value for name, value in proven.items() if name not in IDS}
+        rest = cls.of(file.read(columns=[name for name in names if name not in constant]))
         fixed = rest.fixed
-        for name, value in told.items():
+        for name, value in constant.items():
             fixed = fixed.append_column(name, pa.chunked_array([pa.repeat(value, 1)]))
         return cls(tuple(name for name in names if name not in IDS), rest.rows, fixed)._distinct()
 
@@ -70,10 +70,10 @@ class Plan:
         return Plan(self.names, rows, fixed)
 
     def columns(self, rows: str, fixed: str) -> dict[str, str]:
-        """Return the columns of the config, each as SQL: a struct a part, all else as it is.
+        """Return the columns of the config, each as SQL: one struct per part.
 
-        A struct is null where the trial hasn't the part. Fields whose names differ in case only
-        are told apart, see `sweeper.sql.distinct`.
+        A struct is null where the trial lacks the part. Fields whose names differ only in case
+        get distinct names, see `sweeper.sql.distinct`.
 
         Args:
             rows: Alias of a relation with the columns of `rows`.
@@ -81,32 +81,32 @@ class Plan:
         """
         kept = {*self.fixed.column_names}
         always: set[str] = set()
-        found: dict[str, str] = {}
+        columns: dict[str, str] = {}
         for path, name in zip(self.names, sql.distinct(self.names), strict=True):
-            found[path] = f"{fixed if name in kept else rows}.{sql.identifier(name)}"
+            columns[path] = f"{fixed if name in kept else rows}.{sql.identifier(name)}"
             if name in kept and self.fixed[name].null_count == 0:
-                always.add(found[path])
-        return _nested(found, always)
+                always.add(columns[path])
+        return _nested(columns, always)
 
 
 def _nested(columns: Mapping[str, str], always: set[str]) -> dict[str, str]:
-    """Return `columns` with one struct a part; `always` are those that are never null."""
+    """Return `columns` with one struct per part; `always` are those that are never null."""
     heads: dict[str, dict[str, str]] = {}
     for path, column in columns.items():
         head, dot, rest = path.partition(".")
         heads.setdefault(head, {})[rest if dot else ""] = column
-    found: dict[str, str] = {}
+    nested: dict[str, str] = {}
     for head, inner in heads.items():
         if "" in inner:
-            found[head] = inner[""]
+            nested[head] = inner[""]
             continue
         fields = _nested(inner, always)
         pairs = zip(sql.distinct(list(fields)), fields.values(), strict=True)
         struct = f"{{{', '.join(f'{sql.literal(name)}: {value}' for name, value in pairs)}}}"
         name = inner.get("name")
         there = name is None or name in always
-        found[head] = struct if there else f"case when {name} is not null then {struct} end"
-    return found
+        nested[head] = struct if there else f"case when {name} is not null then {struct} end"
+    return nested
 
 
 def _same(column: pa.ChunkedArray) -> bool:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper.errors import StoreError
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.lease import is_fresh, read_lease
 from sweeper.store.ledger import Ledger, PackState, Part, Record
 from sweeper.store.outcomes import ended_trials
@@ -27,12 +27,12 @@ IDS = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
 PROVEN_BYTES = 256 << 20
 """Bytes of metrics whose checksums every reader proves: a quarter of a second."""
 
-LISTED = {"trial_id": pa.string(), "number": pa.int64(), "start_step": pa.int64()}
-"""One row a (trial, pack): the pack's place in the ledger, the step from which the trial goes
-on there (-1: from its beginning; null: unknown)."""
+MEMBERS = {"trial_id": pa.string(), "number": pa.int64(), "start_step": pa.int64()}
+"""One row per (trial, pack): the pack's place in the ledger, and the step from which the trial
+continues there (-1: from its beginning; null: unknown)."""
 
 PACKS = {"number": pa.int64(), "pack_id": pa.string(), "max_step": pa.int64()}
-"""One row a pack: its place in the ledger, its largest logged step; -1 without."""
+"""One row per pack: its place in the ledger and its largest logged step (-1: none)."""
 
 ATTEMPTS = pa.schema(
     {
@@ -53,8 +53,8 @@ ATTEMPTS = pa.schema(
         "versions": pa.map_(pa.string(), pa.string()),
     }
 )
-"""One row a claim of a pack, counted by `claim` in the order of the packs and then of their
-attempts; `number` is the pack's place."""
+"""One row per claim of a pack. `claim` counts them in the order of the packs and then of their
+attempts; `number` is the pack's place in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +85,10 @@ def check(ledger: Ledger) -> None:
     listed = [part for part, _ in ledger.state.parts()]
     listed += [part for _, _, part, _ in ledger.state.ends()]
     proven = sum(part.size for part in listed) <= PROVEN_BYTES
-    look = parts.corrupt if proven else parts.damaged
-    found = [message for part in listed if (message := look(ledger.files, part))]
-    if found:
-        raise StoreError("\n".join([*found, parts.REMEDY]))
+    look = tables.corrupt if proven else tables.damaged
+    errors = [message for part in listed if (message := look(ledger.files, part))]
+    if errors:
+        raise StoreError("\n".join([*errors, tables.REMEDY]))
 
 
 def launches(ledger: Ledger, *, everything: bool) -> list[Record]:
@@ -120,11 +120,11 @@ def plan(ledger: Ledger, shown: Sequence[Record]) -> pa.Table:
 
     Each once, as the last plan has it.
     """
-    tables = [parts.read(ledger.files, entry) for entry in plans(shown)]
-    if not tables:
+    planned = [tables.read(ledger.files, entry) for entry in plans(shown)]
+    if not planned:
         return empty(IDS)
-    table = pa.concat_tables(tables, promote_options="permissive")
-    if len(tables) == 1:
+    table = pa.concat_tables(planned, promote_options="permissive")
+    if len(planned) == 1:
         return table
     ids = table["trial_id"].combine_chunks().dictionary_encode().indices.to_numpy()
     return table.take(pa.array(np.sort(np.unique(ids, return_index=True)[1])))
@@ -136,30 +136,30 @@ def ends(ledger: Ledger) -> pa.Table:
     return table.append_column("number", pa.array(range(table.num_rows), pa.int64()))
 
 
-def listed(ledger: Ledger) -> pa.Table:
-    """Return which trials are in which pack; see `LISTED`."""
-    found = _packs(ledger)
-    saved = {p.checkpoint["path"]: p.checkpoint["step"] for p in found if p.checkpoint}
-    names = pa.array([p.id for p in found], pa.string())
+def members(ledger: Ledger) -> pa.Table:
+    """Return which trials are in which pack; see `MEMBERS`."""
+    packs = _packs(ledger)
+    saved = {p.checkpoint["path"]: p.checkpoint["step"] for p in packs if p.checkpoint}
+    names = pa.array([p.id for p in packs], pa.string())
     paths, steps = pa.array(saved, pa.string()), pa.array(saved.values(), pa.int64())
-    tables = []
-    for path in {p.path: None for p in found}:
-        rows = parts.read(ledger.files, {"path": path, "sha256": ledger.state.files[path]})
+    lists = []
+    for path in {p.path: None for p in packs}:
+        rows = tables.read(ledger.files, {"path": path, "sha256": ledger.state.files[path]})
         number = pc.index_in(rows["pack_id"], value_set=names).cast(pa.int64())
         goes_on = steps.take(pc.index_in(rows["start"], value_set=paths))
         start = pc.if_else(rows["start"].is_null(), pa.scalar(-1, pa.int64()), goes_on)
-        tables.append(pa.table([rows["trial_id"], number, start], schema=_schema(LISTED)))
-    if not tables:
-        return empty(LISTED)
-    table = pa.concat_tables(tables)
+        lists.append(pa.table([rows["trial_id"], number, start], schema=_schema(MEMBERS)))
+    if not lists:
+        return empty(MEMBERS)
+    table = pa.concat_tables(lists)
     return table.filter(table["number"].is_valid()) if table["number"].null_count else table
 
 
 def packs(ledger: Ledger) -> pa.Table:
     """Return the packs that count; see `PACKS`."""
-    found = _packs(ledger)
-    largest = [max((part.max_step for _, part in p.parts), default=-1) for p in found]
-    return pa.table([range(len(found)), [p.id for p in found], largest], schema=_schema(PACKS))
+    counted = _packs(ledger)
+    largest = [max((part.max_step for _, part in p.parts), default=-1) for p in counted]
+    return pa.table([range(len(counted)), [p.id for p in counted], largest], schema=_schema(PACKS))
 
 
 def _packs(ledger: Ledger) -> list[PackState]:
@@ -227,15 +227,15 @@ def sources(ledger: Ledger, shared: frozenset[str]) -> list[Source]:
 def live(ledger: Ledger) -> frozenset[str]:
     """Return the metrics files that may hold the last rows of a trial that hasn't ended."""
     packs = [p for p in ledger.state.packs.values() if not p.void and not p.done]
-    found = {part.path for p in packs for _, part in p.parts}
+    paths = {part.path for p in packs for _, part in p.parts}
     if ledger.state.compacted_packs & {p.id for p in packs}:
-        found |= {part.path for part in ledger.state.compacted}
-    return frozenset(found)
+        paths |= {part.path for part in ledger.state.compacted}
+    return frozenset(paths)
 
 
 def criteria(shown: Sequence[Record]) -> dict[str, Record]:
     """Return task to the criterion that the last launch with that task recorded."""
-    found: dict[str, Record] = {}
+    latest: dict[str, Record] = {}
     for record in shown:
-        found |= record["criteria"]
-    return found
+        latest |= record["criteria"]
+    return latest

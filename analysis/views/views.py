@@ -1,8 +1,8 @@
 """The SQL views of a sweep: trials, metrics, delays, cells.
 
-They show one moment of the ledger and nothing that the ledger doesn't list. What stands for a
-trial is small and in memory (`sweeper.analysis.views.staging`); all else is computed when it is
-asked for, from the Parquet files in place. The queries are in ``analysis/views/sql``.
+They show one moment of the ledger and nothing that the ledger doesn't list. The state of each
+trial is kept in memory (`sweeper.analysis.views.staging`); everything else is computed on demand
+from the Parquet files in place. The queries are in ``analysis/views/sql``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from sweeper import sql
 from sweeper.analysis.views import snapshot
-from sweeper.analysis.views.kaplan_meier import SURVIVAL, survival
+from sweeper.analysis.views.kaplan_meier import add_functions
 from sweeper.analysis.views.plan import Plan
-from sweeper.analysis.views.staging import Facts, keep
+from sweeper.analysis.views.staging import Staging, create_table
 from sweeper.analysis.views.template import fill, read_sql
 from sweeper.criterion import (
     FINAL_LOGS,
@@ -49,7 +49,7 @@ CRITERIA = pa.schema(
         "gap": pa.int64(),
     }
 )
-"""The table `criteria`: how `delays` reads t1 and t2, one row a task.
+"""The table `criteria`: how `delays` determines t1 and t2, one row per task.
 
 Thresholds are null under a rule that takes none."""
 
@@ -95,13 +95,16 @@ def _open(
     recorded = {t: Criterion(**c) for t, c in snapshot.criteria(shown).items()}
     connection = sql.connect()
     wanted = Plan.read(ledger, shown) if plan is None else Plan.of(plan)
-    facts = Facts(ledger, connection)
-    facts.create(wanted, ends.result)
+    staging = Staging(ledger, connection)
+    staging.create(wanted, ends.result)
     config = _config(wanted)
-    connection.execute(f"create view trials as {fill('trials', config=_listed(config))}")
+    connection.execute(fill("trials", config=_select_list(config)))
+    metrics = fill("metrics", rows=staging.rows, shown=staging.shown())
+    connection.execute(f"create view metrics as {metrics}")
+    staging.drop_inputs()
     _create_delays(connection, {**recorded, **criteria})
     _create_cells(connection, config)
-    sql.lock(connection, facts.readable)
+    sql.lock(connection, staging.readable)
     return connection
 
 
@@ -111,13 +114,13 @@ def _config(plan: Plan) -> dict[str, str]:
     return absent | plan.columns("t", "f")
 
 
-def _listed(columns: Mapping[str, str]) -> str:
+def _select_list(columns: Mapping[str, str]) -> str:
     return ", ".join(f"{value} as {sql.identifier(name)}" for name, value in columns.items())
 
 
 def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]) -> None:
     rows = [{"task": t, "rising": c.rising, **c.model_dump()} for t, c in criteria.items()]
-    keep(connection, "criteria", pa.Table.from_pylist(rows, schema=CRITERIA))
+    create_table(connection, "criteria", pa.Table.from_pylist(rows, schema=CRITERIA))
     columns = set(connection.sql("select * from metrics limit 0").columns)
     metrics = sorted(
         c.removeprefix("train_")
@@ -139,33 +142,37 @@ def _delays_at(metrics: list[str]) -> str:
         cases = " ".join(f"when {sql.literal(m)} then {side}_{m}" for m in metrics)
         return f"(case metric {cases} else error({known}) end)"
 
-    rising = f"(metric in ({', '.join(map(sql.literal, RISING))}))"
     columns = {
         "train_value": chosen("train"),
         "test_value": chosen("test"),
-        "trials": "facts.trials",
+        "trials": "staging.trials",
     }
-    given = columns | {"rising": rising, "train": "train", "test": "test"}
+    given = columns | {
+        "rising": f"(metric in ({', '.join(map(sql.literal, RISING))}))",
+        "train": "train",
+        "test": "test",
+    }
     best = {side: f"if(rule = 'relative', {side}, 1.0)" for side in ("train", "test")}
-    rules = ", ".join(map(sql.literal, RULES))
-    taking = ", ".join(map(sql.literal, THRESHOLDS))
-    checked = (  # beside what picks the rows: a column that nobody asks for is never computed
-        f"case when rule not in ({rules}) then error({sql.literal(_UNKNOWN_RULE)}) "
-        f"when rule in ({taking}) and (train is null or test is null) "
-        "then error('rule ' || rule || ' takes thresholds: train := ..., test := ...') "
-        f"when rule not in ({taking}) and (train is not null or test is not null) "
-        "then error('rule ' || rule || ' takes no thresholds. Leave train and test out.') "
-        "else {} end"
-    )
     firsts = "\nunion all\n".join(
         f"({text})"
         for text in (
-            fill("firsts", **given, asked=checked.format("rule = 'threshold'")),
-            fill("best", **given | best, asked=checked.format("rule in ('relative', 'argmin')")),
-            fill("stable", **columns, **_STABLE, asked=checked.format("rule = 'stable_final'")),
+            fill("firsts", **given, asked=_asked("threshold")),
+            fill("best", **given | best, asked=_asked("relative", "argmin")),
+            fill("stable", **columns, **_STABLE, asked=_asked("stable_final")),
         )
     )
-    return fill("delays", trials="facts.trials", firsts=firsts, gap="gap")
+    return fill("delays", trials="staging.trials", firsts=firsts, gap="gap")
+
+
+def _asked(*rules: str) -> str:
+    """Return the condition that `delays_at` is called with one of `rules`; it checks the call."""
+    return fill(
+        "asked_rule",
+        mine=", ".join(map(sql.literal, rules)),
+        rules=", ".join(map(sql.literal, RULES)),
+        thresholds=", ".join(map(sql.literal, THRESHOLDS)),
+        unknown=sql.literal("unknown rule. Known: " + ", ".join(RULES) + "."),
+    )
 
 
 _STABLE = {
@@ -173,7 +180,6 @@ _STABLE = {
     "stable": str(STABLE_LOGS),
     "tolerance": f"{FINAL_TOLERANCE!r}::double",
 }
-_UNKNOWN_RULE = "unknown rule. Known: " + ", ".join(RULES) + "."
 
 
 def _delays(criteria: Mapping[str, Criterion], metrics: list[str]) -> str:
@@ -182,7 +188,7 @@ def _delays(criteria: Mapping[str, Criterion], metrics: list[str]) -> str:
     for task, criterion in criteria.items():
         tasks.setdefault(criterion, []).append(task)
     if len(tasks) == 1:
-        return _delays_by(next(iter(tasks)), "facts.trials", metrics)
+        return _delays_by(next(iter(tasks)), "staging.trials", metrics)
     task = "coalesce(trials.task.name, '')"
     known = ", ".join(map(sql.literal, criteria)) or "null"
     branches: list[tuple[Criterion | None, str]] = [
@@ -219,12 +225,12 @@ def _delays_by(criterion: Criterion | None, trials: str, metrics: list[str]) -> 
 
 
 def _create_cells(connection: sql.Connection, config: Mapping[str, str]) -> None:
-    sql.add_function(connection, "survival", survival, takes="bigint[]", returns=SURVIVAL)
+    add_functions(connection)
     phases = ", ".join(sql.literal(phase) for phase in Phase)
     text = fill(
         "cells",
         names=", ".join(map(sql.identifier, config)),
-        config=_listed(config),
+        config=_select_list(config),
         phases=f"[{phases}]",
     )
     connection.execute(f"create view cells as {text}")

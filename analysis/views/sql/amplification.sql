@@ -7,7 +7,7 @@
 --          last_step), metrics(trial_id, step, the criterion's), cells(all), criteria(task, metric)
 -- params   $cells        list of the cells wanted
 --          $references   list of the reference of each, in the same order
---          $code         a seed's counted delay in steps as 2 * delay + censored
+--          $code         time code of a seed's counted delay in steps, see kaplan_meier.encode
 --          $train_value  the train metric of the trial's criterion
 --          $test_value   the test metric, likewise
 --          $objectives   expressions over these columns and those of `cells`

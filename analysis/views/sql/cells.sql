@@ -3,8 +3,8 @@
 -- Medians are Kaplan-Meier's: a censored seed counts as long as it is known to last. Diverged
 -- seeds have no delay and don't enter t1 and t2.
 --
--- reads    facts.trials(trial_id, cell_id, status, the paths of the config that differ)
---          facts.fixed(the other paths; one row), delays(all but the lower ends)
+-- reads    staging.trials(trial_id, cell_id, status, the paths of the config that differ)
+--          staging.fixed(the other paths; one row), delays(all but the lower ends)
 -- params   $config  the config's columns, of one of the cell's trials
 --          $names   their names
 --          $phases  the phases, in the order in which ties are broken
@@ -36,13 +36,13 @@ with seeds as materialized (
     select
         t.rowid as place, t.cell_id, t.status, d.t1, d.t2, d.delay, d.censored, d.phase,
         t.status <> 'diverged' and d.last_step is not null as counts,
-        2 * d.delay + d.censored::bigint as delay_code,
-        2 * coalesce(d.t1, d.last_step) + (d.t1 is null)::bigint as t1_code,
-        2 * coalesce(d.t2, d.last_step) + (d.t2 is null)::bigint as t2_code
-    from facts.trials as t
+        time_code(d.delay, d.censored) as delay_code,
+        time_code(coalesce(d.t1, d.last_step), d.t1 is null) as t1_code,
+        time_code(coalesce(d.t2, d.last_step), d.t2 is null) as t2_code
+    from staging.trials as t
     join delays as d using (trial_id)
 ),
-taken as (
+medians as (
     select
         cell_id,
         min(place) as place,
@@ -69,8 +69,8 @@ votes as (
 ),
 configs as (
     select t.rowid as place, $config
-    from facts.trials as t
-    cross join facts.fixed as f
+    from staging.trials as t
+    cross join staging.fixed as f
 )
 select
     k.cell_id,
@@ -90,6 +90,6 @@ select
     censored_share,
     v.phase,
     v.n / n_phases as agreement
-from taken as k
+from medians as k
 join configs using (place)
 left join votes as v using (cell_id)

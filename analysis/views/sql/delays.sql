@@ -6,7 +6,7 @@
 -- own may.
 --
 -- reads    trials(trial_id, status), metrics(trial_id, step)
---          facts.logged(step, place, digest, before): the store's logged steps, how many there
+--          staging.logged(step, place, digest, before): the store's logged steps, how many there
 --          are up to each, the fingerprint of these, the one before
 -- params   $trials  the trials
 --          $firsts  the steps: the query of firsts.sql, best.sql or stable.sql
@@ -29,7 +29,7 @@ $firsts
 others as (
     select f.trial_id, f.t1, f.t2
     from firsts as f
-    left join facts.logged as g
+    left join staging.logged as g
         on g.step = f.last_step and g.place = f.logged and g.digest = f.digest
     where g.step is null and (f.t1 is not null or f.t2 is not null)
 ),
@@ -67,5 +67,5 @@ select
 from $trials as r
 left join firsts as f using (trial_id)
 left join lowers as w using (trial_id)
-left join facts.logged as a on a.step = f.t1
-left join facts.logged as b on b.step = f.t2
+left join staging.logged as a on a.step = f.t1
+left join staging.logged as b on b.step = f.t2

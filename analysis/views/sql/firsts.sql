@@ -15,7 +15,7 @@
 --          t2         int, optimizer steps; null if never reached
 --          last_step  int, optimizer steps; last logged one
 --          logged     int; logged steps
---          digest     int; fingerprint of them, as in facts.logged
+--          digest     int; fingerprint of them, as in staging.logged
 
 select
     trial_id,

@@ -18,7 +18,7 @@
 --          t2         int, optimizer steps; null if it isn't known
 --          last_step  int, optimizer steps; last logged one
 --          logged     int; logged steps
---          digest     int; fingerprint of them, as in facts.logged
+--          digest     int; fingerprint of them, as in staging.logged
 
 with curves as (
     select trial_id, step, $train_value as train_value, $test_value as test_value

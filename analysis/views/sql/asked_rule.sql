@@ -1,0 +1,20 @@
+-- Whether the macro `delays_at` was called with one of some rules; checks its arguments.
+--
+-- The check stands in the condition that selects the rows, because a column that no query reads
+-- is never computed.
+--
+-- reads    the macro's parameters rule, train, test
+-- params   $mine        the rules
+--          $rules       all rules that there are
+--          $thresholds  the rules that take thresholds
+--          $unknown     message for a rule that there isn't
+-- grain    one boolean
+
+case
+    when rule not in ($rules) then error($unknown)
+    when rule in ($thresholds) and (train is null or test is null)
+        then error('rule ' || rule || ' takes thresholds: train := ..., test := ...')
+    when rule not in ($thresholds) and (train is not null or test is not null)
+        then error('rule ' || rule || ' takes no thresholds. Leave train and test out.')
+    else rule in ($mine)
+end
