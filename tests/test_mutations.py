@@ -75,7 +75,7 @@ MUTATIONS = {
         "analysis/views/sql/firsts.sql",
         "test_value >= $test",
         "test_value > $test",
-        "tests/test_delays.py",
+        "tests/test_views.py",
     ),
     # exactly once
     "a superseded attempt may go on writing": (
