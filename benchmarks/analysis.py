@@ -61,9 +61,9 @@ if __name__ == "__main__":
 
 COMPACT = """
 import sys
-from sweeper import store
-from sweeper.compaction import compact
-print(compact(store.open_sweep(sys.argv[1], sys.argv[2])))
+from sweeper.store import lease
+from sweeper.store.compaction import compact
+print(compact(lease.open_sweep(sys.argv[1], sys.argv[2])))
 """
 
 

@@ -50,7 +50,10 @@ ray.shutdown()
 NOTED = """
 import json, sys, time
 moments = {}
-from sweeper import cli, driver, launch_ray, loading, progress, sweep
+from sweeper import cli
+from sweeper.compile import loading
+from sweeper.engine import commands, driver, progress
+from sweeper.engine import ray as launch_ray
 moments["imports"] = time.time()
 def noted(module, attribute):
     inner = getattr(module, attribute)

@@ -337,19 +337,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"optimizer.name": "ista"},
         "optimizer.name = 'ista' doesn't go with task.name = "
-        "'matrix_completion'. There optimizer.name can be: "
+        "'matrix_completion'. Choose one of: "
         + ", ".join(n for n in OPTIMIZERS if n not in ("ista", "basis_pursuit"))
         + ".",
     ),
     (
         {"selection.name": "coherent"},
         "selection.name = 'coherent' doesn't go with task.name = "
-        "'matrix_completion'. There selection.name can be: uniform, leverage.",
+        "'matrix_completion'. Choose one of: uniform, leverage.",
     ),
     (
         {"model.name": "product"},
         "model.name = 'product' doesn't go with task.name = "
-        "'matrix_completion'. There model.name can be: matrix, factorised.",
+        "'matrix_completion'. Choose one of: matrix, factorised.",
     ),
 ]
 
