@@ -56,22 +56,6 @@ KEYS = {
 """Keys of the grid file whose models have no docstring per key, with their meaning."""
 
 
-FIELDS = {
-    "dtype": "Floating-point type of weights and data.",
-    "optimizer.batch": "Train examples per step; null for all of them.",
-    "optimizer.betas": "Decay rates of the running means of the gradient and of its square.",
-    "optimizer.clip": "Largest norm of a trial's gradient over all weights; null for no clipping.",
-    "optimizer.constant_norm": "Scale the weights back to their initial norm after every step.",
-    "optimizer.drop_last": "Leave out the last batch of an epoch if it is smaller.",
-    "optimizer.lr": "Learning rate.",
-    "optimizer.weight_decay": "Weight decay; decoupled from the gradient in `adamw` only.",
-    "regularizer.strength": "Factor of the penalty.",
-    "selection.fraction": "Share of the table that is trained on; the rest is the test set.",
-    "regularizer.terms": "Null leaves this penalty out of the sum.",
-}
-"""Fields of a trial's config whose classes have no docstring per field, with their meaning."""
-
-
 def pages() -> dict[str, str]:
     """Return file name to content of every page."""
     made = {
@@ -193,9 +177,7 @@ def _leaf(leaf: Leaf, model: type[BaseModel], prefix: str = "") -> tuple[str, st
     """Return the row of a field of a trial's config."""
     schema = leaf.adapter.json_schema()
     name = leaf.path.removeprefix(prefix).split(".")[0]
-    notes = [attributes(base).get(name) for base in model.__mro__ if issubclass(base, BaseModel)]
-    fallback = FIELDS.get(leaf.path) or FIELDS.get(f"{prefix}{name}", "")
-    meaning = next(filter(None, notes), fallback)
+    meaning = attributes(model)[name]
     default = "required" if leaf.required else _value(leaf.default)
     return f"`{leaf.path}`", _type(schema, schema), default, meaning
 

@@ -179,8 +179,16 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def attributes(model: type[BaseModel]) -> dict[str, str]:
-    """Return what the docstring of `model` says under "Attributes:" of each field."""
-    _, _, section = (inspect.getdoc(model) or "").partition("Attributes:\n")
+    """Return the description of each field, from the docstring of `model` or else of a base."""
+    described: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel):
+            described |= _attributes(base)
+    return {name: text for name, text in described.items() if name in model.model_fields}
+
+
+def _attributes(model: type[BaseModel]) -> dict[str, str]:
+    _, _, section = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     name = ""
     for row in section.splitlines():

@@ -112,6 +112,21 @@ class BasisPursuit(OptimizerSection):
 
 
 class _Stochastic(OptimizerSection):
+    """The fields of every optimizer that takes batches.
+
+    Attributes:
+        lr: Learning rate, the step size per optimizer step, above 0.
+        batch: Train examples per step; null: all of them. A number above the number of train
+            examples means all as well.
+        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
+            form a last, smaller batch.
+        constant_norm: Whether all weights together are scaled back to their initial norm after
+            every step ([L23] section 2).
+        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
+            a larger gradient is scaled down to it before the step, as by
+            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
+    """
+
     lr: Annotated[Positive, BATCHED] = 1e-2
     weight_decay: Annotated[NonNegative, BATCHED] = 0.0
     batch: Count | None = None
@@ -124,18 +139,8 @@ class Sgd(_Stochastic):
     """Stochastic gradient descent with momentum, as torch.optim.SGD.
 
     Attributes:
-        lr: Learning rate, the step size per optimizer step, above 0.
         weight_decay: Strength of the weight decay, at least 0; 0: none. It is
             coupled, as in torch.optim: the same as the penalty `l2_sq`.
-        batch: Train examples per step; null: all of them. A number above the number of train
-            examples means all as well.
-        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
-            form a last, smaller batch.
-        constant_norm: Whether all weights together are scaled back to their initial norm after
-            every step ([L23] section 2).
-        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
-            a larger gradient is scaled down to it before the step, as by
-            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
         momentum: Factor m of Polyak's heavy ball, from 0 to below 1: v <- m v + g, w <- w - lr v;
             0: no momentum.
     """
@@ -153,18 +158,8 @@ class Adam(_Stochastic):
     """Adam with coupled penalties and weight decay: both are part of the gradient.
 
     Attributes:
-        lr: Learning rate, the step size per optimizer step, above 0.
         weight_decay: Strength of the weight decay, at least 0; 0: none. It
             adds weight_decay * w to the gradient.
-        batch: Train examples per step; null: all of them. A number above the number of train
-            examples means all as well.
-        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
-            form a last, smaller batch.
-        constant_norm: Whether all weights together are scaled back to their initial norm after
-            every step ([L23] section 2).
-        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
-            a larger gradient is scaled down to it before the step, as by
-            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
         betas: Decay rates per step of the means of the gradient and of its square, each from 0 to
             below 1.
     """
@@ -187,20 +182,8 @@ class AdamW(Adam):
     """Adam with decoupled weight decay; penalties are part of the gradient.
 
     Attributes:
-        lr: Learning rate, the step size per optimizer step, above 0.
         weight_decay: Strength of the weight decay, at least 0; 0: none. It
             is decoupled: every step sets w <- w - lr * weight_decay * w.
-        batch: Train examples per step; null: all of them. A number above the number of train
-            examples means all as well.
-        drop_last: Whether an epoch leaves out the examples that do not fill a batch; false: they
-            form a last, smaller batch.
-        constant_norm: Whether all weights together are scaled back to their initial norm after
-            every step ([L23] section 2).
-        clip: Largest norm of the gradient of all weights of a trial, penalties included, above 0;
-            a larger gradient is scaled down to it before the step, as by
-            torch.nn.utils.clip_grad_norm_. null: gradients are not clipped.
-        betas: Decay rates per step of the means of the gradient and of its square, each from 0 to
-            below 1.
     """
 
     decoupled: ClassVar[bool] = True
