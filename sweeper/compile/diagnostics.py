@@ -85,9 +85,7 @@ class Diagnostics:
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Add a mistake, unless the same text is there already at the same place."""
-        same = (diagnostic.place, diagnostic.message)
-        if same not in ((d.place, d.message) for d in self.every):
-            self.every.append(diagnostic)
+        _add_once(self.every, diagnostic)
 
     def report(
         self,
@@ -163,9 +161,7 @@ class SearchDiagnostics:
 
     def add(self, diagnostic: Diagnostic) -> None:
         """Add a mistake, unless the same text is there already at the same place."""
-        same = (diagnostic.place, diagnostic.message)
-        if same not in ((d.place, d.message) for d in self.every):
-            self.every.append(diagnostic)
+        _add_once(self.every, diagnostic)
 
     def report(
         self,
@@ -180,3 +176,9 @@ class SearchDiagnostics:
         path = ".".join(map(str, ("search", *node)))
         place = self.grid.document.place("search", *node, key=key)
         self.add(Diagnostic(kind, path, text, remedy, value, place))
+
+
+def _add_once(every: list[Diagnostic], diagnostic: Diagnostic) -> None:
+    same = (diagnostic.place, diagnostic.message)
+    if same not in ((d.place, d.message) for d in every):
+        every.append(diagnostic)
