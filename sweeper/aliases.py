@@ -27,8 +27,8 @@ def install() -> None:
 def redirect(name: str) -> None:
     """Put the sub-package of `sweeper` in place of the folder that is imported as `name`.
 
-    A checkout's folder is on the path of whoever runs Python there. A second copy of its modules
-    would have classes of its own.
+    Python puts the working folder on its path, so a checkout's folder can be imported by its own
+    name. Without this, its modules would be loaded twice, with two classes of each name.
     """
     if name in ROOTS:
         sys.modules[name] = import_module(f"sweeper.{name}")

@@ -1,7 +1,7 @@
-"""`sweeper` as a user types it, run in this process: a tenth of a second instead of one or two.
+"""`sweeper` as a user types it, run in the test's own process: that saves a start of Python.
 
-What needs a process of its own (signals, Ray, exit by a signal) starts one: `tests/test_cli.py` holds
-one test that both ways print the same and exit alike.
+Tests of signals and of Ray start a process. `tests/test_cli.py` checks that both ways print the same
+and exit with the same code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,7 @@ from sweeper.cli import app
 def sweeper(
     *words: str, stdin: str = "", cwd: Path | None = None, **env: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command in this process; environment variables by keyword.
-
-    Raises:
-        AssertionError: The command starts Ray, which a test's process must not.
-    """
+    """Run a command that doesn't start Ray in this process; environment variables by keyword."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with (

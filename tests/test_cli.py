@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeper.errors import SweeperError
-from tests.commands import sweeper
+from tests.commands import process, sweeper
 from tests.sweeps import TOY, assert_whole, ledger, rows, run, toy_grid
 
 
@@ -46,6 +46,24 @@ def test_launch_says_first_what_it_will_do_and_last_what_was_done(
         "12 trials: 12 done, 0 new, 0 failed; nothing to do",
         "12 trials: 12 done",
     ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sql", "toy", "select phase, count(*) as n from delays group by all order by all"),
+        ("status", "toy"),
+        ("sql", "toy", "select nothing from cells"),
+        ("phase", "toy", "--x", "task.rat", "--y", "task.shift"),
+        ("sql", "nope", "select 1"),
+    ],
+)
+def test_a_process_of_its_own_prints_the_same_and_exits_alike(
+    finished: str, words: tuple[str, ...]
+) -> None:
+    here, apart = (way(*words, "--store", finished) for way in (sweeper, process))
+    assert (here.returncode, here.stdout) == (apart.returncode, apart.stdout)
+    assert here.stderr.split() == apart.stderr.split()
 
 
 def test_json_is_one_object_a_line(grid_file: str, store: str) -> None:

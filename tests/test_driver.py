@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.engine import commands
 from sweeper.engine.driver import Launched, Progress, Runner
-from sweeper.engine.task import PackTask
+from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.errors import WorkerError
 from sweeper.grid.grid import Grid
@@ -18,10 +18,10 @@ from tests.sweeps import ledger, run, statuses, toy_grid
 ONE_CELL = ("task.rate=0.5", "task.shift=0", "task.fate=well,raises")
 
 
-def launched(grid: Grid, store: str) -> Launched:
-    """Launch `grid` in this process to its end; return the launch."""
+def launched(grid: Grid, store: str, launcher: Launcher = run_inline) -> Launched:
+    """Launch `grid` in this process; return the launch."""
     begun: list[Launched] = []
-    commands.launch(grid, store, Runner(run_inline, 1), started=begun.append)
+    commands.launch(grid, store, Runner(launcher, 1), started=begun.append)
     return begun[0]
 
 
@@ -49,6 +49,17 @@ def test_progress_of_a_launch_counts_nothing_that_another_launch_trained(
     second = launched(toy_grid(tmp_path, *ONE_CELL, "seeds=4", "resources.pack=8"), store)
     assert first.progress(ledger(store)) == Progress(2, 2, 1, 1, 0)
     assert second.progress(ledger(store)) == Progress(6, 6, 3, 1, 0)
+
+
+def test_a_pack_that_fails_in_a_later_launch_is_no_failure_of_the_earlier_one(
+    tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path, "task.rate=0.5", "task.shift=0", "task.fate=raises", "seeds=1")
+    earlier = launched(grid, store, launcher=lambda tasks: None)
+    later = launched(grid, store)
+    assert [t.pack_id for t in earlier.tasks] == [t.pack_id for t in later.tasks]
+    assert later.progress(ledger(store)) == Progress(1, 1, 1, 1, 0)
+    assert earlier.progress(ledger(store)) == Progress(1, 0, 0, 1, 0)
 
 
 @pytest.mark.parametrize("left", [0, 3])
