@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import begin
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.store import compaction
 from sweeper.store import tables as parts
 from sweeper.store.files import Files
@@ -99,7 +99,7 @@ class Synthetic:
         grid = load_grid(path, [])
         files = Files.at(join(where, name), create=True)
         ledger = Ledger.create(files, {"name": name, "points_per_decade": density})
-        wanted = agenda(grid, ledger, workers=len(os.sched_getaffinity(0)))
+        wanted = plan_launch(grid, ledger, workers=len(os.sched_getaffinity(0)))
         begin(grid, ledger, wanted, "synthetic", device="cpu")
         plan = wanted.table
         return cls(ledger, np.array(steps, dtype=np.int64), plan, _first(plan, len(steps)))

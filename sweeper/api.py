@@ -18,7 +18,7 @@ from sweeper.compile.loading import load_grid
 from sweeper.engine import commands as sweep
 from sweeper.engine import driver
 from sweeper.engine.driver import Launched, Outcome, Runner
-from sweeper.engine.planner import Agenda
+from sweeper.engine.planner import Plan
 from sweeper.engine.ray import on_ray
 from sweeper.grid.grid import Grid
 from sweeper.refine import diagram as diagrams
@@ -41,7 +41,7 @@ def launch(
     address: str = "local",
     inline: bool = False,
     max_concurrent: int | None = None,
-    announce: Callable[[Agenda], None] = lambda _: None,
+    announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
     """Train every trial of `grid` that the store `where` doesn't hold yet.

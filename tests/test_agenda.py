@@ -1,4 +1,4 @@
-"""The agenda, told trial by trial: whatever a ledger went through, arrays say the same."""
+"""The plan of a launch equals that of a loop over trials, whatever the ledger went through."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.criterion import Criterion
-from sweeper.engine.planner import Counts, agenda, counts
+from sweeper.engine.planner import Counts, counts, plan_launch
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import pack_id
@@ -120,9 +120,7 @@ def last_ends(past: list[Past], void: set[int]) -> dict[int, tuple[str, int, int
     st.sampled_from(["all", "all", "censored", "none"]),
     st.booleans(),
 )
-def test_the_agenda_is_what_a_loop_over_trials_says(
-    past: list[Past], keep: str, stops: bool
-) -> None:
+def test_the_plan_is_what_a_loop_over_trials_says(past: list[Past], keep: str, stops: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         stop = f"stop.after_generalization={str(stops).lower()}"
         grid = toy_grid(Path(folder), *OPTIONS, stop)
@@ -153,9 +151,9 @@ def test_the_agenda_is_what_a_loop_over_trials_says(
             with pytest.raises(
                 UsageError, match=f"trial {ids[lost[0]]} should go on from step {ends[lost[0]][1]},"
             ):
-                agenda(grid, book.ledger, workers=2)
+                plan_launch(grid, book.ledger, workers=2)
             return
-        found = agenda(grid, book.ledger, workers=2)
+        found = plan_launch(grid, book.ledger, workers=2)
         expected = Counts(TRIALS, TRIALS - len(new) - len(failed), len(new), len(failed))
         assert found.counts == expected
         assert found.void == sorted(packs[k] for k in void)
@@ -221,7 +219,7 @@ def test_a_trial_has_reached_its_thresholds_where_some_row_of_it_does(
 
 
 def test_a_new_pack_lists_its_trials_in_order(tmp_path: Path) -> None:
-    plan = agenda(toy_grid(tmp_path, *OPTIONS), None, workers=3)
+    plan = plan_launch(toy_grid(tmp_path, *OPTIONS), None, workers=3)
     assert [table.num_rows for table in plan.packs.values()] == [2, 2, 2]
     for name, table in plan.packs.items():
         assert table["pack_id"].unique().to_pylist() == [name]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.engine.progress import plan_sentence
 from sweeper.errors import UsageError
 from sweeper.report import figures
@@ -187,7 +187,7 @@ def test_a_plan_says_that_collapsed_cells_mean_the_same(
         f"grid:\n  - product: {{task.rate: [0.1]}}\n  - product: {{task.rate: {rates}}}\n"
     )
     grid = toy_grid(tmp_path, text=text)
-    sentence = plan_sentence(grid, agenda(grid, None, workers=1))
+    sentence = plan_sentence(grid, plan_launch(grid, None, workers=1))
     if told is None:
         assert "collapsed" not in sentence
     else:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.engine import commands as sweep
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.engine.task import PackTask
 from sweeper.store.sink import Claim
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
@@ -30,13 +30,13 @@ def test_what_would_go_on_from_a_damaged_checkpoint_is_trained_again(
     path = Path(book.files.location(damaged.checkpoint["path"]))
     path.unlink() if how == "missing" else path.write_bytes(b"torn")
     same = toy_grid(tmp_path, "steps=90", *LONG)
-    assert agenda(same, book, workers=2).damage == [], "nobody needs it"
-    plan = agenda(longer, book, workers=2)
+    assert plan_launch(same, book, workers=2).damage == [], "nobody needs it"
+    plan = plan_launch(longer, book, workers=2)
     assert plan.void == [damaged.id]
     assert path.name in plan.damage[0]
     run(longer, store)
     assert rows(store).equals(rows(reference))
-    assert agenda(longer, ledger(store), workers=2).n_packs == 0
+    assert plan_launch(longer, ledger(store), workers=2).n_packs == 0
 
 
 def test_an_open_pack_that_would_begin_at_a_damaged_checkpoint_is_made_anew(
@@ -51,7 +51,7 @@ def test_an_open_pack_that_would_begin_at_a_damaged_checkpoint_is_made_anew(
     (first,) = (p for p in book.state.packs.values() if p.checkpoint)
     assert first.checkpoint is not None
     Path(book.files.location(first.checkpoint["path"])).unlink()
-    assert set(agenda(longer, book, workers=1).void) == set(book.state.packs)
+    assert set(plan_launch(longer, book, workers=1).void) == set(book.state.packs)
     run(longer, store)
     assert rows(store).equals(rows(reference))
 
@@ -71,7 +71,7 @@ def test_an_open_pack_whose_checkpoint_is_damaged_begins_anew(tmp_path: Path, st
     book.files.write("checkpoints/torn.pt", b"torn")
     entry = {"path": "checkpoints/torn.pt", "size": 9, "sha256": "0" * 64, "step": 7, "attempt": 1}
     claim.commit({"kind": "rows", "checkpoint": entry})
-    assert agenda(grid, ledger(store), workers=1).void == [pack.id]
+    assert plan_launch(grid, ledger(store), workers=1).void == [pack.id]
     run(grid, store, workers=1)
     assert rows(store).equals(rows(reference))
     assert_whole(store, grid)

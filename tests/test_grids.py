@@ -16,7 +16,7 @@ import pytest
 
 from sweeper import api
 from sweeper.config.trial import Trial
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.packing import Pack, Run, pack_id, static_key
 from sweeper.store.lease import open_sweep
 from sweeper.trainables.config import GrokkingConfig
@@ -75,7 +75,7 @@ def test_a_grid_opens_with_its_question_its_size_and_its_cost(path: Path) -> Non
     found = re.search(r"(\d+) cells x (\d+) seeds? = (\d+) trials in (\d+) packs", head)
     assert found is not None, head
     grid = api.load_grid(path)
-    plan = agenda(grid, None, workers=2)
+    plan = plan_launch(grid, None, workers=2)
     trials, seeds = plan.counts.trials, len(grid.seeds)
     assert [int(n) for n in found.groups()] == [trials // seeds, seeds, trials, plan.n_packs]
     assert grid.name == path.stem + ("_full" if path in FULL else "")

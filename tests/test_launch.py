@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sweeper.engine import commands as sweep
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline, run_pack
 from sweeper.store.outcomes import ended_trials
@@ -71,7 +71,7 @@ def test_failed_trials_are_left_alone_until_they_are_retried(tmp_path: Path, sto
     run(grid, store)
     assert run(grid, store).counts.failed == 2
     assert sweep.retry(store, "toy") == 2
-    counts = agenda(grid, ledger(store), workers=2).counts
+    counts = plan_launch(grid, ledger(store), workers=2).counts
     assert (counts.new, counts.failed) == (2, 0)
     assert run(grid, store).counts.failed == 2
     assert sweep.retry(store, "toy") == 2

@@ -9,7 +9,7 @@ import pytest
 from sweeper.analysis.laws import LAWS, LawGrid
 from sweeper.analysis.laws.claim import GRIDS
 from sweeper.compile.loading import load_grid
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.grid.gridfile import Resources
 
 NAMED: dict[str, LawGrid] = {grid.name: grid for law in LAWS for grid in law.grids}
@@ -33,7 +33,7 @@ def test_a_laws_grid_opens_with_its_question_its_size_and_its_cost(grid: LawGrid
     found = re.search(r"(\d+) cells? x (\d+) seeds? = (\d+) trials? in (\d+) packs?", head)
     assert found is not None, head
     loaded = load_grid(grid.path)
-    plan = agenda(loaded, None, workers=2)
+    plan = plan_launch(loaded, None, workers=2)
     trials, seeds = plan.counts.trials, len(loaded.seeds)
     assert [int(n) for n in found.groups()] == [trials // seeds, seeds, trials, plan.n_packs]
 

@@ -17,7 +17,7 @@ from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.engine import commands as sweep
 from sweeper.engine.driver import Runner
-from sweeper.engine.planner import Agenda, Counts, agenda
+from sweeper.engine.planner import Counts, Plan, plan_launch
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.errors import BusyError, StoreError, UsageError
@@ -57,7 +57,7 @@ def test_trials_that_generalized_need_no_longer_horizon(tmp_path: Path, store: s
     assert generalized
     assert censored
     longer = toy_grid(tmp_path, "steps=1000", "task.shift=0")
-    plan = agenda(longer, ledger(store), workers=2)
+    plan = plan_launch(longer, ledger(store), workers=2)
     assert plan.counts.new == len(censored)
     listed = {i for t in plan.packs.values() for i in t["trial_id"].to_pylist()}
     assert listed == censored
@@ -74,7 +74,7 @@ def test_a_stricter_criterion_carries_on_the_trials_that_need_it(
     strict = toy_grid(
         tmp_path, "steps=1000", "task.shift=0", "criterion={metric: error, train: 0.1, test: 0.02}"
     )
-    plan = agenda(strict, ledger(store), workers=2)
+    plan = plan_launch(strict, ledger(store), workers=2)
     assert plan.counts.new == 6
     reference = str(tmp_path / "reference")
     run(strict, reference)
@@ -83,7 +83,7 @@ def test_a_stricter_criterion_carries_on_the_trials_that_need_it(
     looser = toy_grid(
         tmp_path, "steps=1000", "task.shift=0", "criterion={metric: error, train: 0.5, test: 0.5}"
     )
-    assert agenda(looser, ledger(store), workers=2).counts.new == 0
+    assert plan_launch(looser, ledger(store), workers=2).counts.new == 0
 
 
 def test_trials_whose_final_checkpoint_was_not_kept_cannot_go_on(
@@ -135,7 +135,7 @@ def test_a_trial_that_stopped_at_its_threshold_goes_on_where_a_rule_takes_whole_
         "stop.after_generalization=false",
         "criterion={metric: error, rule: argmin}",
     )
-    assert agenda(whole, ledger(store), workers=2).counts.new == 6
+    assert plan_launch(whole, ledger(store), workers=2).counts.new == 6
     run(whole, store)
     assert set(statuses(store).values()) == {"censored"}
     reference = str(tmp_path / "reference")
@@ -176,8 +176,8 @@ def test_a_trials_id_does_not_depend_on_what_is_logged(tmp_path: Path) -> None:
 
 def test_pack_composition_does_not_depend_on_when_it_is_planned(tmp_path: Path, store: str) -> None:
     grid = toy_grid(tmp_path, "seeds=9")
-    first = agenda(grid, None, workers=2)
-    second = agenda(grid, None, workers=2)
+    first = plan_launch(grid, None, workers=2)
+    second = plan_launch(grid, None, workers=2)
     assert {i: t.to_pylist() for i, t in first.packs.items()} == {
         i: t.to_pylist() for i, t in second.packs.items()
     }
@@ -190,7 +190,7 @@ def test_a_torn_part_is_said_and_its_trials_are_trained_again(tmp_path: Path, st
     (part, _), *_rest = ledger(store).state.parts()
     path = Path(join(store, "toy")) / part.path
     path.write_bytes(path.read_bytes()[: part.size // 2])
-    plan = agenda(grid, ledger(store), workers=2)
+    plan = plan_launch(grid, ledger(store), workers=2)
     assert plan.damage == [f"{path}: {part.size // 2} bytes, the ledger says {part.size}: torn."]
     assert plan.counts.new == 6
     outcome = run(grid, store)
@@ -270,7 +270,7 @@ def test_nothing_is_written_before_the_launch_is_agreed_to(tmp_path: Path, store
     class NoError(Exception):
         pass
 
-    def refuse(_: Agenda) -> None:
+    def refuse(_: Plan) -> None:
         raise NoError
 
     with pytest.raises(NoError):

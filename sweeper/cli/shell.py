@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sweeper.cli.options import Training
     from sweeper.engine.driver import Launched, Outcome, Runner
-    from sweeper.engine.planner import Agenda
+    from sweeper.engine.planner import Plan
     from sweeper.engine.progress import Monitor
     from sweeper.grid.grid import Grid
 
@@ -133,17 +133,17 @@ class Shown:
         self._monitor = monitor
         self._yes = yes
 
-    def announce(self, agenda: Agenda) -> None:
+    def announce(self, plan: Plan) -> None:
         """Say what is to be done, and ask about very many trials."""
         from sweeper.engine import progress
 
-        for message in agenda.damage:
+        for message in plan.damage:
             err.print(f"damaged: {message} Its trials are trained again.", markup=False)
         if self.as_json:
-            progress.emit(**progress.plan_event(self.grid, agenda))
+            progress.emit(**progress.plan_event(self.grid, plan))
         elif not self.quiet:
-            out.print(progress.plan_sentence(self.grid, agenda), markup=False)
-        _confirm(agenda.counts.new, yes=self._yes)
+            out.print(progress.plan_sentence(self.grid, plan), markup=False)
+        _confirm(plan.counts.new, yes=self._yes)
 
     def started(self, launched: Launched) -> None:
         """Listen to signals, and follow the launch."""

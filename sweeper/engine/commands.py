@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 from sweeper.engine.driver import Launched, Outcome, Runner, drive
-from sweeper.engine.planner import Agenda, agenda
+from sweeper.engine.planner import Plan, plan_launch
 from sweeper.errors import StoreError, UsageError
 from sweeper.grid.grid import Grid
 from sweeper.store.files import Files
@@ -23,7 +23,7 @@ def launch(
     where: str,
     runner: Runner,
     *,
-    announce: Callable[[Agenda], None] = lambda _: None,
+    announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
     """Train every trial of `grid` that the store `where` doesn't hold yet.
@@ -41,10 +41,10 @@ def launch(
         StoreError: The store can't be read or written.
     """
     check_cells(grid)
-    plan: Agenda | None = None
+    plan: Plan | None = None
     known = peek(join(where, grid.name))
     if known is None:  # what can go wrong goes wrong before a folder is made
-        plan = agenda(grid, None, workers=runner.workers)
+        plan = plan_launch(grid, None, workers=runner.workers)
         announce(plan)
     with drive(grid, where, runner, known) as driver:
         still = plan if driver.ledger.number == 0 else None

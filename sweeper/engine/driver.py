@@ -18,7 +18,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper.engine.planner import Agenda, Counts, agenda, counts
+from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
 from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
@@ -180,8 +180,8 @@ class Driver:
         table: pa.Table | None = None,
         *,
         adds: Adds | None = None,
-        plan: Agenda | None = None,
-        announce: Callable[[Agenda], None] = lambda _: None,
+        plan: Plan | None = None,
+        announce: Callable[[Plan], None] = lambda _: None,
         started: Callable[[Launched], None] = lambda _: None,
     ) -> Outcome:
         """Train what is wanted and the store doesn't hold yet.
@@ -195,14 +195,14 @@ class Driver:
             started: Called once the packs are in the ledger.
 
         Raises:
-            UsageError: Trials can't go on, see `sweeper.engine.planner.agenda`.
+            UsageError: Trials can't go on, see `sweeper.engine.planner.plan_launch`.
             StoreError: The store can't be read or written.
             WorkerError: A worker failed, and trials are left.
         """
         ledger, workers = self.ledger, self.runner.workers
         ledger.refresh()
         if plan is None:
-            plan = agenda(grid, ledger, workers=workers, table=table)
+            plan = plan_launch(grid, ledger, workers=workers, table=table)
             announce(plan)
         if self._fresh:
             self._fresh = False
@@ -251,13 +251,7 @@ def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -
 
 
 def begin(
-    grid: Grid,
-    ledger: Ledger,
-    plan: Agenda,
-    launch_id: str,
-    *,
-    device: str,
-    adds: Adds | None = None,
+    grid: Grid, ledger: Ledger, plan: Plan, launch_id: str, *, device: str, adds: Adds | None = None
 ) -> Launched:
     """Write the launch and its packs to the ledger; return the tasks."""
     files = ledger.files
@@ -308,7 +302,7 @@ def begin(
     return Launched(ledger, launch_id, tasks, plan.counts, plan.counts.new)
 
 
-def _write_plan(ledger: Ledger, plan: Agenda, launch_id: str) -> Record:
+def _write_plan(ledger: Ledger, plan: Plan, launch_id: str) -> Record:
     """Return the entry of the plan's file; one that an earlier launch wrote serves again."""
     digest = _digest(plan.table["trial_id"])
     for record in reversed(ledger.state.launches.values()):

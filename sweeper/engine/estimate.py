@@ -11,7 +11,7 @@ from sweeper import trainable
 from sweeper.config.fields import Config, build
 from sweeper.config.trial import Trial
 from sweeper.engine.commands import check_cells, peek
-from sweeper.engine.planner import Counts, agenda, pack_size
+from sweeper.engine.planner import Counts, pack_size, plan_launch
 from sweeper.engine.resources import local_cpus, slots
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
@@ -65,7 +65,7 @@ def estimate(grid: Grid, where: str) -> Estimate:
         packs = sum(-(-g.trials // size) for g, size in zip(groups, sizes, strict=True))
         damage: tuple[str, ...] = ()
     else:
-        todo = agenda(grid, ledger, workers=workers)
+        todo = plan_launch(grid, ledger, workers=workers)
         counts, packs, damage = todo.counts, todo.n_packs, tuple(todo.damage)
     steps = counts.new * grid.steps
     per_step = _seconds_a_trial_step(grid, module, groups, sizes) if steps else 0.0

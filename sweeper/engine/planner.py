@@ -1,4 +1,4 @@
-"""What a grid wants, minus what the store has: the agenda of a launch.
+"""What a grid wants, minus what the store has: the plan of a launch.
 
 Open packs of an earlier launch are taken up as they were; trials that need more steps go on from
 their final checkpoints; all others make new packs.
@@ -46,7 +46,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Agenda:
+class Plan:
     """What a launch has to do.
 
     Attributes:
@@ -75,9 +75,9 @@ class Agenda:
         return len(self.restored) + len(self.packs)
 
 
-def agenda(
+def plan_launch(
     grid: Grid, ledger: Ledger | None, *, workers: int, table: pa.Table | None = None
-) -> Agenda:
+) -> Plan:
     """Return what is to be done for `grid` beyond what `ledger` holds.
 
     Args:
@@ -92,7 +92,7 @@ def agenda(
     """
     table = grid.table() if table is None else table
     if ledger is None:
-        plan = Agenda(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
+        plan = Plan(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
         _new_packs(grid, plan, np.arange(table.num_rows), None)
         return plan
     _check_log(grid, ledger)
@@ -112,18 +112,16 @@ def agenda(
 
 def _compare(
     grid: Grid, ledger: Ledger, table: pa.Table, workers: int, unusable: dict[str, str]
-) -> tuple[Agenda, NDArray[np.int64], pa.Table, NDArray[np.bool_]]:
-    """Return the agenda without its new packs, and what these are made of.
+) -> tuple[Plan, NDArray[np.int64], pa.Table, NDArray[np.bool_]]:
+    """Return the plan without its new packs, and what these are made of.
 
     Returns:
-        The agenda; the rows of `table` that make new packs; the ends that some of them go on
+        The plan; the rows of `table` that make new packs; the ends that some of them go on
         from; which of them do.
     """
     found = survey(ledger, unusable=unusable)
     status, last = _status(grid, ledger, table, found.ends)
-    plan = Agenda(
-        _counts(status), table, workers, void=sorted(found.void), damage=list(found.damage)
-    )
+    plan = Plan(_counts(status), table, workers, void=sorted(found.void), damage=list(found.damage))
     wanted = (status == NEW) | (status == LONGER)
     open_ = [i for i in open_packs(ledger.state) if i not in found.void]
     if open_:
@@ -139,7 +137,7 @@ def _compare(
 
 
 def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:
-    """Return the trials of `table` by what became of them, as `agenda` counts them.
+    """Return the trials of `table` by what became of them, as `plan_launch` counts them.
 
     Trusts the checksums of the metrics: for the moment after a launch.
     """
@@ -286,7 +284,7 @@ def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: in
     )
 
 
-def _new_packs(grid: Grid, plan: Agenda, fresh: NDArray[np.int64], starts: _Starts | None) -> None:
+def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts | None) -> None:
     """Group the `fresh` trials of the plan's table into packs and add them to it."""
     if not len(fresh):
         return
@@ -319,7 +317,7 @@ def _new_packs(grid: Grid, plan: Agenda, fresh: NDArray[np.int64], starts: _Star
 
 
 def _list(
-    plan: Agenda,
+    plan: Plan,
     ids: pa.Array,
     bounds: Sequence[tuple[int, int]],
     order: NDArray[np.int64],

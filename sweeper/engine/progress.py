@@ -28,7 +28,7 @@ from rich.progress import Progress as Bar
 from sweeper.config.messages import duration
 from sweeper.engine.driver import Launched, Progress
 from sweeper.engine.estimate import Estimate
-from sweeper.engine.planner import Agenda
+from sweeper.engine.planner import Plan
 from sweeper.errors import SweeperError
 from sweeper.grid.grid import Grid
 from sweeper.store.ledger import POLL_S, Ledger
@@ -184,7 +184,7 @@ class _Live:
         self._bar.update(self._task, completed=progress.ended, **fields)  # type: ignore[arg-type]
 
 
-def plan_event(grid: Grid, plan: Agenda | Estimate) -> dict[str, object]:
+def plan_event(grid: Grid, plan: Plan | Estimate) -> dict[str, object]:
     """Return a plan as the fields of a JSON event."""
     c = plan.counts
     return {
@@ -202,7 +202,7 @@ def plan_event(grid: Grid, plan: Agenda | Estimate) -> dict[str, object]:
     }
 
 
-def plan_sentence(grid: Grid, plan: Agenda | Estimate, seconds: float | None = None) -> str:
+def plan_sentence(grid: Grid, plan: Plan | Estimate, seconds: float | None = None) -> str:
     """Return a plan in words: "480 trials: 360 done, 120 new, 0 failed; 4 packs on 2 CPUs"."""
     c = plan.counts
     text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"

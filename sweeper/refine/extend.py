@@ -17,7 +17,7 @@ from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
 from sweeper.compile import loading
 from sweeper.engine.driver import Launched, Outcome, Runner, drive
-from sweeper.engine.planner import Agenda
+from sweeper.engine.planner import Plan
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.store import lease as store
@@ -68,7 +68,7 @@ def extend(
     where: str,
     runner: Runner,
     *,
-    announce: Callable[[Agenda], None] = lambda _: None,
+    announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
     """Carry the trials of `wanted` on; arguments as in `sweeper.engine.commands.launch`.

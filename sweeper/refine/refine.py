@@ -19,7 +19,7 @@ from sweeper.config.fields import Scalar, chosen_leaves
 from sweeper.config.resolve import broken
 from sweeper.config.trial import Trial
 from sweeper.engine.driver import Driver, Launched, Runner, drive
-from sweeper.engine.planner import Agenda, agenda
+from sweeper.engine.planner import Plan, plan_launch
 from sweeper.grid.grid import Grid, columns
 from sweeper.refine.diagram import Diagram, Panel, marks_of, panels
 from sweeper.refine.mesh import FINE, Point, ends, propose
@@ -59,7 +59,7 @@ def refine(
     runner: Runner,
     budget: int,
     *,
-    announce: Callable[[Agenda], None] = lambda _: None,
+    announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Refined:
     """Add cells where neighbours disagree, until they don't or `budget` new trials are spent.
@@ -85,7 +85,7 @@ class _Rounds:
     wanted: Diagram
     driver: Driver
     left: int
-    announce: Callable[[Agenda], None]
+    announce: Callable[[Plan], None]
     started: Callable[[Launched], None]
     so_far: Refined = field(default_factory=Refined)
 
@@ -132,7 +132,7 @@ class _Rounds:
         """
         grid, ledger = self.wanted.grid, self.driver.ledger
         table = _table(grid, [t for trials in wanted for t in trials])
-        plan = agenda(grid, ledger, workers=self.driver.runner.workers, table=table)
+        plan = plan_launch(grid, ledger, workers=self.driver.runner.workers, table=table)
         new = {i for listed in plan.packs.values() for i in listed["trial_id"].to_pylist()}
         ended = set(ended_trials(ledger)["trial_id"].to_pylist())
         new |= {*pack_rows(ledger, plan.restored)["trial_id"].to_pylist()} - ended

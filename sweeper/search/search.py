@@ -25,7 +25,7 @@ from sweeper.analysis.views.views import open_views
 from sweeper.config.fields import build
 from sweeper.engine.commands import peek
 from sweeper.engine.driver import Driver, Launched, Runner, drive
-from sweeper.engine.planner import Agenda
+from sweeper.engine.planner import Plan
 from sweeper.errors import StorageError
 from sweeper.grid.grid import Grid
 from sweeper.grid.search_section import AMPLIFICATION, Finalists, Search
@@ -60,7 +60,7 @@ def search(
     *,
     storage: str | None = None,
     fresh: bool = False,
-    announce: Callable[[Agenda], None] = lambda _: None,
+    announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
     say: Callable[[Progressed], None] = lambda _: None,
 ) -> Found:
@@ -152,7 +152,7 @@ class Loop:
     study: Study
     driver: Driver
     judge: Judge
-    announce: Callable[[Agenda], None]
+    announce: Callable[[Plan], None]
     started: Callable[[Launched], None]
     seen: set[str] = field(default_factory=set)
 

@@ -21,7 +21,7 @@ from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
 from sweeper.engine.commands import request_stop
 from sweeper.engine.driver import Launched, Progress, Runner, drive
-from sweeper.engine.planner import agenda
+from sweeper.engine.planner import plan_launch
 from sweeper.engine.task import PackTask
 from sweeper.errors import SweeperError, UsageError, did_you_mean
 from sweeper.grid.grid import Grid
@@ -181,7 +181,7 @@ def train(
         for grid, one in zip(grids, training.launched, strict=True):
             one.ledger.refresh()
             compact(one.ledger)
-            left += agenda(grid, one.ledger, workers=runner.workers).counts.new
+            left += plan_launch(grid, one.ledger, workers=runner.workers).counts.new
     return left == 0
 
 
