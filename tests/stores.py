@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.lease import LEASE
 from sweeper.store.ledger import Ledger, Record
@@ -96,7 +96,7 @@ class Made:
             nothing = all(v is None for v in values)
             columns[path] = pa.array(values, pa.float64() if nothing else None)
         path = f"plans/{self._counter}.parquet"
-        entry = parts.write(self.ledger.files, path, pa.table(columns), steps=None)
+        entry = tables.write(self.ledger.files, path, pa.table(columns), steps=None)
         self.ledger.append(
             {
                 "kind": "launch",
@@ -119,8 +119,11 @@ class Made:
         self._counter += 1
         pack_id = f"pack-{self._counter}"
         path = f"packs/{self._counter}.parquet"
-        table = pack_table(pack_id, trial_ids, [start] * len(trial_ids))
-        entry = parts.write(self.ledger.files, path, table, steps=None)
+        ids, starts = (
+            pa.array(x, pa.string()) for x in (list(trial_ids), [start] * len(trial_ids))
+        )
+        table = pack_table([pack_id], [len(trial_ids)], ids, starts)
+        entry = tables.write(self.ledger.files, path, table, steps=None)
         packs = [{"id": pack_id, "size": len(trial_ids), "parents": []}]
         self.ledger.append(
             {"kind": "packs", "packs": packs, "path": path, "sha256": entry["sha256"]}
@@ -194,7 +197,7 @@ class Made:
 
     def _write(self, folder: str, table: pa.Table, steps: str) -> Record:
         path = f"{folder}/{self._counter}.parquet"
-        return parts.write(self.ledger.files, path, table, steps=steps)
+        return tables.write(self.ledger.files, path, table, steps=steps)
 
 
 def _column(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Array:

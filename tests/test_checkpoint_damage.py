@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from sweeper.engine import commands as sweep
 from sweeper.engine.planner import plan_launch
 from sweeper.engine.task import PackTask
+from sweeper.store.files import Files
 from sweeper.store.sink import Claim
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 
@@ -75,3 +77,27 @@ def test_an_open_pack_whose_checkpoint_is_damaged_begins_anew(tmp_path: Path, st
     run(grid, store, workers=1)
     assert rows(store).equals(rows(reference))
     assert_whole(store, grid)
+
+
+def test_damaged_checkpoints_cost_one_reading_of_the_store(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(toy_grid(tmp_path, "steps=90", *LONG), store)
+    longer = toy_grid(tmp_path, "steps=250", *LONG)
+    book = ledger(store)
+    first, *others = (p for p in book.state.packs.values() if p.checkpoint)
+    assert others, "their checkpoints are read once, too"
+    assert first.checkpoint is not None
+    Path(book.files.location(first.checkpoint["path"])).unlink()
+    read: Counter[str] = Counter()
+    original = Files.read
+
+    def counted(self: Files, path: str) -> bytes | None:
+        read[path] += 1
+        return original(self, path)
+
+    monkeypatch.setattr(Files, "read", counted)
+    plan_launch(longer, book, workers=2)
+    metrics = {path: n for path, n in read.items() if path.startswith(("metrics/", "checkpoints/"))}
+    assert set(metrics.values()) == {1}
+    assert first.checkpoint["path"] in metrics

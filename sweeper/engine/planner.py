@@ -24,8 +24,8 @@ from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
 from sweeper.store.ledger import Ledger
-from sweeper.store.packs import open_packs, pack_rows
-from sweeper.store.scan import damaged_checkpoints, reached, survey
+from sweeper.store.packs import open_packs, pack_rows, pack_table
+from sweeper.store.scan import ScanResult, damaged_checkpoints, reached, scan
 from sweeper.trainable import Trainable
 
 MEMORY_SHARE = 0.5
@@ -96,34 +96,49 @@ def plan_launch(
         _new_packs(grid, plan, np.arange(table.num_rows), None)
         return plan
     _check_log(grid, ledger)
+    files = scan(ledger)
     unusable: dict[str, str] = {}
+    checked: set[str] = set()
     while True:
-        plan, fresh, ends, longer = _compare(grid, ledger, table, workers, unusable)
-        needed = {*plan.restored, *ends["pack_id"].unique().to_pylist()}
-        begun = [ledger.state.packs[i] for i in plan.restored]
-        needed |= {parent for p in begun if p.checkpoint is None for parent in p.parents}
-        found = damaged_checkpoints(ledger, sorted(needed - unusable.keys()))
-        if not found:  # else what would go on from there is new again
+        todo = _compare(grid, ledger, table, workers, files.result(unusable))
+        needed = _needed(ledger, todo)
+        damaged = damaged_checkpoints(ledger, sorted(needed - checked))
+        if not damaged:
             break
-        unusable |= found
-    _new_packs(grid, plan, fresh, _starts(ledger, ends, longer) if longer.any() else None)
-    return plan
+        checked |= needed
+        unusable |= damaged  # trials that would go on from there are new again
+    starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
+    _new_packs(grid, todo.plan, todo.rows, starts)
+    return todo.plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """A grid compared with a store.
+
+    Attributes:
+        plan: The plan, without its new packs.
+        rows: Rows of the plan's table that need new packs.
+        longer: For each of `rows`, whether the trial goes on from an earlier end.
+        ends: The ends that the longer trials go on from, in the order of `rows`.
+    """
+
+    plan: Plan
+    rows: NDArray[np.int64]
+    longer: NDArray[np.bool_]
+    ends: pa.Table
 
 
 def _compare(
-    grid: Grid, ledger: Ledger, table: pa.Table, workers: int, unusable: dict[str, str]
-) -> tuple[Plan, NDArray[np.int64], pa.Table, NDArray[np.bool_]]:
-    """Return the plan without its new packs, and what these are made of.
-
-    Returns:
-        The plan; the rows of `table` that make new packs; the ends that some of them go on
-        from; which of them do.
-    """
-    found = survey(ledger, unusable=unusable)
-    status, last = _status(grid, ledger, table, found.ends)
-    plan = Plan(_counts(status), table, workers, void=sorted(found.void), damage=list(found.damage))
+    grid: Grid, ledger: Ledger, table: pa.Table, workers: int, stored: ScanResult
+) -> _Comparison:
+    """Return the difference between the trials of `table` and those that are `stored`."""
+    status, last = _status(grid, ledger, table, stored.ends)
+    plan = Plan(
+        _counts(status), table, workers, void=sorted(stored.void), damage=list(stored.damage)
+    )
     wanted = (status == NEW) | (status == LONGER)
-    open_ = [i for i in open_packs(ledger.state) if i not in found.void]
+    open_ = [i for i in open_packs(ledger.state) if i not in stored.void]
     if open_:
         listed = pack_rows(ledger, open_)
         ids = table["trial_id"]
@@ -131,9 +146,16 @@ def _compare(
         having = set(listed["pack_id"].filter(keep).unique().to_pylist())
         plan.restored = [i for i in open_ if i in having]
         wanted &= ~pc.is_in(ids, listed["trial_id"]).to_numpy()
-    fresh = np.flatnonzero(wanted)
-    longer = status[fresh] == LONGER
-    return plan, fresh, found.ends.take(pa.array(last[fresh[longer]])), longer
+    rows = np.flatnonzero(wanted)
+    longer = status[rows] == LONGER
+    return _Comparison(plan, rows, longer, stored.ends.take(pa.array(last[rows[longer]])))
+
+
+def _needed(ledger: Ledger, todo: _Comparison) -> set[str]:
+    """Return the packs whose checkpoints the plan goes on from."""
+    begun = [ledger.state.packs[i] for i in todo.plan.restored]
+    parents = {parent for p in begun if p.checkpoint is None for parent in p.parents}
+    return {*todo.plan.restored, *todo.ends["pack_id"].unique().to_pylist(), *parents}
 
 
 def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:
@@ -141,7 +163,7 @@ def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:
 
     Trusts the checksums of the metrics: for the moment after a launch.
     """
-    return _counts(_status(grid, ledger, table, survey(ledger, proven=False).ends)[0])
+    return _counts(_status(grid, ledger, table, scan(ledger, proven=False).result().ends)[0])
 
 
 def _counts(status: NDArray[np.int8]) -> Counts:
@@ -191,9 +213,9 @@ def _last(ids: pa.ChunkedArray, ends: pa.Table) -> NDArray[np.int64]:
     rows = rows[np.argsort(ends["steps"].to_numpy()[rows], kind="stable")]
     rows = rows[np.argsort(at[rows], kind="stable")]
     final = np.append(at[rows][1:] != at[rows][:-1], True)[: len(rows)]
-    found = np.full(len(wanted.dictionary), -1, dtype=np.int64)
-    found[at[rows[final]]] = rows[final]
-    return cast("NDArray[np.int64]", found[wanted.indices.to_numpy()])
+    last = np.full(len(wanted.dictionary), -1, dtype=np.int64)
+    last[at[rows[final]]] = rows[final]
+    return cast("NDArray[np.int64]", last[wanted.indices.to_numpy()])
 
 
 def _reached(
@@ -261,13 +283,13 @@ def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Start
             f"checkpoint wasn't kept (checkpoint.keep: {keeps[which[row]]}). "
             "Launch under another name."
         )
-    found = [pack.checkpoint["path"] for pack in sources if pack.checkpoint is not None]
+    kept = [pack.checkpoint["path"] for pack in sources if pack.checkpoint is not None]
     steps = np.full(len(longer), -1, dtype=np.int64)
     steps[longer] = ends["steps"].to_numpy()
     source = np.zeros(len(longer), dtype=np.int64)
     source[longer] = which
     at = pa.array(source, mask=~longer)
-    return _Starts(steps, pa.array(found, pa.string()).take(at), packs.dictionary.take(at))
+    return _Starts(steps, pa.array(kept, pa.string()).take(at), packs.dictionary.take(at))
 
 
 def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: int) -> int:
@@ -326,23 +348,11 @@ def _list(
 ) -> None:
     """Add packs to the plan: of `ids`, for each of `bounds` (first, number) one."""
     names = [pack_id(ids.slice(a, n).to_pylist(), salt=salt) for a, n in bounds]
-    counts = np.array([n for _, n in bounds])
     paths, packs = pa.nulls(len(ids), pa.string()), None
     if starts is not None:
         taken = pa.array(order)
         paths, packs = starts.paths.take(taken), starts.packs.take(taken)
-    table = pa.table(
-        {
-            "pack_id": pa.array(names, pa.string()).take(
-                pa.array(np.repeat(np.arange(len(counts)), counts))
-            ),
-            "position": pa.array(
-                np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
-            ),
-            "trial_id": ids,
-            "start": paths,
-        }
-    )
+    table = pack_table(names, [n for _, n in bounds], ids, paths)
     for name, (a, n) in zip(names, bounds, strict=True):
         plan.packs[name] = table.slice(a, n)
         mine = packs.slice(a, n).unique().to_pylist() if packs is not None else []

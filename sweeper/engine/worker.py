@@ -141,18 +141,16 @@ def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
     saved = claim.ledger.state.packs[claim.pack_id].checkpoint
     split_at = saved["step"] if saved else -1
     alive = [i for i in pack.trial_ids if sink.ended_at.get(i, split_at + 1) > split_at]
-    half = -(-len(alive) // 2)
-    halves = [alive[:half], alive[half:]]
-    ids = [pack_id(h, salt=claim.pack_id) for h in halves if h]
-    table = pa.concat_tables(
-        pack_table(i, h, [saved["path"] if saved else None] * len(h))
-        for i, h in zip(ids, [h for h in halves if h], strict=True)
-    )
+    middle = -(-len(alive) // 2)
+    halves = [half for half in (alive[:middle], alive[middle:]) if half]
+    ids = [pack_id(half, salt=claim.pack_id) for half in halves]
+    starts = pa.array([saved["path"] if saved else None] * len(alive), pa.string())
+    table = pack_table(ids, [len(half) for half in halves], pa.array(alive, pa.string()), starts)
     path = f"packs/{claim.pack_id}-{claim.attempt}.parquet"
     entry = tables.write(claim.ledger.files, path, table, steps=None)
     packs = [
         {"id": i, "size": len(h), "parents": [claim.pack_id]}
-        for i, h in zip(ids, [h for h in halves if h], strict=True)
+        for i, h in zip(ids, halves, strict=True)
     ]
     claim.commit(
         {

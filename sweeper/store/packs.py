@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,20 +12,26 @@ from sweeper.store import tables
 from sweeper.store.ledger import Ledger, State
 
 
-def pack_table(pack: str, trial_ids: Sequence[str], starts: Sequence[str | None]) -> pa.Table:
-    """Return the rows that list one pack in a packs file.
+def pack_table(
+    pack_ids: Sequence[str], sizes: Sequence[int], trial_ids: pa.Array, starts: pa.Array
+) -> pa.Table:
+    """Return the rows that list packs in a packs file, one row per trial.
 
     Args:
-        pack: Its id.
-        trial_ids: Its trials in order.
-        starts: For each the checkpoint of another pack that it goes on from, or None.
+        pack_ids: The packs.
+        sizes: Number of trials of each pack.
+        trial_ids: The trials of all packs, in the order of the packs and within each.
+        starts: For each trial the path of another pack's checkpoint that it goes on from, or null.
     """
+    counts = np.asarray(sizes, dtype=np.int64)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    first = np.cumsum(counts) - counts
     return pa.table(
         {
-            "pack_id": pa.array([pack] * len(trial_ids), pa.string()),
-            "position": pa.array(range(len(trial_ids)), pa.int64()),
-            "trial_id": pa.array(trial_ids, pa.string()),
-            "start": pa.array(starts, pa.string()),
+            "pack_id": pa.array(pack_ids, pa.string()).take(pa.array(owner)),
+            "position": pa.array(np.arange(len(owner)) - first[owner]),
+            "trial_id": trial_ids.cast(pa.string()),
+            "start": starts.cast(pa.string()),
         }
     )
 
@@ -39,7 +46,7 @@ def pack_rows(ledger: Ledger, pack_ids: Sequence[str]) -> pa.Table:
         table = tables.read(ledger.files, entry)
         listed.append(table.filter(pc.is_in(table["pack_id"], wanted)))
     if not listed:
-        return pack_table("", [], [])
+        return pack_table([], [], pa.array([]), pa.array([]))
     return pa.concat_tables(listed).sort_by([("pack_id", "ascending"), ("position", "ascending")])
 
 

@@ -1,11 +1,11 @@
-"""What a store holds that can be built on: how trials ended, what they reached, what is damaged.
+"""The files of a store, read and checked: the ends of trials, the damage, the thresholds reached.
 
-Each file is read once, and its checksum proven on the way.
+`scan` reads each file once and proves its checksum on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,26 +15,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweeper.criterion import Criterion
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger, Part, State
 from sweeper.store.outcomes import ends_table
 
 BATCH = 1 << 20
-"""Rows of metrics that are looked at together: finding their trials has a price of its own."""
+"""Rows of metrics per batch: the lookup of their trials costs the same for few and many."""
 
 ENDED = ("trial_id", "status", "last_step", "steps")
-"""What is asked of an end; tracebacks and times are left in the files."""
+"""Columns that are read of a file of ends; tracebacks and times are left in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """What a ledger's files hold.
+class ScanResult:
+    """The part of a store that a launch can build on.
 
     Attributes:
         ends: The ends that count: trial_id, status, last_step, steps, pack_id, attempt.
-        void: Packs that are damaged, or went on from one that is; their trials are new again.
-        damage: What is wrong with them.
+        void: Packs that are damaged or went on from a damaged one; their trials are new again.
+        damage: One message per damaged file.
     """
 
     ends: pa.Table
@@ -42,69 +42,95 @@ class Survey:
     damage: tuple[str, ...]
 
 
-def survey(
-    ledger: Ledger, *, proven: bool = True, unusable: Mapping[str, str] | None = None
-) -> Survey:
-    """Return what the files that the ledger lists hold.
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One reading of all files that a ledger lists.
+
+    Attributes:
+        state: The ledger's state when the files were read.
+        tables: Path to content of each intact file of ends.
+        void: Packs with a damaged file.
+        damage: One message per damaged file.
+    """
+
+    state: State
+    tables: Mapping[str, pa.Table]
+    void: frozenset[str]
+    damage: tuple[str, ...]
+
+    def result(self, unusable: Mapping[str, str] | None = None) -> ScanResult:
+        """Return the ends and the packs that count; reads no file.
+
+        Args:
+            unusable: Further damaged packs, each with a message, as `damaged_checkpoints`
+                returns them.
+        """
+        unusable = unusable or {}
+        state = self.state
+        void = _spread(state, {*self.void, *unusable})
+        counted = list(state.ends(p for p in state.packs.values() if not (p.void or p.id in void)))
+        ends = [
+            tables.upto(self.tables[part.path], cutoff, "last_step")
+            for _, _, part, cutoff in counted
+        ]
+        return ScanResult(
+            ends_table(ends, [pack for pack, *_ in counted], [n for _, n, *_ in counted]),
+            frozenset(i for i in void if not state.packs[i].void),
+            (*self.damage, *unusable.values()),
+        )
+
+
+def scan(ledger: Ledger, *, proven: bool = True) -> Scan:
+    """Read the files that the ledger lists.
 
     Args:
         ledger: The sweep's ledger.
-        proven: Prove the checksums of the metrics, too; else their sizes.
-        unusable: Packs that are damaged besides, and what is wrong with each.
+        proven: Whether to prove the checksums of the metrics; without it, only their sizes.
     """
     state, files = ledger.state, ledger.files
-    look = parts.corrupt if proven else parts.damaged
+    check = tables.corrupt if proven else tables.damaged
     alive = [pack for pack in state.packs.values() if not pack.void]
-    listings = {pack.path for pack in alive}
-    messages = {
-        path: parts.corrupt(files, {"path": path, "sha256": sha})
-        for path, sha in state.files.items()
-        if path in listings
+    listings = {
+        path: tables.corrupt(files, {"path": path, "sha256": state.files[path]})
+        for path in dict.fromkeys(pack.path for pack in alive)
     }
-    damage = [message for message in messages.values() if message]
-    void = set(unusable or ())
-    damage += (unusable or {}).values()
-    tables: dict[str, pa.Table] = {}
+    damage = [message for message in listings.values() if message]
+    void: set[str] = set()
+    ends: dict[str, pa.Table] = {}
     for pack in alive:
-        found = [m for _, part in pack.parts if (m := look(files, part))]
-        found += [m for _, part in pack.ends if (m := _end(files, part, tables))]
-        damage += found
-        if found or messages[pack.path]:
+        messages = [message for _, part in pack.parts if (message := check(files, part))]
+        messages += [message for _, part in pack.ends if (message := _end(files, part, ends))]
+        damage += messages
+        if messages or listings[pack.path]:
             void.add(pack.id)
     for part in state.compacted:
-        if message := look(files, part):
+        if message := check(files, part):
             damage.append(message)
             void |= state.compacted_by[part.path]
-    _spread(state, void)
-    counted = list(state.ends(pack for pack in alive if pack.id not in void))
-    ends = [parts.upto(tables[part.path], cutoff, "last_step") for _, _, part, cutoff in counted]
-    return Survey(
-        ends_table(ends, [pack for pack, *_ in counted], [attempt for _, attempt, *_ in counted]),
-        frozenset(i for i in void if not state.packs[i].void),
-        tuple(damage),
-    )
+    return Scan(state, ends, frozenset(void), tuple(damage))
 
 
 def damaged_checkpoints(ledger: Ledger, packs: Iterable[str]) -> dict[str, str]:
     """Return those of the packs whose checkpoint can't be read, and what is wrong with it."""
-    found = {}
+    messages = {}
     for pack_id in packs:
         saved = ledger.state.packs[pack_id].checkpoint
-        if saved is not None and (message := parts.corrupt(ledger.files, saved)):
-            found[pack_id] = message
-    return found
+        if saved is not None and (message := tables.corrupt(ledger.files, saved)):
+            messages[pack_id] = message
+    return messages
 
 
-def _end(files: Files, part: Part, tables: dict[str, pa.Table]) -> str | None:
-    """Read a file of ends into `tables`; return what is wrong with it."""
-    raw, message = parts.proven(files, part)
+def _end(files: Files, part: Part, ends: dict[str, pa.Table]) -> str | None:
+    """Read a file of ends into `ends`; return a message if it is damaged."""
+    raw, message = tables.proven(files, part)
     if message is None:
-        tables[part.path] = parts.table(raw, ENDED)
+        ends[part.path] = tables.table(raw, ENDED)
     return message
 
 
-def _spread(state: State, void: set[str]) -> None:
-    """Add to `void` what went on from a damaged pack, or shares a file with it."""
+def _spread(state: State, damaged: Set[str]) -> set[str]:
+    """Return the damaged packs, and those that went on from one or share a file with one."""
+    void = set(damaged)
     before = 0
     while before < len(void):
         before = len(void)
@@ -112,20 +138,21 @@ def _spread(state: State, void: set[str]) -> None:
         for part in state.compacted:
             if not void.isdisjoint(state.compacted_by[part.path]):
                 void |= state.compacted_by[part.path]
+    return void
 
 
 def reached(
     ledger: Ledger, ids: pa.ChunkedArray, criteria: Sequence[Criterion], of: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Return of which trials the stored metrics reach both thresholds of their criterion.
+    """Return for each trial whether its stored metrics reach both thresholds of its criterion.
 
-    None under a rule that takes whole curves: nothing stops by it.
+    Always false under a rule that reads whole curves: no trial stops by such a rule.
 
     Args:
         ledger: The sweep's ledger.
         ids: The trials.
-        criteria: What may be asked for.
-        of: For each trial, which of `criteria` is.
+        criteria: The criteria of all trials.
+        of: For each trial, the index of its criterion in `criteria`.
     """
     wanted = ids.combine_chunks().dictionary_encode()
     row = wanted.indices.to_numpy()
@@ -145,14 +172,14 @@ def reached(
 
 def _metrics(ledger: Ledger, names: Collection[str]) -> Iterator[pa.Table]:
     """Yield the metrics that count, trial_id and the columns `names`, many files at once."""
-    tables: list[pa.Table] = []
+    batch: list[pa.Table] = []
     n = 0
     for part, cutoff in ledger.state.parts():
-        rows = parts.upto(parts.read(ledger.files, part), cutoff)
-        tables.append(rows.select([c for c in rows.column_names if c in {"trial_id", *names}]))
+        rows = tables.upto(tables.read(ledger.files, part), cutoff)
+        batch.append(rows.select([c for c in rows.column_names if c in {"trial_id", *names}]))
         n += rows.num_rows
         if n >= BATCH:
-            yield pa.concat_tables(tables, promote_options="default")
-            tables, n = [], 0
-    if tables:
-        yield pa.concat_tables(tables, promote_options="default")
+            yield pa.concat_tables(batch, promote_options="default")
+            batch, n = [], 0
+    if batch:
+        yield pa.concat_tables(batch, promote_options="default")

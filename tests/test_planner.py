@@ -19,7 +19,7 @@ from sweeper.engine.planner import Counts, counts, plan_launch
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import pack_id
-from sweeper.store import scan as survey
+from sweeper.store import scan
 from tests.stores import Made, curve, end
 from tests.sweeps import toy_grid
 
@@ -195,7 +195,7 @@ def test_a_trial_has_reached_its_thresholds_where_some_row_of_it_does(
     """The rows of six trials, in several files; of four of them the thresholds are asked for."""
     criteria = [Criterion(metric="error", train=x, test=x) for x in asked]
     with tempfile.TemporaryDirectory() as where, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(survey, "BATCH", batch)
+        patch.setattr(scan, "BATCH", batch)
         book = Made.at(where, "toy")
         for number, rows in enumerate(files):
             table = [
@@ -205,7 +205,7 @@ def test_a_trial_has_reached_its_thresholds_where_some_row_of_it_does(
             pack = book.pack([f"t{i}" for i in range(6)])
             book.rows(pack, book.claim(pack, f"l{number}"), table)
         ids = pa.chunked_array([[f"t{i}" for i in range(4)]])
-        found = survey.reached(book.ledger, ids, criteria, np.arange(4)).tolist()
+        found = scan.reached(book.ledger, ids, criteria, np.arange(4)).tolist()
     below = [
         [
             any(

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from sweeper.engine.worker import run_inline
 from sweeper.errors import StoreError
-from sweeper.store import plan_index as roster
-from sweeper.store import tables as parts
+from sweeper.store import plan_index, tables
 from sweeper.store.files import Files
 from sweeper.store.lease import join
 from sweeper.store.ledger import Ledger
@@ -68,29 +67,35 @@ def test_a_plan_gives_the_rows_that_were_written(planned: list[Any], data: st.Da
     assert found.equals(table.take(pa.array([i for i in chosen if i < n], pa.int64())))
 
 
+def one_pack(pack: str, trials: list[str]) -> pa.Table:
+    """Return the listing of one pack whose trials begin from scratch."""
+    ids = pa.array(trials, pa.string())
+    return pack_table([pack], [len(trials)], ids, pa.nulls(len(trials), pa.string()))
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.text("xyz", max_size=2)), max_size=9))
 def test_a_listing_gives_each_pack_its_trials_in_order(entries: list[tuple[str, str]]) -> None:
     """Also where the packs of a file are mixed."""
     packs: dict[str, list[str]] = {}
-    table = pack_table("", [], [])
+    table = one_pack("", [])
     for pack, trial in entries:
         position = len(packs.setdefault(pack, []))
-        one = pack_table(pack, [trial], [None]).set_column(1, "position", pa.array([position]))
+        one = one_pack(pack, [trial]).set_column(1, "position", pa.array([position]))
         table = pa.concat_tables([table, one])
         packs[pack].append(trial)
     found = Listing(table)
     for pack in "abc":
         mine = found.rows(pack)
         assert mine["trial_id"].to_pylist() == packs.get(pack, [])
-        assert mine.equals(pack_table(pack, packs.get(pack, []), [None] * mine.num_rows))
+        assert mine.equals(one_pack(pack, packs.get(pack, [])))
 
 
 def test_a_damaged_plan_is_said(tmp_path: Path) -> None:
     files = Files.at(str(tmp_path))
-    entry = parts.write(files, "plan.parquet", toy_grid(tmp_path).table(), steps=None)
+    entry = tables.write(files, "plan.parquet", toy_grid(tmp_path).table(), steps=None)
     files.write("plan.parquet", b"torn")
     with pytest.raises(StoreError, match=r"plan\.parquet: damaged: its checksum"):
-        roster.plan(files, entry)
+        plan_index.plan(files, entry)
 
 
 def test_a_process_reads_what_its_packs_share_once(
