@@ -15,21 +15,20 @@ import pyarrow as pa
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
-from sweeper.engine import driver
+from sweeper.engine import commands, driver
 from sweeper.engine.driver import Launched, Outcome, Runner
 from sweeper.engine.planner import Plan
 from sweeper.engine.ray import on_ray
 from sweeper.grid.grid import Grid
-from sweeper.refine import diagram as diagrams
-from sweeper.refine import extend as extending
-from sweeper.refine import refine as refining
+from sweeper.refine import diagram
+from sweeper.refine.extend import extend as extend_sweep
+from sweeper.refine.extend import extension
 from sweeper.refine.refine import Refined
-from sweeper.search import search as searching
+from sweeper.refine.refine import refine as refine_sweep
 from sweeper.search.finalist import Found
-from sweeper.store import lease as store
-from sweeper.verify import verify as verifying
-from sweeper.verify.verify import Verified
+from sweeper.search.search import search as search_grid
+from sweeper.store.lease import open_sweep
+from sweeper.verify.verify import Verified, choose, grids_of, measure, train
 
 __all__ = ["extend", "launch", "load_grid", "query", "refine", "search", "verify"]
 
@@ -62,7 +61,7 @@ def launch(
         SweeperError: With a remedy.
     """
     with runner(grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
-        return sweep.launch(grid, where, here, announce=announce, started=started)
+        return commands.launch(grid, where, here, announce=announce, started=started)
 
 
 def search(
@@ -79,7 +78,7 @@ def search(
     with runner(
         grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
     ) as here:
-        return searching.search(grid, where, here, storage=storage, fresh=fresh)
+        return search_grid(grid, where, here, storage=storage, fresh=fresh)
 
 
 def refine(
@@ -91,7 +90,7 @@ def refine(
     budget: int,
     value: str = "phase",
     condition: str | None = None,
-    levels: int = diagrams.LEVELS,
+    levels: int = diagram.LEVELS,
     address: str = "local",
     inline: bool = False,
     max_concurrent: int | None = None,
@@ -111,13 +110,11 @@ def refine(
         inline: As in `launch`.
         max_concurrent: As in `launch`.
     """
-    wanted = diagrams.diagram(
-        where, name, x=x, y=y, value=value, condition=condition, levels=levels
-    )
+    wanted = diagram.diagram(where, name, x=x, y=y, value=value, condition=condition, levels=levels)
     with runner(
         wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
     ) as here:
-        return refining.refine(wanted, where, here, budget)
+        return refine_sweep(wanted, where, here, budget)
 
 
 def extend(
@@ -131,9 +128,9 @@ def extend(
     max_concurrent: int | None = None,
 ) -> Outcome:
     """Carry the censored trials of a sweep on up to `steps`, see `sweeper.refine.extend`."""
-    wanted = extending.extension(where, name, steps, condition=condition)
+    wanted = extension(where, name, steps, condition=condition)
     with runner(wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
-        return extending.extend(wanted, where, here)
+        return extend_sweep(wanted, where, here)
 
 
 def verify(
@@ -154,13 +151,13 @@ def verify(
         inline: As in `launch`.
         max_concurrent: As in `launch`.
     """
-    chosen = verifying.choose(laws, quick=quick)
-    grids = list(verifying.grids_of(chosen, quick=quick).values())
+    chosen = choose(laws, quick=quick)
+    grids = list(grids_of(chosen, quick=quick).values())
     with runner(
         grids[0], address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
     ) as here:
-        verifying.train(grids, where, here)
-    return list(verifying.measure(chosen, where, quick=quick))
+        train(grids, where, here)
+    return list(measure(chosen, where, quick=quick))
 
 
 def runner(
@@ -186,6 +183,6 @@ def query(where: str, name: str, text: str, *, everything: bool = False) -> pa.T
         text: One SQL statement over trials, metrics, delays and cells.
         everything: Every trial ever run instead of the latest grid.
     """
-    with open_views(store.open_sweep(where, name), everything=everything) as views:
+    with open_views(open_sweep(where, name), everything=everything) as views:
         sql.check_read_only(text)
         return sql.query(views, text)

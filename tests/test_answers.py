@@ -15,8 +15,7 @@ import pytest
 from sweeper.engine.planner import plan_launch
 from sweeper.engine.progress import plan_sentence
 from sweeper.errors import UsageError
-from sweeper.report import figures
-from sweeper.report import status as answers
+from sweeper.report import figures, query
 from sweeper.trainable import load
 from tests.sweeps import TOY, run, toy_grid
 
@@ -28,16 +27,16 @@ def finished(tmp_path: Path, store: str) -> str:
     return store
 
 
-def refusal(where: str, output: Path | None, form: str | None = None, query: str = "") -> str:
+def refusal(where: str, output: Path | None, form: str | None = None, text: str = "") -> str:
     with pytest.raises(UsageError) as caught:
-        answers.sql(where, "toy", query or "select 1 as x", output=output, form=form)
+        query.sql(where, "toy", text or "select 1 as x", output=output, form=form)
     assert caught.value.exit_code == 2
     return str(caught.value)
 
 
 def test_all_columns_of_trials_are_written_as_csv(tmp_path: Path, finished: str) -> None:
     path = tmp_path / "t.csv"
-    answers.sql(finished, "toy", "select * from trials", output=path)
+    query.sql(finished, "toy", "select * from trials", output=path)
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
@@ -61,7 +60,7 @@ NESTED = pa.table(
 
 def test_what_is_nested_becomes_dotted_columns_and_json_in_csv(tmp_path: Path) -> None:
     path = tmp_path / "n.csv"
-    answers.write(NESTED, path, "csv")
+    query.write(NESTED, path, "csv")
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert rows == [
@@ -72,13 +71,13 @@ def test_what_is_nested_becomes_dotted_columns_and_json_in_csv(tmp_path: Path) -
 
 def test_a_duration_is_written_as_csv_too(tmp_path: Path, finished: str) -> None:
     path = tmp_path / "d.csv"
-    answers.sql(finished, "toy", "select interval 3 day as d", output=path)
+    query.sql(finished, "toy", "select interval 3 day as d", output=path)
     assert path.read_text() == '"d"\n"[0, 3, 0]"\n'
 
 
 def test_json_has_null_where_a_number_is_not_finite(tmp_path: Path) -> None:
     path = tmp_path / "n.json"
-    answers.write(NESTED, path, "json")
+    query.write(NESTED, path, "json")
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {"a": {"b": {"c": 1.5}, "m": {"k": 2.0}}, "rows": [{"x": None}], "x": None},
         {"a": None, "rows": [], "x": 1.0},
@@ -86,8 +85,8 @@ def test_json_has_null_where_a_number_is_not_finite(tmp_path: Path) -> None:
 
 
 def test_a_query_may_answer_nan_in_json(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
-    query = "select 'nan'::double as a, ['-inf'::float, 1] as b, {'c': 'inf'::double} as d"
-    answers.sql(finished, "toy", query, form="json")
+    text = "select 'nan'::double as a, ['-inf'::float, 1] as b, {'c': 'inf'::double} as d"
+    query.sql(finished, "toy", text, form="json")
     assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.0], "d": {"c": None}}
 
 
@@ -119,11 +118,19 @@ def test_a_figure_that_can_not_be_written_says_why(
 @pytest.mark.parametrize(
     ("name", "form", "message"),
     [
-        ("f.xyz", None, "the suffix names no format. Add --format, one of: table, csv, json, "),
+        ("f.xyz", None, "the suffix names no format. Add --format with one of: table, csv, json, "),
         ("f", None, "the suffix names no format."),
-        ("f.csv", "json", "the suffix says csv, --format says json. Drop one."),
-        ("f.parquet", "table", "the suffix says parquet, --format says table. Drop one."),
-        ("f.csv", "xml", "format 'xml' is unknown. One of: table, csv, json, parquet."),
+        (
+            "f.csv",
+            "json",
+            "the suffix names the format csv, but --format is json. Remove one of them.",
+        ),
+        (
+            "f.parquet",
+            "table",
+            "the suffix names the format parquet, but --format is table. Remove one of them.",
+        ),
+        ("f.csv", "xml", "format 'xml' is unknown. Choose one of: table, csv, json, parquet."),
     ],
 )
 def test_suffix_and_format_must_agree(
@@ -147,7 +154,7 @@ def test_suffix_and_format_must_agree(
 def test_a_file_holds_the_format_that_its_suffix_or_the_option_names(
     tmp_path: Path, finished: str, name: str, form: str | None, content: bytes | None
 ) -> None:
-    answers.sql(finished, "toy", "select 1 as x", output=tmp_path / name, form=form)
+    query.sql(finished, "toy", "select 1 as x", output=tmp_path / name, form=form)
     if content is None:
         assert pq.read_table(tmp_path / name).to_pylist() == [{"x": 1}]
     else:

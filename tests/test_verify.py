@@ -119,7 +119,7 @@ def test_a_verification_that_was_stopped_goes_on_where_it_was(
     grids = list(verify.grids_of([SMALL], quick=True).values())
     runner = driver.inline(grids[0])
 
-    def stopping(training: verify.Training) -> None:
+    def stopping(training: verify.Verification) -> None:
         training.stop()
 
     assert not verify.train(grids, store, runner, started=stopping)

@@ -10,28 +10,28 @@ import typer
 from rich.console import RenderableType
 
 from sweeper.cli.options import STORE, Everything, JsonOption, Name, StoreOption
-from sweeper.cli.shell import out, readable_errors, spare_pandas
+from sweeper.cli.shell import out, readable_errors, skip_pandas
 
 
 def list_sweeps(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
     """List the sweeps in the store, one row per sweep."""
     from sweeper.engine import progress
-    from sweeper.report import status as answers
-    from sweeper.store import lease as stores
+    from sweeper.report import status
+    from sweeper.store import lease
 
-    spare_pandas()
+    skip_pandas()
     with readable_errors():
-        rows = [answers.status(store, one) for one in stores.sweeps(store)]
+        rows = [status.status(store, one) for one in lease.sweeps(store)]
     if as_json:
         for row in rows:
             progress.emit(**row.as_dict())
     elif not rows:
         out.print(f"no sweep in {store}", markup=False)
     else:
-        out.print(answers.status_table(rows))
+        out.print(status.status_table(rows))
 
 
-def status(
+def show_status(
     name: Annotated[
         str | None,
         typer.Argument(metavar="[NAME]", help="Name of the sweep; without it, all sweeps."),
@@ -48,36 +48,36 @@ def status(
     from rich.live import Live
 
     from sweeper.engine import progress
-    from sweeper.report import status as answers
-    from sweeper.store import lease as stores
+    from sweeper.report import status
+    from sweeper.store import lease
 
-    spare_pandas()
+    skip_pandas()
     with readable_errors():
-        names = [name] if name else stores.sweeps(store)
+        names = [name] if name else lease.sweeps(store)
         if not names:
             out.print(f"no sweep in {store}", markup=False)
             return
         if as_json:
             for one in names:
-                progress.emit(**answers.status(store, one).as_dict())
+                progress.emit(**status.status(store, one).as_dict())
             return
 
         def render() -> RenderableType:
-            return answers.status_view([answers.status(store, one) for one in names])
+            return status.status_view([status.status(store, one) for one in names])
 
         if not watch:
             out.print(render())
             return
         with Live(render(), console=out, refresh_per_second=2) as live:
-            while not all(answers.status(store, one).settled for one in names):
+            while not all(status.status(store, one).settled for one in names):
                 time.sleep(2)
                 live.update(render())
 
 
 def sql(
     name: Name,
-    query: Annotated[
-        str | None, typer.Argument(help="One query. Without it, a prompt opens.")
+    text: Annotated[
+        str | None, typer.Argument(metavar="[QUERY]", help="One query. Without it, a prompt opens.")
     ] = None,
     store: StoreOption = STORE,
     output: Annotated[
@@ -93,14 +93,14 @@ def sql(
     everything: Everything = False,
 ) -> None:
     """Query the views trials, metrics, delays and cells with SQL, also while the sweep runs."""
-    from sweeper.report import status as answers
+    from sweeper.report import query
 
-    spare_pandas()
+    skip_pandas()
     with readable_errors():
-        if query is None:
-            answers.prompt(store, name, everything=everything)
+        if text is None:
+            query.prompt(store, name, everything=everything)
         else:
-            answers.sql(store, name, query, output=output, form=form, everything=everything)
+            query.sql(store, name, text, output=output, form=form, everything=everything)
 
 
 def phase(
@@ -128,7 +128,7 @@ def phase(
     """Draw a phase diagram. Censored and missing cells are marked."""
     from sweeper.report import figures
 
-    spare_pandas()
+    skip_pandas()
     with readable_errors():
         path = figures.phase(
             store, name, x=x, y=y, value=value, facet=facet, condition=where, output=output
@@ -148,7 +148,7 @@ def curves(
     """Draw the learning curves of the trials that meet a condition."""
     from sweeper.report import figures
 
-    spare_pandas()
+    skip_pandas()
     with readable_errors():
         path = figures.curves(store, name, condition=where, output=output)
     out.print(str(path), markup=False)
@@ -174,14 +174,14 @@ def fit(
     from sweeper.engine import progress
     from sweeper.report import figures
 
-    spare_pandas()
+    skip_pandas()
     with readable_errors():
-        found = figures.fit(store, name, law, condition=where, by=by, level=level, output=output)
+        fitted = figures.fit(store, name, law, condition=where, by=by, level=level, output=output)
     if as_json:
-        for row in found.rows():
+        for row in fitted.rows():
             progress.emit(**row)
         return
-    out.print(figures.fit_table(found))
+    out.print(figures.fit_table(fitted))
     if output is not None:
         out.print(str(output), markup=False)
 
@@ -198,7 +198,7 @@ def schema() -> None:
 
 COMMANDS = {
     "ls": list_sweeps,
-    "status": status,
+    "status": show_status,
     "sql": sql,
     "phase": phase,
     "curves": curves,

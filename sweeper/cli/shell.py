@@ -46,25 +46,26 @@ def readable_errors() -> Iterator[None]:
 
 
 class _NoPandas:
-    """A finder of modules that says there is no pandas."""
+    """A finder that reports pandas as missing and leaves all other modules to the next finder."""
 
     @staticmethod
     def find_spec(name: str, path: object = None, target: object = None) -> None:  # noqa: ARG004
-        """Return None for all other modules: look elsewhere."""
+        """Return None for any module except pandas."""
         if name == "pandas":
             raise ModuleNotFoundError(name)
 
 
-def spare_pandas() -> None:
-    """Let pyarrow think that there is no pandas, in a process that only reads a store.
+def skip_pandas() -> None:
+    """Keep pyarrow from importing pandas, in a process that only reads a store.
 
-    It looks for it at the first array, and importing pandas takes longer than most queries.
+    pyarrow tries to import it with the first array, and remembers the answer. Without pandas
+    `sweeper sql` took 0.64 s instead of 0.86 s, `status` 0.70 s instead of 0.88 s (medians of 8).
     """
     import pyarrow as pa
 
     sys.meta_path.insert(0, _NoPandas)
     try:
-        pa.array([])  # it looks once
+        pa.array([])
     finally:
         sys.meta_path.remove(_NoPandas)
 
@@ -104,10 +105,10 @@ class Stopper:
 
     def ask(self) -> None:
         """Ask the launch to stop."""
-        from sweeper.engine import commands as sweep
+        from sweeper.engine import commands
 
         if self._launched is not None:
-            sweep.request_stop(self._launched.ledger.files, self._launched.launch_id)
+            commands.request_stop(self._launched.ledger.files, self._launched.launch_id)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.signal:

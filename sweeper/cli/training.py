@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SEARCH_FIGURE = Path("search.png")
 
 
-def launch(
+def launch_grid(
     grid: GridFile,
     overrides: Overrides = None,
     yes: Annotated[
@@ -29,19 +29,19 @@ def launch(
 ) -> None:
     """Train every trial of GRID that the store doesn't hold yet; launch again to resume."""
     from sweeper.compile import loading
-    from sweeper.engine import commands as sweep
+    from sweeper.engine import commands
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
         with showing(loaded, training, yes=yes) as shown, runner(loaded, training) as here:
-            outcome = sweep.launch(
+            outcome = commands.launch(
                 loaded, training.store, here, announce=shown.announce, started=shown.started
             )
         code = shown.finish(outcome)
     raise typer.Exit(code)
 
 
-def search(
+def search_grid(
     grid: GridFile,
     overrides: Overrides = None,
     storage: Annotated[
@@ -65,8 +65,7 @@ def search(
     from sweeper.compile import loading
     from sweeper.engine import progress
     from sweeper.report import figures
-    from sweeper.search import report as found
-    from sweeper.search import search as searching
+    from sweeper.search import report, search
 
     with readable_errors():
         figures.check_suffix(output)
@@ -76,13 +75,13 @@ def search(
             if training.as_json:
                 progress.emit(event="round", suggestions=at.asked, of=at.of, known=at.known)
             elif not training.quiet:
-                out.print(found.progressed_sentence(at), markup=False)
+                out.print(report.progressed_sentence(at), markup=False)
 
         with (
             showing(loaded, replace(training, quiet=True)) as shown,
             runner(loaded, training, rounds=True) as here,
         ):
-            result = searching.search(
+            result = search.search(
                 loaded,
                 training.store,
                 here,
@@ -94,12 +93,12 @@ def search(
         drawn = bool(result.history.suggestions)  # none: stopped within the very first round
         if drawn:
             figures.search(training.store, loaded.name, result.history, output)
-    command = found.reproduce(result, grid, overrides or [], loaded.name)
+    command = report.reproduce(result, grid, overrides or [], loaded.name)
     if training.as_json:
         figure = str(output) if drawn else None
-        progress.emit(**found.found_event(result), reproduce=command, figure=figure)
+        progress.emit(**report.found_event(result), reproduce=command, figure=figure)
     elif not training.quiet:
-        out.print(found.found_view(result))
+        out.print(report.found_view(result))
         if command:
             out.print(f"To train the best cell again: {command}", markup=False)
         if drawn:
@@ -108,7 +107,7 @@ def search(
     raise typer.Exit(shown.signalled(result.exit_code, work_left=result.left > 0))
 
 
-def refine(
+def refine_sweep(
     name: Name,
     x: Annotated[str, typer.Option("--x", help="Numeric axis, e.g. regularizer.strength.")],
     y: Annotated[str, typer.Option("--y", help="Numeric axis, e.g. task.N.")],
@@ -125,22 +124,21 @@ def refine(
 ) -> None:
     """Add cells where neighbouring cells of a phase diagram disagree."""
     from sweeper.engine import progress
-    from sweeper.refine import diagram as diagrams
-    from sweeper.refine import refine as refining
+    from sweeper.refine import diagram, refine
 
     with readable_errors():
         if budget < 1:
             raise UsageError(
                 f"--budget {budget}: too small. Give the number of new trials to train, at least 1."
             )
-        wanted = diagrams.diagram(
+        wanted = diagram.diagram(
             training.store, name, x=x, y=y, value=value, condition=where, levels=levels
         )
         with (
             showing(wanted.grid, training) as shown,
             runner(wanted.grid, training, rounds=True) as here,
         ):
-            refined = refining.refine(
+            refined = refine.refine(
                 wanted, training.store, here, budget, announce=shown.announce, started=shown.started
             )
     code = shown.signalled(refined.exit_code, work_left=refined.unfinished)
@@ -154,11 +152,11 @@ def refine(
             exit_code=code,
         )
     elif not training.quiet:
-        out.print(refining.sentence(refined), markup=False)
+        out.print(refine.sentence(refined), markup=False)
     raise typer.Exit(code)
 
 
-def extend(
+def extend_sweep(
     name: Name,
     steps: Annotated[int, typer.Option(min=1, help="The new horizon, in optimizer steps.")],
     where: Annotated[
@@ -168,19 +166,19 @@ def extend(
     training: Training,
 ) -> None:
     """Continue censored trials from their checkpoints to a longer horizon."""
-    from sweeper.refine import extend as extending
+    from sweeper.refine import extend
 
     with readable_errors():
-        wanted = extending.extension(training.store, name, steps, condition=where)
+        wanted = extend.extension(training.store, name, steps, condition=where)
         with showing(wanted.grid, training) as shown, runner(wanted.grid, training) as here:
-            outcome = extending.extend(
+            outcome = extend.extend(
                 wanted, training.store, here, announce=shown.announce, started=shown.started
             )
         code = shown.finish(outcome)
     raise typer.Exit(code)
 
 
-def plan(
+def plan_grid(
     grid: GridFile,
     overrides: Overrides = None,
     store: StoreOption = STORE,
@@ -188,12 +186,11 @@ def plan(
 ) -> None:
     """Print what `launch` would do: trials, packs, memory and time. Nothing is trained."""
     from sweeper.compile import loading
-    from sweeper.engine import estimate as estimating
-    from sweeper.engine import progress
+    from sweeper.engine import estimate, progress
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
-        cost = estimating.estimate(loaded, store)
+        cost = estimate.estimate(loaded, store)
     if as_json:
         event = progress.plan_event(loaded, cost)
         progress.emit(**event, seconds=cost.seconds, memory_bytes=cost.memory)
@@ -201,7 +198,7 @@ def plan(
     for message in cost.damage:
         err.print(f"damaged: {message} `launch` trains its trials again.", markup=False)
     out.print(progress.plan_sentence(loaded, cost, cost.seconds), markup=False)
-    shown = ", ".join(f"{path} x {n}" for path, n in estimating.axis_sizes(loaded).items())
+    shown = ", ".join(f"{path} x {n}" for path, n in estimate.axis_sizes(loaded).items())
     sizes = f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}"
     out.print(sizes, markup=False)
     if loaded.n_excluded:
@@ -210,30 +207,30 @@ def plan(
     out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
 
 
-def stop(name: Name, store: StoreOption = STORE) -> None:
+def stop_sweep(name: Name, store: StoreOption = STORE) -> None:
     """Stop a running launch: its packs save a checkpoint and end."""
-    from sweeper.engine import commands as sweep
+    from sweeper.engine import commands
 
     with readable_errors():
-        message = sweep.stop(store, name)
+        message = commands.stop(store, name)
     out.print(message, markup=False)
 
 
-def retry(name: Name, store: StoreOption = STORE) -> None:
+def retry_sweep(name: Name, store: StoreOption = STORE) -> None:
     """Mark failed trials as new, so that the next launch trains them again."""
-    from sweeper.engine import commands as sweep
+    from sweeper.engine import commands
 
     with readable_errors():
-        n = sweep.retry(store, name)
+        n = commands.retry(store, name)
     out.print(f"{n} failed trials are new again: launch to train them", markup=False)
 
 
 COMMANDS = {
-    "launch": launch,
-    "plan": plan,
-    "search": search,
-    "refine": refine,
-    "extend": extend,
-    "stop": stop,
-    "retry": retry,
+    "launch": launch_grid,
+    "plan": plan_grid,
+    "search": search_grid,
+    "refine": refine_sweep,
+    "extend": extend_sweep,
+    "stop": stop_sweep,
+    "retry": retry_sweep,
 }

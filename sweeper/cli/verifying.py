@@ -12,7 +12,7 @@ from sweeper.cli.shell import Stopper, out, readable_errors, runner
 
 if TYPE_CHECKING:
     from sweeper.analysis.laws import Claim
-    from sweeper.verify.verify import Training as LawTraining
+    from sweeper.verify.verify import Verification
 
 Laws = Annotated[
     list[str] | None,
@@ -23,14 +23,14 @@ Laws = Annotated[
 class _Stopper(Stopper):
     """Drains all launches of a verification at once."""
 
-    training: LawTraining | None = None
+    training: Verification | None = None
 
     def ask(self) -> None:
         if self.training is not None:
             self.training.stop()
 
 
-def verify(
+def verify_laws(
     laws: Laws = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Use smaller grids; without LAW, only the quick laws.")
@@ -44,10 +44,10 @@ def verify(
     training: Training,
 ) -> None:
     """Measure the papers' laws and report which of their claims hold."""
-    from sweeper.verify import verify as verifying
+    from sweeper.verify import verify
 
     with readable_errors():
-        chosen = verifying.choose(laws or [], quick=quick and not listed)
+        chosen = verify.choose(laws or [], quick=quick and not listed)
         if listed:
             _list(chosen, as_json=training.as_json)
             return
@@ -62,15 +62,14 @@ def _verify(
     import time
 
     from sweeper.engine import progress
-    from sweeper.verify import reproduction
-    from sweeper.verify import verify as verifying
+    from sweeper.verify import reproduction, verify
 
     begun = time.monotonic()
     folder = reproduction.prepare(report) if report is not None else None
-    grids = list(verifying.grids_of(laws, quick=quick).values())
+    grids = list(verify.grids_of(laws, quick=quick).values())
     stopper = _Stopper()
 
-    def started(begun: LawTraining) -> None:
+    def started(begun: Verification) -> None:
         stopper.training = begun
         stopper.arm(begun.launched[0])
         if not training.silent:
@@ -80,13 +79,13 @@ def _verify(
         progress.display(out, as_json=False, quiet=training.silent) as show,
         runner(grids[0], training, rounds=True) as here,
     ):
-        complete = verifying.train(grids, training.store, here, started=started, show=show)
+        complete = verify.train(grids, training.store, here, started=started, show=show)
     if not complete:
         if not training.silent:
             out.print("stopped early: verify again to go on", markup=False)
-        return 128 + stopper.signal if stopper.signal else verifying.WORK_LEFT
+        return 128 + stopper.signal if stopper.signal else verify.WORK_LEFT
     verified = []
-    for one in verifying.measure(laws, training.store, quick=quick, figures=folder):
+    for one in verify.measure(laws, training.store, quick=quick, figures=folder):
         verified.append(one)
         if training.as_json:
             progress.emit(**one.as_dict())
@@ -96,7 +95,7 @@ def _verify(
         reproduction.write(verified, report, wall_s=time.monotonic() - begun, asked=asked)
         if not training.silent:
             out.print(str(report), markup=False)
-    return verifying.exit_code(verified, complete=True)
+    return verify.exit_code(verified, complete=True)
 
 
 def _list(laws: list[Claim], *, as_json: bool) -> None:
@@ -126,4 +125,4 @@ def _list(laws: list[Claim], *, as_json: bool) -> None:
     out.print(table)
 
 
-COMMANDS = {"verify": expanded(verify, without=("max_failures",))}
+COMMANDS = {"verify": expanded(verify_laws, without=("max_failures",))}

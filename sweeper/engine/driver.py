@@ -24,7 +24,7 @@ from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.errors import WorkerError
 from sweeper.grid.grid import Grid
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
 from sweeper.store.lease import Lease, driving, join
@@ -282,7 +282,7 @@ def begin(
     )
     if plan.packs:
         path = f"packs/{launch_id}.parquet"
-        entry = parts.write(files, path, pa.concat_tables(plan.packs.values()), steps=None)
+        entry = tables.write(files, path, pa.concat_tables(plan.packs.values()), steps=None)
         packs = [
             {"id": i, "size": t.num_rows, "parents": plan.parents[i]} for i, t in plan.packs.items()
         ]
@@ -307,9 +307,9 @@ def _write_plan(ledger: Ledger, plan: Plan, launch_id: str) -> Record:
     digest = _digest(plan.table["trial_id"])
     for record in reversed(ledger.state.launches.values()):
         entry: Record = record["plan"]
-        if digest in entry["path"] and parts.corrupt(ledger.files, entry) is None:
+        if digest in entry["path"] and tables.corrupt(ledger.files, entry) is None:
             return entry
-    return parts.write(ledger.files, f"plans/{digest}-{launch_id}.parquet", plan.table, steps=None)
+    return tables.write(ledger.files, f"plans/{digest}-{launch_id}.parquet", plan.table, steps=None)
 
 
 def _digest(ids: pa.ChunkedArray) -> str:
@@ -339,7 +339,7 @@ def _beside(ledger: Ledger, table: pa.Table, adds: Adds | None) -> list[str]:
     added = [i for i in shown if launches[i].get("adds")]
     if added:
         for base in (launches[i] for i in shown if not launches[i].get("adds")):
-            planned = parts.read(ledger.files, base["plan"], columns=["trial_id"])["trial_id"]
+            planned = tables.read(ledger.files, base["plan"], columns=["trial_id"])["trial_id"]
             if not pc.all(pc.is_in(planned, table["trial_id"])).as_py():
                 return []
     return added

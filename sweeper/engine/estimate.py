@@ -15,7 +15,7 @@ from sweeper.engine.planner import Counts, pack_size, plan_launch
 from sweeper.engine.resources import local_cpus, slots
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
-from sweeper.store import lease as store
+from sweeper.store.lease import join
 from sweeper.trainable import Trainable
 
 PROBES = 4
@@ -59,14 +59,14 @@ def estimate(grid: Grid, where: str) -> Estimate:
         min(g.trials, pack_size(grid, module, build(grid.config, g.values), g.trials, workers))
         for g in groups
     ]
-    ledger = peek(store.join(where, grid.name))
+    ledger = peek(join(where, grid.name))
     if ledger is None:
         counts = Counts(grid.n_trials, 0, grid.n_trials, 0)
         packs = sum(-(-g.trials // size) for g, size in zip(groups, sizes, strict=True))
         damage: tuple[str, ...] = ()
     else:
-        todo = plan_launch(grid, ledger, workers=workers)
-        counts, packs, damage = todo.counts, todo.n_packs, tuple(todo.damage)
+        plan = plan_launch(grid, ledger, workers=workers)
+        counts, packs, damage = plan.counts, plan.n_packs, tuple(plan.damage)
     steps = counts.new * grid.steps
     per_step = _seconds_a_trial_step(grid, module, groups, sizes) if steps else 0.0
     memory = max(

@@ -1,4 +1,4 @@
-"""Packs that no worker could train: the error of a worker, as the user reads it."""
+"""Packs that no worker could train: the errors of workers, and how the user reads them."""
 
 from __future__ import annotations
 
@@ -6,56 +6,82 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.errors import StoreError, WorkerError
+from sweeper.errors import StoreError, StoreFullError, WorkerError
 
 _NODE = re.compile(r"\bip[=:]\s*(?P<ip>[0-9A-Fa-f.:]*[0-9A-Fa-f])")
-"""Where the text of Ray's errors names the address of a node."""
+"""How Ray's text about a worker that died names the address of its node."""
+
+_STORE_ERRORS = {error.__name__: error for error in (StoreError, StoreFullError)}
+
+
+class PackError(Exception):
+    """An error that a worker raised, as plain values: any error survives the way to the driver.
+
+    Attributes:
+        kind: The name of the error's class.
+        message: Its text.
+        node: The address of the worker's node.
+    """
+
+    def __init__(self, kind: str, message: str, node: str) -> None:
+        super().__init__(kind, message, node)
+        self.kind = kind
+        self.message = message
+        self.node = node
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last error of a pack that was tried as often as it may be.
+    """The last error of a pack after all retries.
 
     Attributes:
         pack_id: The pack.
-        error: What Ray raised. Its attribute `cause` is the worker's own error, where the worker
-            lived long enough to raise one.
+        kind: The name of the error's class.
+        message: Its text.
+        node: The address of the node where the pack failed; None if unknown.
     """
 
     pack_id: str
-    error: BaseException
+    kind: str
+    message: str
+    node: str | None = None
+
+    @classmethod
+    def of(cls, pack_id: str, error: BaseException) -> Failure:
+        """Return the failure of a pack for which Ray raised `error`.
+
+        Ray's errors have the error of the worker as `cause`. A worker that died left none.
+        """
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, PackError):
+            return cls(pack_id, cause.kind, cause.message, cause.node)
+        node = _NODE.search(str(error))
+        return cls(pack_id, type(error).__name__, str(error), node["ip"] if node else None)
 
     @property
-    def cause(self) -> BaseException:
-        """Return the worker's own error, or that of Ray about the worker."""
-        cause = getattr(self.error, "cause", None)
-        return cause if isinstance(cause, BaseException) else self.error
-
-    @property
-    def node(self) -> str | None:
-        """Return the address of the node where the pack failed; None where Ray names none."""
-        found = _NODE.search(str(self.error))
-        return found["ip"] if found else None
+    def store_error(self) -> StoreError | None:
+        """The error of the worker if it could not read or write the store, else None."""
+        error = _STORE_ERRORS.get(self.kind)
+        return error(self.message) if error is not None else None
 
     @property
     def line(self) -> str:
-        """Return the pack, the node and the error in one line."""
+        """The pack, the node, and the first line of the error."""
         where = f" on node {self.node}" if self.node else ""
-        lines = str(self.cause).strip().splitlines() or ["no message"]
-        reason = lines[0].strip()
-        return f"pack {self.pack_id}{where}: {type(self.cause).__name__}: {reason}"
+        lines = self.message.strip().splitlines() or ["no message"]
+        return f"pack {self.pack_id}{where}: {self.kind}: {lines[0].strip()}"
 
 
 def raise_failures(failures: Sequence[Failure]) -> None:
-    """Raise the error that tells of all `failures`, if there are any.
+    """Raise one error that describes all `failures`; do nothing if there are none.
 
     Raises:
         StoreError: A worker could not read or write the store.
         WorkerError: A worker failed in another way.
     """
     for failure in failures:
-        if isinstance(failure.cause, StoreError):
-            raise type(failure.cause)(str(failure.cause))
+        if failure.store_error is not None:
+            raise failure.store_error
     if failures:
         n = len(failures) - 1
         more = f" ({n} more {'pack' if n == 1 else 'packs'} failed.)" if n else ""

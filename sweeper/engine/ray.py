@@ -42,11 +42,11 @@ import ray
 from ray.exceptions import RayError
 
 from sweeper.engine.driver import Runner, device
-from sweeper.engine.failures import Failure, raise_failures
+from sweeper.engine.failures import Failure, PackError, raise_failures
 from sweeper.engine.resources import local_cpus, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_pack
-from sweeper.errors import ClusterError, StoreError
+from sweeper.errors import ClusterError
 from sweeper.grid.grid import Grid
 
 WAVE = 500
@@ -73,7 +73,11 @@ def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
     gc.set_threshold(*GARBAGE)
     here = str(Path.cwd())  # Ray puts it first, where a folder of the user's could hide ours
     sys.path[:] = [*(path for path in sys.path if path != here), here]
-    run_pack(PackTask(**config["task"]))
+    try:
+        run_pack(PackTask(**config["task"]))
+    except Exception as error:  # whatever the trainable's module raises as it is imported
+        node = ray.util.get_node_ip_address()
+        raise PackError(type(error).__name__, str(error), node) from error
     return {"done": True}
 
 
@@ -166,7 +170,7 @@ class Cluster:
                 for start in range(0, len(tasks), WAVE):
                     wave = tasks[start : start + WAVE]
                     failed = self._wave(loaded.tune, wave, scratch, cpu, gpu, max_concurrent)
-                    if any(isinstance(failure.cause, StoreError) for failure in failed):
+                    if any(failure.store_error is not None for failure in failed):
                         raise_failures(failed)
                     failures += failed
         finally:
@@ -194,7 +198,7 @@ class Cluster:
                 try:
                     ray.get(reference)
                 except RayError as error:
-                    failures.append(Failure(pack, error))
+                    failures.append(Failure.of(pack, error))
         raise_failures(failures)
 
     @staticmethod
@@ -224,7 +228,7 @@ class Cluster:
             except RayError as error:
                 raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
         return [
-            Failure(result.config["task"]["pack_id"], result.error)
+            Failure.of(result.config["task"]["pack_id"], result.error)
             for result in results
             if result.error is not None
         ]
@@ -255,8 +259,9 @@ class _Loaded:
     def inherited(self, ours: bool) -> Iterator[None]:
         """Within: Tune's actors ask for no environment of their own, if Ray is `ours`.
 
-        Workers of a Ray that we have started inherit our variables. An actor that asks for some
-        gets a new process, while those that Ray has started in advance stay idle.
+        The workers of a Ray that this process started inherit its variables. An actor that asks
+        for variables gets a new process, and the workers that Ray started in advance stay idle.
+        Without this the smoke grid took 20.8 s instead of 17.7 s (medians of 7, a busy machine).
         """
         asked = [vars(self.class_cache)[name] for name in ASKED if name in vars(self.class_cache)]
         before = [variables.copy() for variables in asked]

@@ -50,18 +50,24 @@ def run_pack(task: PackTask) -> None:
     Raises:
         StoreError: The store can't be read or written.
     """
-    idle = _IDLE.pop(task.sweep, None)
-    ledger = idle if idle is not None and idle.is_current() else Ledger.open(Files.at(task.sweep))
+    ledger = _idle_ledgers.pop(task.sweep, None)
+    if ledger is None or not ledger.is_current():
+        ledger = Ledger.open(Files.at(task.sweep))
     ledger.refresh()
     queue = [task.pack_id]
     while queue:
         queue = _attempt(ledger, task, queue.pop(0)) + queue
-    _IDLE.clear()
-    _IDLE[task.sweep] = ledger
+    _idle_ledgers.clear()
+    _idle_ledgers[task.sweep] = ledger
 
 
-_IDLE: dict[str, Ledger] = {}
-"""The ledger of the last pack of this process, while no pack uses it: the next one reads on."""
+_idle_ledgers: dict[str, Ledger] = {}
+"""Sweep to the ledger that this process read for its last pack; at most one.
+
+It outlives a task because Ray gives each task to a fresh call. The next task reads only the new
+records: for 10^4 packs, to read the whole log per pack would take quadratic time. A ledger that is
+in use is taken out, so that a pack that raises leaves none behind.
+"""
 
 
 def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
@@ -198,9 +204,9 @@ def _pack(
 def _starts(
     ledger: Ledger, rows: pa.Table, trial_ids: Sequence[str]
 ) -> dict[str, tuple[Record, list[str]]]:
-    found: dict[str, tuple[Record, list[str]]] = {}
+    starts: dict[str, tuple[Record, list[str]]] = {}
     if rows["start"].null_count == rows.num_rows:
-        return found
+        return starts
     checkpoints = {
         p.checkpoint["path"]: p.checkpoint for p in ledger.state.packs.values() if p.checkpoint
     }
@@ -212,5 +218,5 @@ def _starts(
                 raise StoreError(
                     f"{ledger.files.location(row['start'])}: the checkpoint to go on from is gone."
                 )
-            found.setdefault(row["start"], (entry, []))[1].append(row["trial_id"])
-    return found
+            starts.setdefault(row["start"], (entry, []))[1].append(row["trial_id"])
+    return starts

@@ -69,7 +69,7 @@ def _fields(config: type[Config]) -> dict[str, Schema]:
         for name, section in choices.items():
             for path, leaf in leaves(section, f"{part}.").items():
                 field = _field(leaf, section, f"{part}.")
-                field["description"] = f"{name}: {field.get('description', 'see there.')}"
+                field["description"] = f"{name}: {field.get('description', 'no description.')}"
                 found.setdefault(path, []).append(field)
     return {path: _either(schemas) for path, schemas in found.items()}
 

@@ -1,1 +1,1 @@
-"""Answers for commands: the status of a sweep, and its figures as files."""
+"""Reports on a sweep for the commands: its status, its figures, the results of queries."""

@@ -17,7 +17,7 @@ from sweeper.analysis.terminal.fit_table import fit_table
 from sweeper.analysis.terminal.table import phase_table
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
-from sweeper.store import lease as store
+from sweeper.store.lease import open_sweep
 from sweeper.store.ledger import Ledger
 
 __all__ = ["check_suffix", "curves", "fit", "fit_table", "phase", "search"]
@@ -51,7 +51,7 @@ def phase(
     """
     if output is not None and output.suffix not in TABLES:
         check_suffix(output)
-    ledger = store.open_sweep(where, name)
+    ledger = open_sweep(where, name)
     with open_views(ledger) as views:
         diagram = phase_diagram(views, x, y, value=value, facet=facet, where=condition)
         if output is None:
@@ -82,7 +82,7 @@ def _on_mesh(diagram: PhaseDiagram, ledger: Ledger) -> PhaseDiagram:
 def curves(where: str, name: str, *, condition: str | None, output: Path) -> Path:
     """Draw the learning curves of the trials that meet the SQL `condition`; return the file."""
     check_suffix(output)
-    ledger = store.open_sweep(where, name)
+    ledger = open_sweep(where, name)
     with open_views(ledger) as views:
         draw_curves(views, output, where=condition, provenance=Provenance.of(ledger, views))
     return output
@@ -112,17 +112,17 @@ def fit(
     parsed = Law.parse(law)
     if output is not None:
         check_suffix(output)
-    ledger = store.open_sweep(where, name)
+    ledger = open_sweep(where, name)
     with open_views(ledger) as views:
-        found = fit_law(views, parsed, where=condition, by=by, level=level)
+        fitted = fit_law(views, parsed, where=condition, by=by, level=level)
         if output is not None:
-            draw_fit(found, output, Provenance.of(ledger, views))
-    return found
+            draw_fit(fitted, output, Provenance.of(ledger, views))
+    return fitted
 
 
 def search(where: str, name: str, history: History, output: Path) -> Path:
     """Draw the history of a search, its slices and the importance of its axes."""
-    ledger = store.open_sweep(where, name)
+    ledger = open_sweep(where, name)
     with open_views(ledger) as views:
         draw_search(history, output, Provenance.of(ledger, views))
     return output

@@ -13,7 +13,7 @@ from sweeper.analysis.diagrams.provenance import counted
 from sweeper.analysis.laws import Verdict
 from sweeper.config.messages import duration
 from sweeper.errors import UsageError
-from sweeper.verify.verify import Training, Verified
+from sweeper.verify.verify import Verification, Verified
 
 COLOURS = {Verdict.HOLDS: "green", Verdict.IN_PART: "yellow", Verdict.NOT_REPRODUCED: "red"}
 
@@ -28,13 +28,13 @@ same sweep count it each.
 """
 
 
-def plan_sentence(laws: int, training: Training, workers: int) -> str:
+def plan_sentence(laws: int, verification: Verification, workers: int) -> str:
     """Return what is to be done, in words."""
-    known = training.trials - training.new
+    known = verification.trials - verification.new
     return (
-        f"{counted(laws, 'law')}, {counted(len(training.launched), 'sweep')}; "
-        f"{counted(training.trials, 'trial')}: {known} done, {training.new} new; "
-        f"{counted(len(training.tasks), 'pack')} on {counted(workers, 'CPU')}"
+        f"{counted(laws, 'law')}, {counted(len(verification.launched), 'sweep')}; "
+        f"{counted(verification.trials, 'trial')}: {known} done, {verification.new} new; "
+        f"{counted(len(verification.tasks), 'pack')} on {counted(workers, 'CPU')}"
     )
 
 

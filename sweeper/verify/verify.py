@@ -26,8 +26,8 @@ from sweeper.engine.task import PackTask
 from sweeper.errors import SweeperError, UsageError, did_you_mean
 from sweeper.grid.grid import Grid
 from sweeper.sql import query
-from sweeper.store import lease as store
 from sweeper.store.compaction import compact
+from sweeper.store.lease import open_sweep
 from sweeper.store.ledger import POLL_S, Ledger
 
 OFF_EXPECTATION = 3
@@ -113,8 +113,8 @@ def grids_of(laws: Sequence[Claim], *, quick: bool) -> dict[str, Grid]:
 
 
 @dataclass(slots=True)
-class Training:
-    """The launches of a verification; made by `training`.
+class Verification:
+    """The launches of a verification; made by `train`.
 
     Attributes:
         launched: One a grid.
@@ -151,7 +151,7 @@ def train(
     where: str,
     runner: Runner,
     *,
-    started: Callable[[Training], None] = lambda _: None,
+    started: Callable[[Verification], None] = lambda _: None,
     show: Callable[[Progress], None] = lambda _: None,
 ) -> bool:
     """Train what the store `where` lacks of `grids`, their packs together; return if all is done.
@@ -167,18 +167,18 @@ def train(
         BusyError: Another driver is at work on one of the sweeps.
         StoreError: The store can't be read or written.
     """
-    training = Training()
+    verification = Verification()
     listing = replace(runner, launcher=lambda _: None)
     with ExitStack() as held:
         for grid in grids:
             driver = held.enter_context(drive(grid, where, listing))
-            driver.train(grid, started=training.launched.append)
-        started(training)
-        if training.tasks:
-            with _followed(training, show):
-                runner.launcher(training.tasks)
+            driver.train(grid, started=verification.launched.append)
+        started(verification)
+        if verification.tasks:
+            with _followed(verification, show):
+                runner.launcher(verification.tasks)
         left = 0
-        for grid, one in zip(grids, training.launched, strict=True):
+        for grid, one in zip(grids, verification.launched, strict=True):
             one.ledger.refresh()
             compact(one.ledger)
             left += plan_launch(grid, one.ledger, workers=runner.workers).counts.new
@@ -186,18 +186,18 @@ def train(
 
 
 @contextmanager
-def _followed(training: Training, show: Callable[[Progress], None]) -> Iterator[None]:
+def _followed(verification: Verification, show: Callable[[Progress], None]) -> Iterator[None]:
     """Show the progress of all launches from a thread, until the body ends."""
     over = threading.Event()
 
     def follow() -> None:
-        ledgers = [Ledger.open(one.ledger.files) for one in training.launched]
+        ledgers = [Ledger.open(one.ledger.files) for one in verification.launched]
         while True:
             ending = over.wait(POLL_S)
             try:
                 each = [
                     one.progress(ledger)
-                    for one, ledger in zip(training.launched, ledgers, strict=True)
+                    for one, ledger in zip(verification.launched, ledgers, strict=True)
                 ]
             except SweeperError:  # e.g. a file system that hiccups: the next look will tell
                 each = []
@@ -235,7 +235,7 @@ def measure(
         with ExitStack() as opened:
             views, origins = {}, []
             for grid in law.grids:
-                ledger = store.open_sweep(where, grid.name)
+                ledger = open_sweep(where, grid.name)
                 views[grid.name] = opened.enter_context(open_views(ledger))
                 origins.append(Provenance.of(ledger, views[grid.name]))
             evidence = Evidence(views)
@@ -270,8 +270,8 @@ COST = """
 
 def _cost(evidence: Evidence) -> tuple[float, int]:
     """Return the seconds that the packs of all sweeps took, and the number of trials."""
-    found = [query(views, COST).to_pylist()[0] for _, views in evidence.views()]
-    return sum(row["seconds"] for row in found), sum(row["trials"] or 0 for row in found)
+    rows = [query(views, COST).to_pylist()[0] for _, views in evidence.views()]
+    return sum(row["seconds"] for row in rows), sum(row["trials"] or 0 for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,4 +303,4 @@ def exit_code(verified: Sequence[Verified], *, complete: bool) -> int:
     return 0 if all(one.as_expected for one in verified) else OFF_EXPECTATION
 
 
-__all__ = ["Training", "Verified", "choose", "exit_code", "grids_of", "measure", "train"]
+__all__ = ["Verification", "Verified", "choose", "exit_code", "grids_of", "measure", "train"]
