@@ -29,32 +29,6 @@ MADE = "<!-- Made from the code by `make reference`. Change the texts there. -->
 
 VIEWS = ("trials", "metrics", "delays", "cells")
 
-KEYS = {
-    "name": "Name of the sweep: its folder in the store, and its name in every other command.",
-    "trainable": "Module that trains the packs.",
-    "fixed": "Values that all trials share, dotted or nested. `steps`, the horizon, is required.",
-    "grid": "One block of axes, or a list of blocks. The cells are the union of the blocks.",
-    "exclude": "SQL conditions over the axes. A cell that meets one of them is left out.",
-    "seeds": "Number of seeds (0, 1, ...) or a list of seeds.",
-    "criterion": "How t1 and t2 are read from the metrics. By default, the task's criterion.",
-    "stop": "When a trial ends before its horizon.",
-    "log": "Which steps and metrics are logged.",
-    "checkpoint": "How often checkpoints are saved, and which are kept.",
-    "resources": "Resources of one pack.",
-    "search": "The search of `sweeper search`.",
-    "grid.product": "Axes whose every combination is a cell.",
-    "grid.zip": "List of groups of axes. The axes of a group have equal lengths and move together.",
-    "stop.after_generalization": "End a trial once it has memorized and generalized.",
-    "stop.diverged": "End a trial whose loss isn't finite.",
-    "checkpoint.every_s": "Seconds between two checkpoints of a pack.",
-    "checkpoint.keep": "Final checkpoints to keep: `all`, only those of `censored` trials, or "
-    "`none`.",
-    "resources.cpu": "CPUs of one pack.",
-    "resources.gpu": "GPUs of one pack; a fraction shares one GPU.",
-    "resources.pack": "Most trials in one pack; `auto` chooses by memory and number of workers.",
-}
-"""Keys of the grid file whose models have no docstring per key, with their meaning."""
-
 
 def pages() -> dict[str, str]:
     """Return file name to content of every page."""
@@ -164,13 +138,12 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, 
     notes = attributes(model)
     schema = model.model_json_schema()
     for key, field in model.model_fields.items():
-        meaning = notes.get(key) or KEYS[f"{prefix}{key}"]
         default = (
             "required"
             if field.is_required()
             else _value(field.get_default(call_default_factory=True))
         )
-        yield f"`{prefix}{key}`", _type(schema["properties"][key], schema), default, meaning
+        yield f"`{prefix}{key}`", _type(schema["properties"][key], schema), default, notes[key]
 
 
 def _leaf(leaf: Leaf, model: type[BaseModel], prefix: str = "") -> tuple[str, str, str, str]:

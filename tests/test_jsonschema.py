@@ -154,3 +154,18 @@ def test_every_field_of_every_choice_is_described_in_the_schema() -> None:
 def test_every_field_of_a_class_that_users_extend_is_described() -> None:
     for base in BASES.values():
         assert set(attributes(base)) == set(base.model_fields) - {"name"}
+
+
+def test_every_key_of_a_grid_file_is_described() -> None:
+    mappings = {"": SCHEMA, **SCHEMA["$defs"]}
+    keys = {
+        f"{name}.{key}": schema.get("description", "")
+        for name, mapping in mappings.items()
+        if name != "Axes"  # its keys are the fields of the config
+        for key, schema in mapping["properties"].items()
+    }
+    undescribed = {key for key, text in keys.items() if not text}
+    assert undescribed == {"LogSpace.logspace", "LinSpace.linspace", "Range.range"}
+    assert keys["Resources.gpu"] == "GPUs of one pack; a fraction shares one GPU."
+    assert keys["Uniform.uniform"] == "[low, high]."
+    assert not any("Attributes:" in mapping.get("description", "") for mapping in mappings.values())

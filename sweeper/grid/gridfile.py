@@ -1,7 +1,7 @@
-"""The shape of a grid file: which keys it has and what each may hold.
+"""The shape of a grid file: its keys and the types of their values.
 
-`sweeper.grid.shape` checks a file against these models. The meaning of the config's fields is
-checked later, in `sweeper.compile`, against the trainable. A file is never evaluated as Python.
+`sweeper.grid.shape` checks a file against these models. `sweeper.compile` then checks the values of
+the config's fields against the trainable. A file is never evaluated as Python.
 """
 
 from __future__ import annotations
@@ -18,27 +18,36 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class GridBlock(Strict):
-    """One block of a grid: the product of its axes and of its groups of zipped axes."""
+    """One block of a grid: the product of its axes and of its groups of zipped axes.
+
+    Attributes:
+        product: Axes whose every combination is a cell.
+        zip: List of groups of axes. The axes of a group have equal lengths and move together.
+    """
 
     product: dict[str, AxisValues] = Field(default_factory=dict)
     zip: list[dict[str, AxisValues]] = Field(default_factory=list)
 
 
 class Stop(Strict):
-    """When a trial may end before its horizon; never by comparison with others."""
+    """When a trial ends before its horizon. It is never compared with other trials.
+
+    Attributes:
+        after_generalization: End a trial once it has memorized and generalized.
+        diverged: End a trial whose loss isn't finite.
+    """
 
     after_generalization: bool = True
     diverged: bool = True
 
 
 class Log(Strict):
-    """What is logged, and how often.
+    """The steps and the metrics that are logged.
 
     Attributes:
-        points_per_decade: Logged steps a decade; fixed per store.
-        metrics: Metrics that cost too much to be logged always, by their names in the
-            trainable's `Config.on_request`. No part of a trial's identity: trials that have
-            ended already keep null.
+        points_per_decade: Logged steps per decade of steps; fixed per sweep.
+        metrics: Names of expensive metrics, from the trainable's `Config.on_request`. They are
+            no part of a trial's identity: trials that have already ended keep null.
     """
 
     points_per_decade: Annotated[int, Field(ge=1, le=1000)] = 50
@@ -46,14 +55,25 @@ class Log(Strict):
 
 
 class CheckpointSettings(Strict):
-    """How often a running pack is saved, and which final states are kept."""
+    """How often a running pack is saved, and which final states are kept.
+
+    Attributes:
+        every_s: Seconds between two checkpoints of a pack.
+        keep: Final checkpoints to keep: `all`, only those of `censored` trials, or `none`.
+    """
 
     every_s: Annotated[float, Field(gt=0)] = 60.0
     keep: Literal["all", "censored", "none"] = "all"
 
 
 class Resources(Strict):
-    """What one pack gets; `gpu` may be a fraction; `pack` is the number of trials fused."""
+    """The resources of one pack.
+
+    Attributes:
+        cpu: CPUs of one pack.
+        gpu: GPUs of one pack; a fraction shares one GPU.
+        pack: Most trials in one pack; `auto` chooses by memory and number of workers.
+    """
 
     cpu: Annotated[float, Field(gt=0)] = 1
     gpu: Annotated[float, Field(ge=0)] = 0
@@ -85,7 +105,22 @@ RuleText = Annotated[str, Field(min_length=1)]
 
 
 class GridFile(Strict):
-    """A whole grid file."""
+    """A whole grid file.
+
+    Attributes:
+        name: Name of the sweep: its folder in the store, and its name in every other command.
+        trainable: Module that trains the packs.
+        fixed: Values that all trials share, dotted or nested. `steps`, the horizon, is required.
+        grid: One block of axes, or a list of blocks. The cells are the union of the blocks.
+        exclude: SQL conditions over the axes. A cell that meets one of them is left out.
+        seeds: Number of seeds (0, 1, ...) or a list of seeds.
+        criterion: How t1 and t2 are read from the metrics. By default, the task's criterion.
+        stop: When a trial ends before its horizon.
+        log: Which steps and metrics are logged.
+        checkpoint: How often checkpoints are saved, and which are kept.
+        resources: Resources of one pack.
+        search: The search of `sweeper search`.
+    """
 
     name: Annotated[str, Field(pattern=NAME)]
     trainable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")] = "trainables.grokking"
@@ -105,7 +140,7 @@ class GridFile(Strict):
 
     @property
     def blocks(self) -> list[GridBlock]:
-        """The blocks of the grid; one empty block where there is none: a single cell."""
+        """The blocks of the grid. A file without blocks has one empty block: a single cell."""
         blocks = [self.grid] if isinstance(self.grid, GridBlock) else self.grid
         return blocks or [GridBlock()]
 
@@ -116,5 +151,5 @@ class GridFile(Strict):
 
     @property
     def seed_list(self) -> list[int]:
-        """The seeds themselves."""
+        """The seeds as a list."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

@@ -1,7 +1,8 @@
-"""The JSON schema of grid files, for editors: what can be written where, with its meaning.
+"""The JSON schema of grid files, for editors: the keys, the values they take, their meaning.
 
-It is looser than `sweeper.compile.compile`: it knows each field of each name, but not what goes
-with what. Descriptions are those of the docstrings, so that there is one place for them.
+It is looser than `sweeper.compile.compile`: it lists the fields of every name, but not which names
+go together. Descriptions come from the "Attributes" sections of docstrings. pydantic can read only
+a string below each field, and needs the source of every class for that, at every import.
 
 References:
     JSON Schema, draft 2020-12. https://json-schema.org/draft/2020-12/schema
@@ -17,8 +18,9 @@ from pydantic import BaseModel
 
 from sweeper.config.fields import Config, Leaf, known_paths, leaves, scalars
 from sweeper.criterion import Criterion
-from sweeper.grid.gridfile import GridFile, Log
-from sweeper.grid.search_section import Search
+from sweeper.grid import search_section, spacing
+from sweeper.grid.gridfile import CheckpointSettings, GridBlock, GridFile, Log, Resources, Stop
+from sweeper.grid.search_section import Finalists, Objective, Search
 
 Schema = dict[str, Any]
 
@@ -26,32 +28,40 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 _SPACINGS = ("LogSpace", "LinSpace", "Range")
 
+_MODELS: tuple[type[BaseModel], ...] = (
+    CheckpointSettings,
+    Criterion,
+    Finalists,
+    GridBlock,
+    Log,
+    Objective,
+    Resources,
+    Search,
+    Stop,
+    spacing.LogSpace,
+    spacing.LinSpace,
+    spacing.Range,
+    *search_section.KINDS.values(),
+)
+"""The models of the mappings within a grid file."""
+
 
 def json_schema(config: type[Config]) -> Schema:
     """Return the JSON schema of the grid files of a trainable's `config`."""
     schema = GridFile.model_json_schema()
     fields = _fields(config)
-    properties = schema["properties"]
-    properties["fixed"] = _fixed(fields)
+    schema["properties"]["fixed"] = _fixed(fields)
     axes = _closed_over({path: _axis(fields[path]) for path in known_paths(config)})
     block = schema["$defs"]["GridBlock"]["properties"]
-    block["product"] = {
-        "description": "Axes of which every combination is a cell.",
-        "$ref": "#/$defs/Axes",
-    }
-    block["zip"] = {
-        "description": "Groups of axes that move together.",
-        "type": "array",
-        "items": {"$ref": "#/$defs/Axes"},
-    }
+    block["product"] = {"$ref": "#/$defs/Axes"}
+    block["zip"] = {"type": "array", "items": {"$ref": "#/$defs/Axes"}}
     schema["$defs"]["Axes"] = axes
     search = schema["$defs"]["Search"]["properties"]
     search["space"] = _closed_over({p: _distribution(fields[p]) for p in known_paths(config)})
     search["reference"] = _closed_over({p: fields[p] for p in known_paths(config)})
-    for model in (Search, Criterion, Log):
-        described = schema["$defs"][model.__name__]["properties"]
-        for key, note in attributes(model).items():
-            described[key]["description"] = note
+    _describe(schema, GridFile)
+    for model in _MODELS:
+        _describe(schema["$defs"][model.__name__], model)
     names = list(config.on_request)
     meanings = "\n".join(f"{name}: {meaning}" for name, meaning in config.on_request.items())
     schema["$defs"]["Log"]["properties"]["metrics"]["items"] = {
@@ -61,21 +71,28 @@ def json_schema(config: type[Config]) -> Schema:
     return {"$schema": DIALECT, **schema, "title": "A grid of sweeper"}
 
 
+def _describe(schema: Schema, model: type[BaseModel]) -> None:
+    """Describe a model by the first line of its docstring, and each key by its attribute."""
+    schema["description"] = _summary(model)
+    for key, note in attributes(model).items():
+        schema["properties"][model.model_fields[key].alias or key]["description"] = note
+
+
 def _fields(config: type[Config]) -> dict[str, Schema]:
-    """Return the schema of each path; one that several names have takes what any of them takes."""
-    found = {path: [_field(leaf, config)] for path, leaf in scalars(config).items()}
+    """Return the schema of each path. A field of several names takes the values of all of them."""
+    schemas = {path: [_field(leaf, config)] for path, leaf in scalars(config).items()}
     for part, choices in config.parts.items():
-        found[f"{part}.name"] = [_name(config, part)]
+        schemas[f"{part}.name"] = [_name(config, part)]
         for name, section in choices.items():
             for path, leaf in leaves(section, f"{part}.").items():
                 field = _field(leaf, section, f"{part}.")
                 field["description"] = f"{name}: {field.get('description', 'no description.')}"
-                found.setdefault(path, []).append(field)
-    return {path: _either(schemas) for path, schemas in found.items()}
+                schemas.setdefault(path, []).append(field)
+    return {path: _either(options) for path, options in schemas.items()}
 
 
 def _either(schemas: list[Schema]) -> Schema:
-    """Return the schema of what any of `schemas` takes; notes on the same type are joined."""
+    """Return the schema of the values of any of `schemas`; equal types share one description."""
     types: dict[str, tuple[Schema, list[str], list[Any]]] = {}
     for schema in schemas:
         notes = ("description", "default")
@@ -114,7 +131,7 @@ def _name(config: type[Config], part: str) -> Schema:
 
 
 def _fixed(fields: dict[str, Schema]) -> Schema:
-    """Return the schema of `fixed`: every path, dotted, nested, or partly so."""
+    """Return the schema of `fixed`: every path, dotted, nested, or both."""
     tree: Schema = {
         "steps": {
             "type": "number",
@@ -130,20 +147,16 @@ def _fixed(fields: dict[str, Schema]) -> Schema:
             for name in names[:start]:
                 node = node.setdefault(name, {"properties": {}})["properties"]
             node[".".join(names[start:])] = field
-    return {
-        "description": "Values that all trials share, and the horizon.",
-        **_closed(tree),
-        "required": ["steps"],
-    }
+    return {**_closed(tree), "required": ["steps"]}
 
 
 def _closed(tree: Schema) -> Schema:
     """Return the schema of a mapping with the properties of `tree` and no others."""
-    found = {
+    properties = {
         key: _closed(node["properties"]) if set(node) == {"properties"} else node
         for key, node in tree.items()
     }
-    return _closed_over(found)
+    return _closed_over(properties)
 
 
 def _closed_over(properties: dict[str, Schema]) -> Schema:
@@ -179,7 +192,7 @@ def _summary(model: type[BaseModel]) -> str:
 
 
 def attributes(model: type[BaseModel]) -> dict[str, str]:
-    """Return the description of each field, from the docstring of `model` or else of a base."""
+    """Return the description of each field, from the docstring of `model` or of a base class."""
     described: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if issubclass(base, BaseModel):
@@ -189,15 +202,15 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
 
 def _attributes(model: type[BaseModel]) -> dict[str, str]:
     _, _, section = inspect.cleandoc(model.__doc__ or "").partition("Attributes:\n")
-    found: dict[str, str] = {}
+    described: dict[str, str] = {}
     name = ""
     for row in section.splitlines():
         entry = re.match(r"    (\w+): (.*)", row)
         if entry:
             name = entry[1]
-            found[name] = entry[2]
+            described[name] = entry[2]
         elif name and row.startswith("     "):
-            found[name] += " " + row.strip()
+            described[name] += " " + row.strip()
         else:
             break
-    return found
+    return described

@@ -1,6 +1,6 @@
-"""The shape of a grid file's section `search`: what to look for, where, and how.
+"""The shape of a grid file's section `search`: objective, space, sampler.
 
-Only the shape: what the paths and values mean is checked by `sweeper.searchable`, and
+These models check only the shape. `sweeper.compile.search_checks` checks the paths and values, and
 `sweeper.space.space` turns suggestions into cells.
 """
 
@@ -45,14 +45,14 @@ MEASURES = (
     "final_train",
     "final_test",
 )
-"""What an objective can name by itself: the numbers of a cell."""
+"""Names that an objective can consist of: the numbers of a cell."""
 
 MAX_CHOICES = 1000
-"""Values of a categorical dimension."""
+"""The most values of a categorical dimension."""
 
 
 def _whole(value: Any) -> Any:
-    """Return a whole number spelt as a float, such as ``1e3``, as the int that it is."""
+    """Return a whole number spelt as a float, such as ``1e3``, as an int."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -62,17 +62,18 @@ Conditions = Annotated[dict[str, Any], Field(min_length=1)]
 
 
 class Distribution(Strict):
-    """What every distribution may have.
+    """The settings that every distribution may have.
 
     Attributes:
-        when: Path to the value, or the list of values, for which the dimension is asked at all.
+        when: Condition of the dimension: path to a value, or to a list of values. Only suggestions
+            that have one of these values at every path have the dimension.
     """
 
     when: Conditions | None = None
 
     @property
     def conditions(self) -> dict[str, list[Any]]:
-        """`when` with a list for every path."""
+        """The condition `when`, with a list of values per path."""
         return {p: v if isinstance(v, list) else [v] for p, v in (self.when or {}).items()}
 
 
@@ -81,7 +82,7 @@ class Uniform(Distribution):
 
     Attributes:
         ends: [low, high].
-        step: Only low, low + step, ... up to high.
+        step: Suggest only low, low + step, ... up to high.
     """
 
     ends: Annotated[list[float], Field(alias="uniform", min_length=2, max_length=2)]
@@ -103,8 +104,8 @@ class Int(Distribution):
 
     Attributes:
         ends: [low, high].
-        step: Only low, low + step, ... up to high.
-        log: Uniform in the logarithm.
+        step: Suggest only low, low + step, ... up to high.
+        log: Suggest uniformly in the logarithm.
     """
 
     ends: Annotated[list[Whole], Field(alias="int", min_length=2, max_length=2)]
@@ -131,7 +132,7 @@ KINDS: dict[str, type[Distribution]] = {
 
 
 def _kind(value: Any) -> str | None:
-    """Return the one kind that the mapping `value` names; None where it names none or several."""
+    """Return the kind that the mapping `value` names; None if it names none or several."""
     if isinstance(value, Distribution):
         return next(name for name, model in KINDS.items() if type(value) is model)
     named = [kind for kind in KINDS if kind in value] if isinstance(value, dict) else []
@@ -148,11 +149,11 @@ AnyDistribution = Annotated[
 
 
 class Objective(Strict):
-    """What makes a cell good.
+    """The quantity that a search optimizes.
 
     Attributes:
         value: A name (amplification, delay, log_delay, t2) or SQL over the columns of `cells`.
-        direction: Whether more of it is better, or less.
+        direction: Whether a larger or a smaller value is better.
     """
 
     value: Annotated[str, Field(min_length=1)]
@@ -160,7 +161,7 @@ class Objective(Strict):
 
     @property
     def needs_reference(self) -> bool:
-        """Whether it compares a cell with its reference cell."""
+        """Whether the objective compares a cell with its reference cell."""
         return re.search(rf"{AMPLIFICATION}|\breference_", self.value) is not None
 
 
@@ -182,18 +183,18 @@ Seeds = Annotated[
 
 
 class Finalists(Strict):
-    """The leaders that are evaluated again at the end, on seeds that chose none of them.
+    """The best cells, evaluated again at the end on seeds that the search did not use.
 
     Attributes:
-        top: How many leaders.
-        seeds: How many fresh seeds each, or the seeds themselves.
+        top: Number of cells.
+        seeds: Number of fresh seeds per cell, or a list of seeds.
     """
 
     top: Count = 5
     seeds: Seeds = 10
 
     def fresh(self, used: list[int]) -> list[int]:
-        """Return the seeds: those listed, or the first ones that aren't among the `used`."""
+        """Return the listed seeds, or else the smallest seeds that aren't among the `used` ones."""
         if isinstance(self.seeds, list):
             return self.seeds
         taken = set(used)
@@ -201,21 +202,21 @@ class Finalists(Strict):
 
 
 class Search(Strict):
-    """How cells are suggested, and what makes one of them good.
+    """The objective of a search, its space, and its sampler.
 
     Attributes:
-        sampler: Who suggests.
-        objective: What is sought; several make a search for trade-offs.
-        n_trials: Suggestions, each a cell.
-        batch: Suggestions asked for at once.
-        seeds: Seeds of each suggestion; null: the file's.
-        space: Path to its distribution. Axes of the grid that it doesn't name are searched over
-            the values they list.
-        reference: What replaces these paths in the reference cell; null: the neutral value.
-        finalists: The leaders that are evaluated again at the end.
-        pruner: Ends weak suggestions early. Needs `unsafe_for_grokking`.
-        unsafe_for_grokking: Accepts a pruner that kills late grokkers.
-        sampler_seed: Seeds the suggestions.
+        sampler: Optuna's sampler, which suggests cells.
+        objective: The quantity to optimize. A list searches for trade-offs.
+        n_trials: Number of suggestions. Each one is a cell.
+        batch: Number of suggestions per round. `auto` chooses by the number of workers.
+        seeds: Number of seeds per suggestion, or a list of seeds; null: the seeds of the file.
+        space: Path to distribution. Axes of the grid that it doesn't name are searched over their
+            listed values.
+        reference: Path to value in the reference cell; null: the neutral values of the config.
+        finalists: The best cells, evaluated again at the end on fresh seeds; null: none.
+        pruner: Ends weak suggestions early. It needs `unsafe_for_grokking: true`.
+        unsafe_for_grokking: Accept a pruner, which ends trials that would generalize late.
+        sampler_seed: Seed of the sampler.
     """
 
     sampler: Sampler = "tpe"
@@ -249,7 +250,7 @@ class Search(Strict):
         return any(objective.needs_reference for objective in self.objectives)
 
     def seed_list(self, usual: list[int]) -> list[int]:
-        """Return the seeds of a suggestion; `usual` are the file's."""
+        """Return the seeds of a suggestion; without own seeds, the `usual` ones of the file."""
         if self.seeds is None:
             return usual
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 MAX_AXIS = 1_000_000
-"""Values an axis has at most."""
+"""The most values of an axis."""
 
 
 class Strict(BaseModel):
@@ -28,14 +28,18 @@ class LogSpace(Strict):
     logspace: Ends
 
     def count(self) -> int:
-        """Return the number of values; ValueError where there can't be any."""
+        """Return the number of values, at least 1.
+
+        Raises:
+            ValueError: The axis has no values, or too many.
+        """
         first, last, count = _ends(self.logspace)
         if first <= 0 or last <= 0:
             raise ValueError("logspace needs end points above 0. Use linspace")
         return count
 
     def values(self) -> list[float]:
-        """Return the values; the end points are those of the file."""
+        """Return the values. The end points are exactly those of the file."""
         first, last, _ = self.logspace
         return _pinned(np.geomspace(first, last, self.count()), first, last)
 
@@ -50,11 +54,15 @@ class LinSpace(Strict):
     linspace: Ends
 
     def count(self) -> int:
-        """Return the number of values; ValueError where there can't be any."""
+        """Return the number of values, at least 1.
+
+        Raises:
+            ValueError: The axis has no values, or too many.
+        """
         return _ends(self.linspace)[2]
 
     def values(self) -> list[float]:
-        """Return the values; the end points are those of the file."""
+        """Return the values. The end points are exactly those of the file."""
         first, last, _ = self.linspace
         return _pinned(np.linspace(first, last, self.count()), first, last)
 
@@ -69,7 +77,11 @@ class Range(Strict):
     range: Annotated[list[float], Field(min_length=2, max_length=3)]
 
     def count(self) -> int:
-        """Return the number of values; ValueError where there can't be any."""
+        """Return the number of values, at least 1.
+
+        Raises:
+            ValueError: The axis has no values, or too many.
+        """
         start, stop, step = (*self.range, 1)[:3]
         if step == 0:
             raise ValueError("range needs a step other than 0")
@@ -82,7 +94,7 @@ class Range(Strict):
         return count
 
     def values(self) -> list[float]:
-        """Return the values; whole numbers where all of them are."""
+        """Return the values, as whole numbers if all of them are whole."""
         start, _, step = (*self.range, 1)[:3]
         return _whole([float(f"{start + i * step:.12g}") for i in range(self.count())])
 
@@ -110,7 +122,7 @@ def _pinned(values: NDArray[np.float64], first: float, last: float) -> list[floa
 
 
 def _whole(values: list[float]) -> list[float]:
-    """Return `values` as whole numbers if all of them are; a field of floats takes those too."""
+    """Return `values` as ints if all of them are whole; a field of floats takes ints as well."""
     return [int(v) for v in values] if all(float(v).is_integer() for v in values) else values
 
 
