@@ -21,7 +21,7 @@ from sweeper.config.decoding import trials_of
 from sweeper.engine.driver import Driver, drive
 from sweeper.grid.grid import Grid
 from sweeper.grid.search_section import Finalists
-from sweeper.search.objectives import Judge
+from sweeper.search.objectives import Evaluator
 from sweeper.space.space import Params, Point, Space
 
 COMPARED = range(1000, 1020)
@@ -45,14 +45,16 @@ class Winner:
     chosen: float | None
 
 
-def judge_of(grid: Grid, space: Space, driver: Driver) -> Judge:
-    """Return the judge of a grid's cells."""
-    return Judge(grid, space.search, space, driver.ledger, grid.seeds)
+def evaluator_of(grid: Grid, space: Space, driver: Driver) -> Evaluator:
+    """Return the evaluator of a grid's cells."""
+    return Evaluator(grid, space.search, space, driver.ledger, grid.seeds)
 
 
-def train(driver: Driver, grid: Grid, judge: Judge, points: Sequence[Point], seeds: Any) -> None:
+def train(
+    driver: Driver, grid: Grid, evaluator: Evaluator, points: Sequence[Point], seeds: Any
+) -> None:
     """Train points and their references."""
-    outcome = driver.train(grid, judge.table(points, list(seeds)), adds="search")
+    outcome = driver.train(grid, evaluator.table(points, list(seeds)), adds="search")
     assert outcome.exit_code == 0, outcome
 
 
@@ -71,8 +73,8 @@ def best_of_grid(path: Path, store: str, inline: bool) -> Winner:
     finalists = space.search.finalists or Finalists()
     fresh = finalists.fresh(list(grid.seeds))
     with api.runner(grid, inline=inline) as runner, drive(grid, store, runner) as driver:
-        judge = judge_of(grid, space, driver)
-        rows = judge.rows(points, grid.seeds)
+        evaluator = evaluator_of(grid, space, driver)
+        rows = evaluator.rows(points, grid.seeds)
         ranked = sorted(
             (n for n, row in rows.items() if row["amplification"] is not None),
             key=lambda n: -rows[n]["amplification"],
@@ -80,8 +82,8 @@ def best_of_grid(path: Path, store: str, inline: bool) -> Winner:
         again: dict[int, Any] = {}
         while not again or all(row["amplification"] is None for row in again.values()):
             group = {n: points[n] for n in ranked[len(again) : len(again) + finalists.top]}
-            train(driver, grid, judge, list(group.values()), fresh)
-            again |= judge.rows(group, fresh)
+            train(driver, grid, evaluator, list(group.values()), fresh)
+            again |= evaluator.rows(group, fresh)
     first = max(again, key=lambda n: again[n]["amplification"] or 0)
     return Winner("grid", grid.n_trials, params[first], again[first]["amplification"])
 
@@ -89,12 +91,12 @@ def best_of_grid(path: Path, store: str, inline: bool) -> Winner:
 def best_of_search(path: Path, store: str, sampler: str, seed: int, n: int, inline: bool) -> Winner:
     """Search from nothing; return the winner."""
     changes = [f"search.sampler={sampler}", f"search.sampler_seed={seed}", f"search.n_trials={n}"]
-    found = api.search(api.load_grid(path, changes), f"{store}/{sampler}-{seed}", inline=inline)
-    held = [f for f in found.finalists if f.values[0] is not None]
+    result = api.search(api.load_grid(path, changes), f"{store}/{sampler}-{seed}", inline=inline)
+    held = [f for f in result.finalists if f.values[0] is not None]
     first = held[0] if held else None
     return Winner(
         f"{sampler}, seed {seed}",
-        found.trials,
+        result.trials,
         first.params if first else {},
         first.values[0] if first else None,
     )
@@ -112,9 +114,9 @@ def compare(
         if isinstance(made, Point):
             points[number] = made
     with api.runner(grid, inline=inline) as runner, drive(grid, store, runner) as driver:
-        judge = judge_of(grid, space, driver)
-        train(driver, grid, judge, list(points.values()), COMPARED)
-        rows = judge.rows(points, COMPARED, intervals=True)
+        evaluator = evaluator_of(grid, space, driver)
+        train(driver, grid, evaluator, list(points.values()), COMPARED)
+        rows = evaluator.rows(points, COMPARED, intervals=True)
     table = []
     for number, winner in enumerate(winners):
         row = rows.get(number, {})

@@ -25,7 +25,7 @@ from sweeper.refine.extend import extend as extend_sweep
 from sweeper.refine.extend import extension
 from sweeper.refine.refine import Refined
 from sweeper.refine.refine import refine as refine_sweep
-from sweeper.search.finalist import Found
+from sweeper.search.finalist import SearchResult
 from sweeper.search.search import search as search_grid
 from sweeper.store.lease import open_sweep
 from sweeper.verify.verify import Verified, choose, grids_of, measure, train
@@ -73,7 +73,7 @@ def search(
     max_concurrent: int | None = None,
     storage: str | None = None,
     fresh: bool = False,
-) -> Found:
+) -> SearchResult:
     """Search as the section `search` of the grid file says, see `sweeper.search.search`."""
     with runner(
         grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True

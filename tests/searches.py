@@ -20,7 +20,7 @@ from sweeper.engine.driver import inline
 from sweeper.grid.grid import Grid
 from sweeper.search import search as searching
 from sweeper.search import study
-from sweeper.search.finalist import Found
+from sweeper.search.finalist import SearchResult
 from sweeper.search.study import Study
 from sweeper.space.space import Space
 from sweeper.store.packs import pack_rows
@@ -79,7 +79,7 @@ def grid_of(folder: Path, changes: Mapping[str, Any] | None = None, *overrides: 
     return load_grid(write(folder, changes), overrides)
 
 
-def search(grid: Grid, store: str, **options: Any) -> Found:
+def search(grid: Grid, store: str, **options: Any) -> SearchResult:
     """Search in this process."""
     return searching.search(grid, store, inline(grid), **options)
 
@@ -96,8 +96,8 @@ def study_of(grid: Grid, store: str, storage: str | None = None) -> Study:
 def ask(store: str, text: str, name: str = NAME, **options: Any) -> list[dict[str, Any]]:
     """Return the rows of a query over the views of the sweep."""
     with open_views(sweeps.ledger(store, name), **options) as views:
-        found: list[dict[str, Any]] = sql.query(views, text).to_pylist()
-        return found
+        rows: list[dict[str, Any]] = sql.query(views, text).to_pylist()
+        return rows
 
 
 def attempts(store: str, name: str = NAME) -> Counter[str]:
@@ -107,6 +107,8 @@ def attempts(store: str, name: str = NAME) -> Counter[str]:
     return Counter(rows["trial_id"].to_pylist())
 
 
-def told(study: Study) -> list[tuple[dict[str, Any], tuple[float, ...] | None, float]]:
-    """Return all that a study was told: parameters, values, violation."""
-    return [(dict(t.params), t.verdict.values, t.verdict.violation) for t in study.told()]
+def observed(study: Study) -> list[tuple[dict[str, Any], tuple[float, ...] | None, float]]:
+    """Return the observations of a study: parameters, values, violation."""
+    return [
+        (dict(o.params), o.evaluation.values, o.evaluation.violation) for o in study.observations()
+    ]

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.analysis.diagrams.history import Direction, History, Suggestion
+from sweeper.analysis.diagrams.history import Direction, History, HistoryPoint
 
 UP: tuple[tuple[str, Direction], ...] = (("amplification", "maximize"),)
 DOWN: tuple[tuple[str, Direction], ...] = (("delay", "minimize"),)
 BOTH = UP + DOWN
 
 
-def suggestion(number: int, *values: float | None, feasible: bool | None = None) -> Suggestion:
+def suggestion(number: int, *values: float | None, feasible: bool | None = None) -> HistoryPoint:
     """Return a suggestion, feasible if all its objectives are known."""
     known = None not in values
-    return Suggestion(number, {"a": number}, values, known if feasible is None else feasible)
+    return HistoryPoint(number, {"a": number}, values, known if feasible is None else feasible)
 
 
 def test_the_best_so_far_follows_the_direction_and_the_numbers() -> None:
@@ -72,16 +72,19 @@ def test_the_front_is_what_no_other_dominates(
 
 
 def test_paths_stand_by_importance_and_then_as_they_occur() -> None:
-    found = (Suggestion(0, {"b": 1, "a": 2}, (1.0,), True), Suggestion(1, {"c": "x"}, (1.0,), True))
+    found = (
+        HistoryPoint(0, {"b": 1, "a": 2}, (1.0,), True),
+        HistoryPoint(1, {"c": "x"}, (1.0,), True),
+    )
     assert History(UP, found).paths == ("b", "a", "c")
     assert History(UP, found, importance={"c": 0.7, "a": 0.2}).paths == ("c", "a", "b")
 
 
 def test_a_table_has_a_row_a_suggestion_and_a_column_a_path() -> None:
     found = (
-        Suggestion(1, {"lr": 1, "name": "l1"}, (2.5,), True, source="store", cell_id="c"),
-        Suggestion(0, {"lr": 0.5, "mixed": True}, (None,), False, bound=3.0),
-        Suggestion(2, {"mixed": "off"}, (1.0,), True),
+        HistoryPoint(1, {"lr": 1, "name": "l1"}, (2.5,), True, source="store", cell_id="c"),
+        HistoryPoint(0, {"lr": 0.5, "mixed": True}, (None,), False, bound=3.0),
+        HistoryPoint(2, {"mixed": "off"}, (1.0,), True),
     )
     table = History(UP, found).table()
     assert table.to_pylist() == [

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from sweeper.analysis.diagrams.history import Direction, History, Scalar, Suggestion
+from sweeper.analysis.diagrams.history import Direction, History, HistoryPoint, Scalar
 from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.plot.search import draw_search
 from sweeper.analysis.plot.sheet import Sheet
@@ -28,14 +28,14 @@ def values(k: int) -> dict[str, Scalar]:
     return found | ({"regularizer.strength": 10.0 ** -(1 + k % 5)} if k % 2 == 0 else {})
 
 
-def suggestions(n: int = 20, objectives: int = 1) -> tuple[Suggestion, ...]:
+def suggestions(n: int = 20, objectives: int = 1) -> tuple[HistoryPoint, ...]:
     """Every fifth is censored, every seventh has nothing, the first three are the store's."""
     found = []
     for k in range(n):
         known = k % 5 != 4 and k % 7 != 6
         results = (1.0 + k, 10.0 + (k * 7) % 11)[:objectives]
         found.append(
-            Suggestion(
+            HistoryPoint(
                 k,
                 values(k),
                 results if known else (None,) * objectives,
@@ -48,14 +48,14 @@ def suggestions(n: int = 20, objectives: int = 1) -> tuple[Suggestion, ...]:
 
 
 SINGLE = History(UP, suggestions(1))
-ONE_PATH = History(UP, tuple(Suggestion(k, {"a": k}, (float(k),), True) for k in range(5)))
+ONE_PATH = History(UP, tuple(HistoryPoint(k, {"a": k}, (float(k),), True) for k in range(5)))
 WHOLE = History(UP, suggestions(), IMPORTANCE, frozenset({"regularizer.strength"}))
 PARETO = History(BOTH, suggestions(objectives=2), IMPORTANCE)
 CENSORED = History(
-    UP, tuple(Suggestion(k, values(k), (None,), False, bound=1.0 + k) for k in range(6))
+    UP, tuple(HistoryPoint(k, values(k), (None,), False, bound=1.0 + k) for k in range(6))
 )
-NOTHING = History(UP, tuple(Suggestion(k, values(k), (None,), False) for k in range(6)))
-WITHOUT_PATHS = History(UP, (Suggestion(0, {}, (1.0,), True),))
+NOTHING = History(UP, tuple(HistoryPoint(k, values(k), (None,), False) for k in range(6)))
+WITHOUT_PATHS = History(UP, (HistoryPoint(0, {}, (1.0,), True),))
 ALL = [SINGLE, ONE_PATH, WHOLE, PARETO, CENSORED, NOTHING, WITHOUT_PATHS]
 
 

@@ -37,10 +37,10 @@ def test_a_sum_may_be_left_to_the_search() -> None:
 def test_a_rule_may_read_what_only_the_search_varies() -> None:
     grid = edited(SPARSE + "exclude: selection.tau > 0.5 and model.depth = 1\n")
     assert grid.n_excluded == 0
-    found = Space.of(grid).point(
+    searched = Space.of(grid).point(
         {"regularizer.name": "none", "selection.tau": 0.6, "model.depth": 1}
     )
-    assert found == Impossible("excluded by 'selection.tau > 0.5 and model.depth = 1'.")
+    assert searched == Impossible("excluded by 'selection.tau > 0.5 and model.depth = 1'.")
 
 
 def test_the_command_line_takes_a_path_out_of_the_space() -> None:
@@ -79,9 +79,9 @@ def test_two_blocks_may_stand_if_the_space_names_all_of_their_axes() -> None:
     )
     space = space_of(text)
     assert [d.name for d in space.dimensions] == ["task.N"]
-    found = point(space, task__N=77)
+    searched = point(space, task__N=77)
     grid = edited(text, *space.overrides({"task.N": 77}))
-    assert grid.table()["cell_id"].to_pylist() == [found.cell_id]
+    assert grid.table()["cell_id"].to_pylist() == [searched.cell_id]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from sweeper.compile.loading import load_grid
 from tests import killed
-from tests.searches import BENT, ask, attempts, search, study_of, told, write
+from tests.searches import BENT, ask, attempts, observed, search, study_of, write
 from tests.sweeps import ledger, rows
 
 SMALL = {**BENT, "search.n_trials": 12, "search.batch": 4, "seeds": 2, "search.finalists": None}
@@ -42,9 +42,9 @@ def assert_as_if_nobody_had_killed(file: Path, store: str, undisturbed: str) -> 
     grid = load_grid(file, [])
     mine, other = study_of(grid, store), study_of(grid, undisturbed)
     assert mine.pending() == []
-    assert [t.number for t in mine.told()] == list(range(len(mine.told())))
-    assert told(mine) == told(other)
-    assert [t.suggested for t in mine.told()] == [t.suggested for t in other.told()]
+    assert [t.number for t in mine.observations()] == list(range(len(mine.observations())))
+    assert observed(mine) == observed(other)
+    assert [t.suggested for t in mine.observations()] == [t.suggested for t in other.observations()]
     assert mine.n_asked == grid.file.search.n_trials  # type: ignore[union-attr]
     assert rows(store, "hill").equals(rows(undisturbed, "hill"))
     assert attempts(store) == attempts(undisturbed)

@@ -18,7 +18,7 @@ from sweeper.errors import StorageError, UsageError
 from sweeper.search import search as searching
 from tests import killed
 from tests.postgres import Server, install
-from tests.searches import BENT, attempts, grid_of, search, study_of, told, write
+from tests.searches import BENT, attempts, grid_of, observed, search, study_of, write
 from tests.sweeps import ledger, rows
 
 pytestmark = [pytest.mark.long, pytest.mark.root]
@@ -75,7 +75,7 @@ def test_a_killed_search_goes_on_in_postgresql(url: str, tmp_path: Path, store: 
     assert killed.run(file, store, None, url) == 0
     study = study_of(grid, store, url)
     assert study.pending() == []
-    assert told(study) == told(study_of(grid, whole))
+    assert observed(study) == observed(study_of(grid, whole))
     assert rows(store, "hill").equals(rows(whole, "hill"))
     assert attempts(store) == attempts(whole)
 
@@ -115,9 +115,9 @@ def test_a_server_that_stops_midway_is_one_line_and_the_search_goes_on_once_it_i
     with pytest.raises(StorageError, match="Check that the database is up"):
         search(grid, store, storage=url)
     server.start()
-    found = search(grid, store, storage=url)
-    assert found.exit_code == 0
-    assert told(study_of(grid, store, url)) == told(study_of(grid, whole))
+    result = search(grid, store, storage=url)
+    assert result.exit_code == 0
+    assert observed(study_of(grid, store, url)) == observed(study_of(grid, whole))
     assert attempts(store) == attempts(whole)
     assert not any(pack.open for pack in ledger(store, "hill").state.packs.values())
     assert rows(store, "hill").equals(rows(whole, "hill"))

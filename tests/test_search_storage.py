@@ -103,7 +103,7 @@ def test_a_store_that_is_no_folder_needs_a_database_of_its_own(tmp_path: Path) -
         search(grid_of(tmp_path, FEW), "memory:///sweeps")
     assert str(caught.value) == (
         "memory:///sweeps: not a folder of this machine, so the study needs a database of its "
-        "own. Name one by --storage or OPTUNA_STORAGE: postgresql+psycopg://USER@HOST/NAME."
+        "own. Set --storage or OPTUNA_STORAGE to its URL: postgresql+psycopg://USER@HOST/NAME."
     )
 
 
@@ -112,11 +112,11 @@ def test_a_dashboard_shows_the_study_while_a_search_goes_on(tmp_path: Path, stor
     program = shutil.which("optuna-dashboard", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("optuna-dashboard isn't installed")
-    found = search(grid_of(tmp_path, FEW), store)
+    result = search(grid_of(tmp_path, FEW), store)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [program, "--host", "127.0.0.1", "--port", str(port), found.storage]
+    words = [program, "--host", "127.0.0.1", "--port", str(port), result.storage]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         studies = _fetch(process, f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
@@ -125,8 +125,8 @@ def test_a_dashboard_shows_the_study_while_a_search_goes_on(tmp_path: Path, stor
         assert len(_fetch(process, url)["trials"]) == 4
         seen = []
         more = grid_of(tmp_path, {**FEW, "search.n_trials": 8})
-        found = search(more, store, say=lambda _: seen.append(len(_fetch(process, url)["trials"])))
-        assert found.exit_code == 0
+        result = search(more, store, say=lambda _: seen.append(len(_fetch(process, url)["trials"])))
+        assert result.exit_code == 0
         assert len(seen) == 2
         assert all(4 <= n <= 8 for n in seen)  # it remembers what it read, for some seconds
         deadline = time.monotonic() + 60

@@ -15,9 +15,9 @@ import pytest
 
 from sweeper.errors import UsageError
 from sweeper.grid.search_section import Sampler
-from sweeper.search.study import Study, Suggestion, Verdict, open_study
+from sweeper.search.study import Evaluation, Study, Suggestion, open_study
 from sweeper.space.space import Impossible, Params, Space
-from tests.searches import grid_of, told
+from tests.searches import grid_of, observed
 from tests.slow import long_but
 
 SAMPLERS = [name for name in get_args(Sampler) if name != "grid"]
@@ -64,24 +64,24 @@ def opened(
     return open_study(url, "hill", made, made.search, where, fresh=fresh)
 
 
-def worth(params: Params) -> Verdict:
+def worth(params: Params) -> Evaluation:
     """Return a value that is best at x = 0.3, y = 0.1, and a bound behind x = 0.6."""
     x, y = float(params["task.x"]), float(params["task.y"])  # type: ignore[arg-type]
     if x > 0.6:
-        return Verdict((99.0,), 1.0, {"cell_id": f"{x} {y}", "bound": 99.0})
+        return Evaluation((99.0,), 1.0, {"cell_id": f"{x} {y}", "bound": 99.0})
     value = 10 - (x - 0.3) ** 2 * 20 - (math.log10(y) + 1) ** 2
-    return Verdict((value,), 0.0, {"cell_id": f"{x} {y}"})
+    return Evaluation((value,), 0.0, {"cell_id": f"{x} {y}"})
 
 
 def play(study: Study, *batches: int) -> list[Params]:
     """Ask for batches and tell what they are worth; return the suggestions."""
-    found: list[Params] = []
+    params: list[Params] = []
     for size in batches:
         suggestions = study.ask(size)
-        found += [s.params for s in suggestions]
+        params += [s.params for s in suggestions]
         for one in suggestions:
             study.tell(one.number, worth(one.params))
-    return found
+    return params
 
 
 @pytest.mark.parametrize("sampler", long_but(("tpe", "random"), QUICK))
@@ -92,14 +92,14 @@ def test_every_sampler_suggests_cells_and_a_study_that_is_opened_again_suggests_
     whole.mkdir()
     parted.mkdir()
     study = opened(whole, sampler)
-    found = play(study, 12, 4, 3)
-    assert len({json.dumps(p, sort_keys=True) for p in found}) > 12
-    assert not any(isinstance(study._space.point(p), Impossible) for p in found)
+    suggestions = play(study, 12, 4, 3)
+    assert len({json.dumps(p, sort_keys=True) for p in suggestions}) > 12
+    assert not any(isinstance(study._space.point(p), Impossible) for p in suggestions)
     again = [play(opened(parted, sampler), size) for size in (12, 4, 3)]
-    assert [p for batch in again for p in batch] == found
+    assert [p for batch in again for p in batch] == suggestions
     other = tmp_path / "other"
     other.mkdir()
-    assert play(opened(other, sampler, sampler_seed=1), 4) != found[:4]
+    assert play(opened(other, sampler, sampler_seed=1), 4) != suggestions[:4]
 
 
 @pytest.mark.parametrize("sampler", long_but(("tpe", "grid"), [*QUICK, "grid"]))
@@ -166,53 +166,57 @@ def test_another_process_suggests_what_this_one_would_have_suggested(tmp_path: P
 
 @pytest.mark.parametrize("sampler", QUICK)
 def test_every_dimension_is_drawn_as_the_file_says(sampler: str, tmp_path: Path) -> None:
-    found = play(opened(tmp_path, sampler), 30)
-    assert {p["task.x"] for p in found} <= {i / 10 for i in range(11)} | {0.1 * 3, 0.1 * 6, 0.1 * 7}
-    assert {p["task.k"] for p in found} <= {1, 3, 5, 7, 9}
-    assert {type(p["task.k"]) for p in found} == {int}
-    assert len({p["task.k"] for p in found}) > 2
+    suggestions = play(opened(tmp_path, sampler), 30)
+    assert {p["task.x"] for p in suggestions} <= {i / 10 for i in range(11)} | {
+        0.1 * 3,
+        0.1 * 6,
+        0.1 * 7,
+    }
+    assert {p["task.k"] for p in suggestions} <= {1, 3, 5, 7, 9}
+    assert {type(p["task.k"]) for p in suggestions} == {int}
+    assert len({p["task.k"] for p in suggestions}) > 2
     if sampler != "cmaes":
-        assert {p["task.fate"] for p in found} == {"well", "diverges"}
-    logs = [math.log10(float(p["task.y"])) for p in found]  # type: ignore[arg-type]
+        assert {p["task.fate"] for p in suggestions} == {"well", "diverges"}
+    logs = [math.log10(float(p["task.y"])) for p in suggestions]  # type: ignore[arg-type]
     assert all(-4 <= x <= 0 for x in logs)
     assert 5 <= sum(x < -2 for x in logs) <= 25
     if sampler not in SPACES:
-        assert {p["twist.name"] for p in found} == {"straight", "bent"}
-    assert all(("twist.angle" in p) == (p.get("twist.name") == "bent") for p in found)
+        assert {p["twist.name"] for p in suggestions} == {"straight", "bent"}
+    assert all(("twist.angle" in p) == (p.get("twist.name") == "bent") for p in suggestions)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", GP, "nsga2", "cmaes"])
 def test_a_bound_doesnt_lure_a_sampler_that_learns(sampler: str, tmp_path: Path) -> None:
     study = opened(tmp_path, sampler, FLAT, n_trials=40)
-    found = play(study, *[8] * (8 if sampler == "nsga2" else 5))
-    xs = [float(p["task.x"]) for p in found[-16:]]  # type: ignore[arg-type]
+    suggestions = play(study, *[8] * (8 if sampler == "nsga2" else 5))
+    xs = [float(p["task.x"]) for p in suggestions[-16:]]  # type: ignore[arg-type]
     assert sum(x > 0.6 for x in xs) <= 5  # at random it would be 6.4, lured it would be nearly all
 
 
 def test_what_violates_the_constraint_is_kept_with_its_bound(tmp_path: Path) -> None:
     study = opened(tmp_path, "tpe", FLAT)
     one, two, three = study.ask(3)
-    study.tell(one.number, Verdict((99.0,), 0.5, {"cell_id": "a", "bound": 99.0}))
-    study.tell(two.number, Verdict(None, 1.0, {"impossible": "no"}))
-    study.tell(three.number, Verdict((1.0,), -1.0, {"cell_id": "c", "bound": None}))
-    assert told(study) == [
+    study.tell(one.number, Evaluation((99.0,), 0.5, {"cell_id": "a", "bound": 99.0}))
+    study.tell(two.number, Evaluation(None, 1.0, {"impossible": "no"}))
+    study.tell(three.number, Evaluation((1.0,), -1.0, {"cell_id": "c", "bound": None}))
+    assert observed(study) == [
         (one.params, (99.0,), 0.5),
         (two.params, None, 1.0),
         (three.params, (1.0,), -1.0),
     ]
-    assert study.told()[0].verdict.about["bound"] == 99.0
-    assert study.told()[1].verdict.about["impossible"] == "no"
+    assert study.observations()[0].evaluation.about["bound"] == 99.0
+    assert study.observations()[1].evaluation.about["impossible"] == "no"
 
 
 def test_telling_twice_changes_nothing(tmp_path: Path) -> None:
     study = opened(tmp_path, "random", FLAT)
     one, two = study.ask(2)
-    study.tell(one.number, Verdict((1.0,), 0.0, {"cell_id": "a"}))
-    study.tell(two.number, Verdict(None, 1.0, {}))
-    before = told(study)
-    study.tell(one.number, Verdict((2.0,), 1.0, {"cell_id": "b"}))
-    study.tell(two.number, Verdict((2.0,), 0.0, {"cell_id": "b"}))
-    assert told(study) == before
+    study.tell(one.number, Evaluation((1.0,), 0.0, {"cell_id": "a"}))
+    study.tell(two.number, Evaluation(None, 1.0, {}))
+    before = observed(study)
+    study.tell(one.number, Evaluation((2.0,), 1.0, {"cell_id": "b"}))
+    study.tell(two.number, Evaluation((2.0,), 0.0, {"cell_id": "b"}))
+    assert observed(study) == before
     assert study.pending() == []
 
 
@@ -221,12 +225,12 @@ def test_what_was_trained_before_is_learnt_and_is_no_suggestion(tmp_path: Path) 
     xs = [i / 11 for i in range(12)]
     study.learn([({"task.x": x, "task.y": 0.1}, worth({"task.x": x, "task.y": 0.1})) for x in xs])
     assert study.n_asked == 0
-    assert [t.suggested for t in study.told()] == [False] * 12
-    assert [t.verdict.violation for t in study.told()] == [0.0] * 7 + [1.0] * 5
+    assert [t.suggested for t in study.observations()] == [False] * 12
+    assert [t.evaluation.violation for t in study.observations()] == [0.0] * 7 + [1.0] * 5
     unlearnt = tmp_path / "unlearnt"
     unlearnt.mkdir()
     assert play(study, 4) != play(opened(unlearnt, "tpe", FLAT, n_trials=40), 4)
-    assert [t.suggested for t in study.told()] == [False] * 12 + [True] * 4
+    assert [t.suggested for t in study.observations()] == [False] * 12 + [True] * 4
 
 
 FINITE: dict[str, Any] = {
@@ -240,18 +244,18 @@ FINITE: dict[str, Any] = {
 def test_a_grid_suggests_each_point_once_and_none_that_is_known(tmp_path: Path) -> None:
     study = opened(tmp_path, "grid", FINITE)
     known: Params = {"task.x": 0.3, "task.k": 2, "twist.name": "bent", "twist.angle": 0.25}
-    study.learn([(known, Verdict((1.0,), 0.0, {"cell_id": "a"}))])
-    found: list[Suggestion] = []
+    study.learn([(known, Evaluation((1.0,), 0.0, {"cell_id": "a"}))])
+    suggestions: list[Suggestion] = []
     for _ in range(5):
         batch = study.ask(5)
         assert opened(tmp_path, "grid", FINITE).pending() == batch
         for one in batch:
-            study.tell(one.number, Verdict((1.0,), 0.0, {"cell_id": str(one.number)}))
-        found += batch
-    points = {json.dumps(s.params, sort_keys=True) for s in found}
-    assert len(points) == len(found) == 4 * 2 * 3 - 1
+            study.tell(one.number, Evaluation((1.0,), 0.0, {"cell_id": str(one.number)}))
+        suggestions += batch
+    points = {json.dumps(s.params, sort_keys=True) for s in suggestions}
+    assert len(points) == len(suggestions) == 4 * 2 * 3 - 1
     assert json.dumps(known, sort_keys=True) not in points
-    assert {s.params["task.x"] for s in found} == {0.0, 0.1, 0.2, 0.3}
+    assert {s.params["task.x"] for s in suggestions} == {0.0, 0.1, 0.2, 0.3}
     assert study.ask(5) == study.pending() == []
 
 
@@ -262,8 +266,8 @@ def test_importance_is_the_share_of_what_makes_points_good_and_bounds_are_not_go
     assert study.importance() == {}
     for one in study.ask(60):
         x, y = float(one.params["task.x"]), float(one.params["task.y"])  # type: ignore[arg-type]
-        lure = Verdict((1e6,), 1.0, {})
-        study.tell(one.number, lure if y > 0.1 else Verdict((x,), 0.0, {}))
+        lure = Evaluation((1e6,), 1.0, {})
+        study.tell(one.number, lure if y > 0.1 else Evaluation((x,), 0.0, {}))
     shares = study.importance()
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["task.x"] > 0.6
@@ -274,7 +278,7 @@ def test_importance_of_several_objectives_is_that_of_the_first(tmp_path: Path) -
     study = opened(tmp_path, "nsga2", FLAT, objective=objectives)
     for one in study.ask(60):
         x, y = float(one.params["task.x"]), float(one.params["task.y"])  # type: ignore[arg-type]
-        study.tell(one.number, Verdict((x, y), 0.0, {}))
+        study.tell(one.number, Evaluation((x, y), 0.0, {}))
     assert study.importance()["task.x"] > 0.6
 
 
@@ -285,9 +289,9 @@ def test_two_objectives_are_told_and_what_has_no_values_too(tmp_path: Path) -> N
         folder.mkdir()
         study = opened(folder, sampler, FLAT, objective=objectives)
         one, two = study.ask(2)
-        study.tell(one.number, Verdict((1.0, 2.0), 0.0, {}))
-        study.tell(two.number, Verdict(None, 1.0, {}))
-        assert told(study) == [(one.params, (1.0, 2.0), 0.0), (two.params, None, 1.0)]
+        study.tell(one.number, Evaluation((1.0, 2.0), 0.0, {}))
+        study.tell(two.number, Evaluation(None, 1.0, {}))
+        assert observed(study) == [(one.params, (1.0, 2.0), 0.0), (two.params, None, 1.0)]
         assert [d.name for d in study._study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
 
@@ -296,7 +300,7 @@ def test_a_pruner_gives_up_what_lags_behind(pruner: str, given_up: int, tmp_path
     study = opened(tmp_path, "random", FLAT, pruner=pruner, unsafe_for_grokking=True)
     for one in study.ask(6):
         study.report(one.number, 0.0, 10)
-        study.tell(one.number, Verdict((1.0,), 0.0, {}))
+        study.tell(one.number, Evaluation((1.0,), 0.0, {}))
     good, bad = study.ask(2)
     assert not study.report(good.number, 1.0, 10)
     assert study.report(bad.number, -1.0, 10) == bool(given_up)

@@ -21,7 +21,7 @@ Source = Literal["search", "store"]
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class HistoryPoint:
     """One point of the search space, and what came of it.
 
     Attributes:
@@ -61,7 +61,7 @@ class History:
     """
 
     objectives: tuple[tuple[str, Direction], ...]
-    suggestions: tuple[Suggestion, ...]
+    suggestions: tuple[HistoryPoint, ...]
     importance: Mapping[str, float] | None = None
     log: frozenset[str] = field(default_factory=frozenset)
 
@@ -72,7 +72,7 @@ class History:
                 raise ValueError(f"suggestion {s.number} has {len(s.objectives)} objectives")
 
     @cached_property
-    def ordered(self) -> tuple[Suggestion, ...]:
+    def ordered(self) -> tuple[HistoryPoint, ...]:
         """The suggestions by their numbers."""
         return tuple(sorted(self.suggestions, key=lambda s: s.number))
 
@@ -84,7 +84,7 @@ class History:
         return tuple(sorted(seen, key=lambda path: -shares.get(path, 0.0)))
 
     @property
-    def best(self) -> Suggestion | None:
+    def best(self) -> HistoryPoint | None:
         """The first of those that win by the first objective; None while none is feasible."""
         feasible = [s for s in self.ordered if s.feasible]
         return min(feasible, key=lambda s: self._costs(s)[0], default=None)
@@ -95,7 +95,7 @@ class History:
         None before the first feasible one.
         """
         found: list[float | None] = []
-        best: Suggestion | None = None
+        best: HistoryPoint | None = None
         for s in self.ordered:
             if s.feasible and (
                 best is None or self._costs(s)[objective] < self._costs(best)[objective]
@@ -104,7 +104,7 @@ class History:
             found.append(best.objectives[objective] if best else None)
         return tuple(found)
 
-    def pareto(self) -> tuple[Suggestion, ...]:
+    def pareto(self) -> tuple[HistoryPoint, ...]:
         """Return the feasible suggestions that no other dominates, by their first objective.
 
         One dominates another if it is as good in every objective and better in one: of equals,
@@ -130,7 +130,7 @@ class History:
             columns[path] = _column([s.values.get(path) for s in self.ordered])
         return pa.table(columns)
 
-    def _costs(self, suggestion: Suggestion) -> tuple[float, ...]:
+    def _costs(self, suggestion: HistoryPoint) -> tuple[float, ...]:
         """Return the objectives of a feasible suggestion such that less is better."""
         return tuple(
             np.inf if value is None else value if direction == "minimize" else -value

@@ -20,7 +20,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
 
-from sweeper.analysis.diagrams.history import History, Scalar, Suggestion
+from sweeper.analysis.diagrams.history import History, HistoryPoint, Scalar
 from sweeper.analysis.diagrams.phase import Axis
 from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.plot.layout import SteadyLayout
@@ -180,12 +180,14 @@ class _Paint:
         self.size = 4.6 if len(history.ordered) <= 200 else 3.4
         self.seen: set[str] = set()
 
-    def height(self, suggestion: Suggestion, objective: int) -> float | None:
+    def height(self, suggestion: HistoryPoint, objective: int) -> float | None:
         """Return where `suggestion` stands: at its objective, or at the bound of the first."""
         value = suggestion.objectives[objective]
         return suggestion.bound if value is None and objective == 0 else value
 
-    def mark(self, ax: Axes, suggestion: Suggestion, x: float, objective: int, colour: Any) -> None:
+    def mark(
+        self, ax: Axes, suggestion: HistoryPoint, x: float, objective: int, colour: Any
+    ) -> None:
         """Draw `suggestion` above `x`."""
         y = self.height(suggestion, objective)
         if y is None:
@@ -229,7 +231,7 @@ class _Paint:
                 zorder=4,
             )
 
-    def shade(self, suggestion: Suggestion) -> Any:
+    def shade(self, suggestion: HistoryPoint) -> Any:
         """Return the colour of the suggestion's number."""
         return self.cmap(self.norm(suggestion.number))
 

@@ -13,7 +13,7 @@ from sweeper.cli.shell import err, out, readable_errors, runner, showing
 from sweeper.errors import UsageError
 
 if TYPE_CHECKING:
-    from sweeper.search.finalist import Progressed
+    from sweeper.search.finalist import SearchProgress
 
 SEARCH_FIGURE = Path("search.png")
 
@@ -71,11 +71,11 @@ def search_grid(
         figures.check_suffix(output)
         loaded = loading.load_grid(grid, overrides or [])
 
-        def say(at: Progressed) -> None:
+        def say(at: SearchProgress) -> None:
             if training.as_json:
                 progress.emit(event="round", suggestions=at.asked, of=at.of, known=at.known)
             elif not training.quiet:
-                out.print(report.progressed_sentence(at), markup=False)
+                out.print(report.progress_sentence(at), markup=False)
 
         with (
             showing(loaded, replace(training, quiet=True)) as shown,
@@ -96,9 +96,9 @@ def search_grid(
     command = report.reproduce(result, grid, overrides or [], loaded.name)
     if training.as_json:
         figure = str(output) if drawn else None
-        progress.emit(**report.found_event(result), reproduce=command, figure=figure)
+        progress.emit(**report.result_event(result), reproduce=command, figure=figure)
     elif not training.quiet:
-        out.print(report.found_view(result))
+        out.print(report.result_view(result))
         if command:
             out.print(f"To train the best cell again: {command}", markup=False)
         if drawn:

@@ -1,4 +1,4 @@
-"""What a search reports: where it stands, its leaders on fresh seeds, all that it found."""
+"""The records that a search reports: its progress, its finalists, its result."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ from typing import Any
 
 from sweeper.analysis.diagrams.history import History
 from sweeper.search.objectives import lacking
-from sweeper.search.study import Told
+from sweeper.search.study import Observation
 from sweeper.space.space import Params
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """Where a search stands after a round.
+class SearchProgress:
+    """The progress of a search after a round.
 
     Attributes:
         asked: Suggestions so far.
-        of: Suggestions in the end.
-        known: Points that were known before.
-        best: The best point so far, by the first objective; None before a feasible one.
-        front: Points that no other one beats in all objectives.
+        of: Suggestions of the whole search.
+        known: Points that an earlier launch had trained.
+        best: The best feasible point by the first objective; None while there is none.
+        front: Number of points on the Pareto front.
         objectives: Names of the objectives.
     """
 
     asked: int
     of: int
     known: int
-    best: Told | None
+    best: Observation | None
     front: int
     objectives: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Finalist:
-    """A leader, evaluated again on seeds that chose none of the leaders.
+    """A leader of the search, evaluated again on seeds that the search did not use.
 
     Attributes:
         params: Dimension to value.
         searched: The objectives as the search saw them.
-        values: The objectives on the fresh seeds; None where one isn't known.
-        interval: 95 % interval of the first objective, None for an end that is unbounded; None
-            where there is no way to one.
-        row: All that `sweeper.analysis.diagrams.amplification.evaluate` says of it.
-        overrides: What makes `sweeper launch` train this very cell.
+        values: The objectives on the fresh seeds; None for one that is unknown.
+        interval: 95 % interval of the first objective, None for an unbounded end. None if the
+            objective has no interval.
+        row: Its row of `sweeper.analysis.diagrams.amplification.evaluate`.
+        overrides: Overrides with which `sweeper launch` trains exactly this cell.
     """
 
     params: Params
@@ -56,21 +56,21 @@ class Finalist:
 
     @property
     def holds(self) -> bool:
-        """Whether it is what it seemed: objectives known, half of the seeds generalize."""
+        """Whether fresh seeds confirm it: all objectives known, half of the seeds generalize."""
         return None not in self.values and lacking(self.row) <= 0
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found.
+class SearchResult:
+    """The result of a search.
 
     Attributes:
         history: Every point.
         finalists: The leaders on fresh seeds, the best first.
-        seeds: Those fresh seeds.
-        trials: Trials that the search trained or found trained.
-        failed: Those of them that failed.
-        left: Suggestions that are still to be made or trained.
+        seeds: The fresh seeds.
+        trials: Number of trials that the search needed, including those trained before.
+        failed: Number of them that failed.
+        left: Suggestions that still have to be made or trained.
         storage: URL of the study's database.
     """
 

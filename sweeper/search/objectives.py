@@ -1,7 +1,7 @@
-"""What becomes of suggested cells, as the views see it: values, bounds, violations.
+"""Evaluates suggested cells by the views: their objectives, bounds and constraint violations.
 
-Delays are right-censored: a cell whose median isn't reached has no infinite delay. It is told
-with its bound, as one that violates the constraint of generalizing.
+Delays are right-censored. A cell whose median delay isn't reached doesn't have an infinite delay:
+the study gets its lower bound, marked as a violation of the constraint that a cell generalizes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from sweeper.config.decoding import trials_of
 from sweeper.criterion import RISING
 from sweeper.grid.grid import Grid
 from sweeper.grid.search_section import Search
-from sweeper.search.study import Verdict
+from sweeper.search.study import Evaluation
 from sweeper.space.space import Params, Point, Space
 from sweeper.store.ledger import Ledger
 from sweeper.store.schema import ENDED
 
 BOUNDS = {"delay": "delay_bound", "amplification": "amplification_lower"}
-"""Objective to the column with what it is known to exceed where it isn't known."""
+"""Objective to the column with its lower bound, for cells where the objective is unknown."""
 
 ABOUT_DELAY = re.compile(r"\b(log_)?(amplification|delay)|\bt2\b")
-"""What an objective says that only a generalizing cell has."""
+"""Matches an objective that only a generalizing cell has."""
 
 NAMED = ("amplification", "log_amplification", "delay", "log_delay", "t2")
-"""Objectives that only a generalizing cell has."""
+"""Built-in objectives that only a generalizing cell has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
-    """Reads off the store what became of points.
+class Evaluator:
+    """Computes the objectives of points from the store.
 
     Attributes:
         grid: The file.
@@ -60,25 +60,31 @@ class Judge:
         return self.space.table([*points, *(r for r in references if r is not None)], list(seeds))
 
     def reference(self, point: Point) -> Point | None:
-        """Return the reference cell of a point, where an objective reads it."""
+        """Return the reference cell of a point; None if no objective reads it."""
         return point.reference if self.settings.needs_reference else None
 
     def rows(
         self, points: Mapping[int, Point], seeds: Sequence[int], intervals: bool = False
     ) -> dict[int, dict[str, Any]]:
-        """Return for each point what the views say of its cell, see `evaluate`."""
+        """Return for each point its row of `evaluate`.
+
+        With `intervals`, each row also has the interval of its amplification.
+        """
         pairs = {p.cell_id: (self.reference(p) or p).cell_id for p in points.values()}
         texts = [o.value for o in self.settings.objectives]
         table = self.table(list(points.values()), seeds)
         with open_views(self.ledger, plan=table, criteria=self.grid.criteria) as views:
-            found = {r["cell_id"]: r for r in evaluate(views, pairs, texts).to_pylist()}
-            for cell_id, row in found.items() if intervals else ():
+            rows = {r["cell_id"]: r for r in evaluate(views, pairs, texts).to_pylist()}
+            for cell_id, row in rows.items() if intervals else ():
                 row["interval"] = interval(views, cell_id, pairs[cell_id])
-        return {number: found[p.cell_id] for number, p in points.items()}
+        return {number: rows[p.cell_id] for number, p in points.items()}
 
-    def judge(self, points: Mapping[int, Point]) -> dict[int, tuple[Verdict, float]]:
-        """Return for each point its verdict, and how good its test metric is by now."""
-        found = {}
+    def evaluate(self, points: Mapping[int, Point]) -> dict[int, tuple[Evaluation, float]]:
+        """Return for each point its evaluation and its final test metric.
+
+        The sign of the metric is such that a pruner prefers the cell whose metric is better.
+        """
+        evaluations = {}
         for number, row in self.rows(points, self.seeds).items():
             point = points[number]
             about = {"cell_id": point.cell_id, "bound": self.bound(row)}
@@ -91,20 +97,20 @@ class Judge:
             reached = row["final_test"]
             good = float("-inf") if reached is None else reached if rising else -reached
             upward = self.settings.objectives[0].direction == "maximize"
-            found[number] = (self.verdict(row, about), good if upward else -good)
-        return found
+            evaluations[number] = (self.evaluation(row, about), good if upward else -good)
+        return evaluations
 
     def bound(self, row: Mapping[str, Any]) -> float | None:
-        """Return what the first objective is known to exceed where it isn't known."""
+        """Return the lower bound of the first objective where it is censored; None otherwise."""
         column = BOUNDS.get(self.settings.objectives[0].value)
         value = row[column] if column else None
         return None if value is None else float(value)
 
-    def verdict(self, row: Mapping[str, Any], about: Mapping[str, Any]) -> Verdict:
-        """Return what the study is told of a cell.
+    def evaluation(self, row: Mapping[str, Any], about: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation of a cell, from its row.
 
-        A cell generalizes if half of its seeds do and its median delay is reached. Otherwise the
-        constraint is violated, and the bound of the delay stands in for it.
+        A cell generalizes if half of its seeds do and its median delay is reached. Otherwise it
+        violates the constraint, and the bound of the delay replaces the delay.
         """
         names = [o.value for o in self.settings.objectives]
         values = [row[f"objective_{i}"] for i in range(len(names))]
@@ -116,12 +122,12 @@ class Judge:
             violation = max(violation, 1.0 / (2 * len(self.seeds)))
             stand_ins = [_stand_in(n, v, row) for n, v in zip(names, values, strict=True)]
             if any(v is None for v in stand_ins):
-                return Verdict(None, violation, about)
+                return Evaluation(None, violation, about)
             values = stand_ins
-        return Verdict(tuple(float(v) for v in values), violation, about)
+        return Evaluation(tuple(float(v) for v in values), violation, about)
 
-    def known(self, taken: Set[object]) -> list[tuple[Params, Verdict]]:
-        """Return the points of the space that were trained before, but for the `taken` cells."""
+    def known(self, taken: Set[object]) -> list[tuple[Params, Evaluation]]:
+        """Return the points of the space that were trained before, without the `taken` cells."""
         ledger = self.ledger
         plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=True))
         if not plan.num_rows:
@@ -147,28 +153,28 @@ class Judge:
             if reference is None or reference.cell_id in full:
                 points[len(points)] = made
                 params[len(params)] = given
-        verdicts = self.judge(points) if points else {}
-        return [(params[n], v) for n, (v, _) in verdicts.items() if v.values is not None]
+        evaluations = self.evaluate(points) if points else {}
+        return [(params[n], v) for n, (v, _) in evaluations.items() if v.values is not None]
 
 
 def lacking(row: Mapping[str, Any]) -> float:
-    """Return how many generalizing seeds a cell lacks, as a share; at most 0 with half of them.
+    """Return 0.5 minus the share of a cell's seeds that generalize.
 
-    A seed that never memorizes has no delay, so it doesn't enter the median: without this rule
-    a cell most of whose seeds learn nothing could win by the others.
+    A seed that never memorizes has no delay and doesn't enter the median. Without this rule, a
+    cell could win by a few seeds although most of its seeds learn nothing.
     """
     return 0.5 - (row["n_generalized"] or 0) / max(1, row["n_seeds"] or 0)
 
 
 def _stand_in(name: str, value: float | None, row: Mapping[str, Any]) -> float | None:
-    """Return what is told of an objective that a cell hasn't: its bound, at least 0."""
+    """Return the value of an objective, or its lower bound (at least 0) where it is censored."""
     if value is not None or name not in NAMED:
         return value
     return float(row.get(BOUNDS.get(name, "")) or 0.0)
 
 
 def _cells(grid: Grid, plan: pa.Table, cells: set[str]) -> list[Mapping[str, Any]]:
-    """Return the resolved values of those `cells` of a plan that the trainable can still read."""
+    """Return the values of `cells` of a plan; none if it lacks a field of the config."""
     first: dict[str, int] = {}
     for row, cell_id in enumerate(plan["cell_id"].to_pylist()):
         first.setdefault(cell_id, row)

@@ -1,4 +1,4 @@
-"""What a search found, for the terminal: the leaders on fresh seeds, the axes that matter."""
+"""A search for the terminal: its progress, its finalists, the importance of its axes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.search.finalist import Finalist, Found, Progressed
+from sweeper.search.finalist import Finalist, SearchProgress, SearchResult
 
 
-def progressed_sentence(at: Progressed) -> str:
-    """Return where a search stands: "24 of 120 suggestions; best amplification 3.1: ..."."""
+def progress_sentence(at: SearchProgress) -> str:
+    """Return the progress as a sentence: "24 of 120 suggestions; best amplification 3.1: ..."."""
     text = f"{at.asked} of {at.of} suggestions"
     if at.known:
         text += f", {at.known} points known before"
-    if at.best is None or at.best.verdict.values is None:
-        return f"{text}; no result yet that may win"
+    if at.best is None or at.best.evaluation.values is None:
+        return f"{text}; no feasible result yet"
     if len(at.objectives) > 1:
         return f"{text}; {at.front} on the front"
     values = ", ".join(
         f"{name} {value:.4g}"
-        for name, value in zip(at.objectives, at.best.verdict.values, strict=True)
+        for name, value in zip(at.objectives, at.best.evaluation.values, strict=True)
     )
     return f"{text}; best {values}: {spelt(at.best.params)}"
 
@@ -39,51 +39,53 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def reproduce(found: Found, grid: Path, changes: Sequence[str], name: str) -> str | None:
+def reproduce(result: SearchResult, grid: Path, changes: Sequence[str], name: str) -> str | None:
     """Return the command that trains the best cell on the fresh seeds, in a sweep of its own."""
-    if not found.finalists or not found.finalists[0].holds:
+    if not result.finalists or not result.finalists[0].holds:
         return None
-    seeds = "seeds=[" + ",".join(map(str, found.seeds)) + "]"
-    words = [*changes, f"name={name}-best", *found.finalists[0].overrides, seeds]
-    return shlex.join(["sweeper", "launch", str(grid), *words])
+    seeds = "seeds=[" + ",".join(map(str, result.seeds)) + "]"
+    overrides = [*changes, f"name={name}-best", *result.finalists[0].overrides, seeds]
+    return shlex.join(["sweeper", "launch", str(grid), *overrides])
 
 
-def found_view(found: Found) -> Group:
-    """Return the leaders and the importance of each axis."""
+def result_view(result: SearchResult) -> Group:
+    """Return the finalists and the importance of each axis."""
     parts: list[Any] = []
-    if found.finalists:
-        parts.append(Text(f"The leaders on {len(found.seeds)} fresh seeds:"))
-        parts.append(_leaders(found))
-        if not found.finalists[0].holds:
-            parts.append(Text("None of them holds up. Search with more seeds a suggestion."))
-    elif not found.left:
+    if result.finalists:
+        parts.append(Text(f"The leaders on {len(result.seeds)} fresh seeds:"))
+        parts.append(_leaders(result))
+        if not result.finalists[0].holds:
+            parts.append(Text("None of them is confirmed. Search with more seeds per suggestion."))
+    elif not result.left:
         parts.append(
             Text(
-                "Nothing to choose from: of no cell all objectives are known. Where they speak of "
-                "delays, a cell and its reference must generalize on half of their seeds."
+                "No finalists: no cell has a value for every objective. An objective that reads "
+                "delays needs a cell and a reference that generalize on half of their seeds."
             )
         )
-    if found.failed:
-        parts.append(Text(f"{found.failed} trials failed: see `sweeper status`"))
-    if found.left:
-        parts.append(Text(f"stopped: {found.left} suggestions left; search again to go on"))
-    if found.history.importance:
-        shares = sorted(found.history.importance.items(), key=lambda item: -item[1])
-        words = ", ".join(f"{path} {share:.0%}" for path, share in shares)
-        parts.append(Text(f"What matters (PED-ANOVA): {words}"))
+    if result.failed:
+        parts.append(Text(f"{result.failed} trials failed: see `sweeper status`"))
+    if result.left:
+        parts.append(
+            Text(f"stopped: {result.left} suggestions left; run the search again to continue")
+        )
+    if result.history.importance:
+        shares = sorted(result.history.importance.items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{path} {share:.0%}" for path, share in shares)
+        parts.append(Text(f"Importance (PED-ANOVA): {listed}"))
     return Group(*parts)
 
 
-def _leaders(found: Found) -> Table:
+def _leaders(result: SearchResult) -> Table:
     table = Table(box=None, pad_edge=False)
-    paths = list(dict.fromkeys(path for f in found.finalists for path in f.params))
+    paths = list(dict.fromkeys(path for f in result.finalists for path in f.params))
     for path in paths:
         table.add_column(path, justify="right")
-    for name, _ in found.history.objectives:
+    for name, _ in result.history.objectives:
         table.add_column(name, justify="right")
         table.add_column("when searched", justify="right")
     table.add_column("generalized", justify="right")
-    for finalist in found.finalists:
+    for finalist in result.finalists:
         cells = [_short(finalist.params.get(path, "")) for path in paths]
         cells += _values(finalist)
         cells.append(f"{finalist.row['n_generalized']}/{finalist.row['n_seeds']}")
@@ -104,11 +106,11 @@ def _values(finalist: Finalist) -> list[str]:
     return cells
 
 
-def found_event(found: Found) -> dict[str, Any]:
-    """Return what was found as the fields of a JSON event."""
+def result_event(result: SearchResult) -> dict[str, Any]:
+    """Return the result as the fields of a JSON event."""
     return {
         "event": "found",
-        "objectives": [name for name, _ in found.history.objectives],
+        "objectives": [name for name, _ in result.history.objectives],
         "finalists": [
             {
                 "params": dict(f.params),
@@ -119,14 +121,14 @@ def found_event(found: Found) -> dict[str, Any]:
                 "n_generalized": f.row["n_generalized"],
                 "overrides": list(f.overrides),
             }
-            for f in found.finalists
+            for f in result.finalists
         ],
-        "seeds": list(found.seeds),
-        "importance": dict(found.history.importance or {}),
-        "suggestions": len(found.history.suggestions),
-        "trials": found.trials,
-        "failed": found.failed,
-        "left": found.left,
-        "storage": found.storage,
-        "exit_code": found.exit_code,
+        "seeds": list(result.seeds),
+        "importance": dict(result.history.importance or {}),
+        "suggestions": len(result.history.suggestions),
+        "trials": result.trials,
+        "failed": result.failed,
+        "left": result.left,
+        "storage": result.storage,
+        "exit_code": result.exit_code,
     }

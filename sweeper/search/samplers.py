@@ -33,20 +33,20 @@ from sweeper.space.dimension import Choice, Dimension
 from sweeper.space.space import Space
 
 STARTUP = 10
-"""Random suggestions before a model is believed: Optuna's own default."""
+"""Random suggestions before the first one by a model: Optuna's own default."""
 
 
 class Sobol(QMCSampler):
     """A low-discrepancy sequence whose point is chosen by its number.
 
-    Optuna counts the points in the study and reads the space off its first trial: a search that
-    was killed would leave points out.
+    Optuna's own sampler counts the points in the study and takes the space from its first trial,
+    so a search that was killed would skip points.
 
     Args:
         number: The number of the point, from 0.
-        kinds: The dimensions that every suggestion has.
-        scramble: Seeds the sequence.
-        seed: Seeds what the sequence doesn't cover.
+        kinds: The dimensions that every suggestion has, each with its distribution.
+        scramble: Seed of the sequence.
+        seed: Seed of the dimensions that the sequence doesn't cover.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Sobol(QMCSampler):
 
     def infer_relative_search_space(
         self,
-        study: Study,  # noqa: ARG002 - neither decides
+        study: Study,  # noqa: ARG002 - the space depends on neither
         trial: FrozenTrial,  # noqa: ARG002
     ) -> dict[str, BaseDistribution]:
-        """Return what the sequence covers."""
+        """Return the dimensions that the sequence covers."""
         return self._kinds
 
     def _find_sample_id(self, *_: object) -> int:
@@ -79,9 +79,9 @@ def sampler(search: Search, space: Space, sometimes: Collection[str], number: in
 
     Args:
         search: The settings.
-        space: What may be suggested.
-        sometimes: The dimensions that not every suggestion has.
-        number: Of the suggestion, from 0.
+        space: The space of the suggestions.
+        sometimes: The dimensions that only some suggestions have.
+        number: The number of the suggestion, from 0.
     """
     text = f"{search.sampler_seed}:{number}"
     seed = int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
@@ -106,7 +106,10 @@ def sampler(search: Search, space: Space, sometimes: Collection[str], number: in
 
 
 def pruner(search: Search) -> optuna.pruners.BasePruner:
-    """Return the pruner; by default none: a late bloomer looks like a failure until it blooms."""
+    """Return the pruner of a search.
+
+    The default prunes nothing: a trial that groks late looks like a failure until it does.
+    """
     made: dict[str, Callable[[], optuna.pruners.BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=5),
@@ -116,7 +119,7 @@ def pruner(search: Search) -> optuna.pruners.BasePruner:
 
 
 def suggest(trial: Trial, dimension: Dimension) -> Choice:
-    """Return the value that `trial` is to take along `dimension`."""
+    """Return the value that `trial` suggests for `dimension`."""
     d = dimension
     if d.kind == "categorical":
         choice: Choice = trial.suggest_categorical(d.name, d.choices)

@@ -1,11 +1,10 @@
-"""A search: Optuna suggests cells, the store trains them, the views say what became of them.
+"""A search: Optuna suggests cells, the sweep trains them, the views give their objectives.
 
-Every suggestion is trials of the same store under the same identity, so a point that is known is
-told and not trained again, and what a grid trained before seeds the study. Suggestions are asked
-for in batches that fill packs; each batch is one round.
+A suggestion is trained as trials of the same store with the same ids. So a known point is told to
+the study without training it again, and trials of an earlier grid seed the study. Suggestions are
+asked in batches that fill packs; each batch is one round.
 
-Delays are right-censored: a cell whose median isn't reached has no infinite delay. It is told
-with its bound, as one that violates the constraint of generalizing.
+`sweeper.search.objectives` explains how censored delays are told.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import pyarrow.compute as pc
 
 from sweeper import trainable
 from sweeper.analysis.diagrams.amplification import evaluate
-from sweeper.analysis.diagrams.history import History, Suggestion
+from sweeper.analysis.diagrams.history import History, HistoryPoint
 from sweeper.analysis.views.views import open_views
 from sweeper.config.fields import build
 from sweeper.engine.commands import peek
@@ -29,11 +28,11 @@ from sweeper.engine.planner import Plan
 from sweeper.errors import StorageError
 from sweeper.grid.grid import Grid
 from sweeper.grid.search_section import AMPLIFICATION, Finalists, Search
-from sweeper.search.finalist import Finalist, Found, Progressed
-from sweeper.search.objectives import Judge
+from sweeper.search.finalist import Finalist, SearchProgress, SearchResult
+from sweeper.search.objectives import Evaluator
 from sweeper.search.samplers import lattice
 from sweeper.search.storage import reach
-from sweeper.search.study import Study, Told, Verdict, open_study
+from sweeper.search.study import Evaluation, Observation, Study, open_study
 from sweeper.space.space import Impossible, Params, Point, Space
 from sweeper.store.files import Files
 from sweeper.store.lease import join
@@ -41,16 +40,16 @@ from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 
 ROUNDS = 10
-"""Rounds that a search has at least, unless its file says how many suggestions one has."""
+"""Least number of rounds, unless the file sets the size of a batch."""
 
 GROUPS = 4
-"""How many times as many leaders are evaluated again while none of them holds up."""
+"""Largest number of groups of leaders that are evaluated again while none is confirmed."""
 
 ENUMERATED = 10_000
-"""Points of a finite space that are counted, to end the search when all are known."""
+"""Largest finite space whose points are counted, to end the search when all are known."""
 
 RUNG = 3
-"""With a pruner, each rung has this many times the steps of the one before."""
+"""With a pruner, each rung has this many times the steps of the previous one."""
 
 
 def search(
@@ -62,22 +61,22 @@ def search(
     fresh: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
-    say: Callable[[Progressed], None] = lambda _: None,
-) -> Found:
-    """Search as the section `search` of the grid's file says; go on where a search was killed.
+    say: Callable[[SearchProgress], None] = lambda _: None,
+) -> SearchResult:
+    """Run the search in the section `search` of the grid file; continue one that was killed.
 
     Args:
         grid: The file.
         where: URI of the store.
         runner: Runs the packs.
         storage: URL of the study's database; None for an SQLite file in the sweep's folder.
-        fresh: Begin a new study where the search's definition has changed.
-        announce: Called with what each round is to train.
+        fresh: Begin a new study if the search's definition has changed.
+        announce: Called with the plan of each round.
         started: Called once a round's packs are in the ledger.
         say: Called after each round.
 
     Raises:
-        UsageError: There is nothing to search, or a study of that name is of something else.
+        UsageError: The file has no section `search`, or the study of that name is another one's.
         StorageError: The study's database can't be reached.
         BusyError: Another driver is at work on this sweep.
     """
@@ -90,19 +89,19 @@ def search(
     with drive(grid, where, runner) as driver:
         about = {"sweep": driver.ledger.meta.get("uid", ""), "definition": _definition(space, grid)}
         study = open_study(url, grid.name, space, settings, about, fresh=fresh)
-        judge = Judge(grid, settings, space, driver.ledger, settings.seed_list(grid.seeds))
-        loop = Loop(grid, settings, space, study, driver, judge, announce, started)
+        evaluator = Evaluator(grid, settings, space, driver.ledger, settings.seed_list(grid.seeds))
+        loop = Loop(grid, settings, space, study, driver, evaluator, announce, started)
         return loop.run(url, say)
 
 
 def check_objectives(grid: Grid, space: Space, where: str) -> None:
     """Check that the objectives can be computed, before anything is trained.
 
-    In a sweep without any trial, what reads `metrics` can't be checked: the columns that a task
-    adds are unknown.
+    An objective that reads `metrics` isn't checked in a sweep without trials: the columns that
+    its task adds are still unknown.
 
     Raises:
-        UsageError: One can't; names it and the nearest known column.
+        UsageError: An objective can't be computed; names it and the nearest known column.
     """
     texts = [o.value for o in space.search.objectives]
     ledger = peek(join(where, grid.name))
@@ -123,13 +122,13 @@ def _beside(where: str, name: str) -> str:
     if root is None:
         raise StorageError(
             f"{where}: not a folder of this machine, so the study needs a database of its own. "
-            "Name one by --storage or OPTUNA_STORAGE: postgresql+psycopg://USER@HOST/NAME."
+            "Set --storage or OPTUNA_STORAGE to its URL: postgresql+psycopg://USER@HOST/NAME."
         )
     return f"sqlite:///{root.resolve() / 'search.db'}"
 
 
 def _definition(space: Space, grid: Grid) -> dict[str, Any]:
-    """Return all that gives a study's numbers their meaning."""
+    """Return the settings on which a study's numbers depend."""
     settings = space.search
     return {
         "objective": [o.model_dump() for o in settings.objectives],
@@ -144,21 +143,21 @@ def _definition(space: Space, grid: Grid) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Loop:
-    """Rounds of asking, training, telling."""
+    """Rounds of asking the study, training the suggestions and telling the study their results."""
 
     grid: Grid
     settings: Search
     space: Space
     study: Study
     driver: Driver
-    judge: Judge
+    evaluator: Evaluator
     announce: Callable[[Plan], None]
     started: Callable[[Launched], None]
     seen: set[str] = field(default_factory=set)
 
-    def run(self, url: str, say: Callable[[Progressed], None]) -> Found:
-        """Search to the end, or until asked to stop."""
-        self.study.learn(self.judge.known(self.taken()))
+    def run(self, url: str, say: Callable[[SearchProgress], None]) -> SearchResult:
+        """Search to the end or until a stop is requested."""
+        self.study.learn(self.evaluator.known(self.taken()))
         size = self.batch_size()
         halted = False
         whole = self.whole()
@@ -168,14 +167,14 @@ class Loop:
             if not batch:
                 break
             halted = not self.round({s.number: s.params for s in batch})
-            say(self.progressed())
-        fresh = (self.settings.finalists or Finalists()).fresh(list(self.judge.seeds))
+            say(self.progress())
+        fresh = (self.settings.finalists or Finalists()).fresh(list(self.evaluator.seeds))
         finalists, halted = ([], True) if halted else self.finals(fresh)
         left = self.settings.n_trials - self.study.n_asked + len(self.study.pending())
         if not halted and (self.settings.sampler == "grid" or self.exhausted(whole)):
             left = 0
         trials = self.trials()
-        return Found(
+        return SearchResult(
             history=self.history(),
             finalists=tuple(finalists),
             seeds=tuple(fresh),
@@ -186,80 +185,87 @@ class Loop:
         )
 
     def whole(self) -> int | None:
-        """Return how many points the space has; None where that is more than are asked for."""
+        """Return the number of points of the space; None if infinite or too large to count."""
         sizes = [d.count for d in self.space.dimensions if d.finite]
         if len(sizes) < len(self.space.dimensions) or prod(sizes) > ENUMERATED:
             return None
         return len(lattice(self.space))
 
     def exhausted(self, whole: int | None) -> bool:
-        """Return whether all of the `whole` points of a finite space are told."""
-        told = {frozenset(t.params.items()) for t in self.study.told()} if whole else ()
-        return whole is not None and len(told) >= whole
+        """Return whether the study knows all of the `whole` points of a finite space."""
+        if whole is None:
+            return False
+        known = {frozenset(o.params.items()) for o in self.study.observations()}
+        return len(known) >= whole
 
     def taken(self) -> set[object]:
-        """Return the cells that the study knows or waits for, and those that it took along."""
-        found: set[object] = set()
-        for told in self.study.told():
-            found.add(told.verdict.about.get("cell_id"))
-            if told.suggested:
-                found.add(told.verdict.about.get("reference_id"))
+        """Return the cells of the study, observed or pending, and their reference cells."""
+        cells: set[object] = set()
+        for observation in self.study.observations():
+            cells.add(observation.evaluation.about.get("cell_id"))
+            if observation.suggested:
+                cells.add(observation.evaluation.about.get("reference_id"))
         for point in self.points(s.params for s in self.study.pending()):
-            reference = self.judge.reference(point)
-            found |= {point.cell_id, reference.cell_id if reference else None}
-        return found
+            reference = self.evaluator.reference(point)
+            cells |= {point.cell_id, reference.cell_id if reference else None}
+        return cells
 
     def points(self, every: Iterable[Params]) -> list[Point]:
-        """Return the cells of suggestions; those that are none are left out."""
+        """Return the cells of suggestions; suggestions that are no cells are left out."""
         made = map(self.space.point, every)
         return [point for point in made if isinstance(point, Point)]
 
     def trials(self) -> set[str]:
-        """Return the trials of this search, by whatever run of it they were trained."""
-        points = self.points(t.params for t in self.study.told() if t.suggested)
-        return self.seen | set(self.judge.table(points, self.judge.seeds)["trial_id"].to_pylist())
+        """Return the trials of this search, from this run and earlier ones."""
+        points = self.points(o.params for o in self.study.observations() if o.suggested)
+        return self.seen | set(
+            self.evaluator.table(points, self.evaluator.seeds)["trial_id"].to_pylist()
+        )
 
     def failed(self) -> set[str]:
-        """Return the trials of the sweep that failed."""
+        """Return the failed trials of the sweep."""
         ends = ended_trials(self.driver.ledger)
         return set(ends.filter(pc.equal(ends["status"], "failed"))["trial_id"].to_pylist())
 
     def batch_size(self) -> int:
-        """Return how many suggestions make a round: many fill packs, few learn from each other."""
+        """Return the number of suggestions per round.
+
+        Large rounds fill packs; small ones let later suggestions learn from earlier ones.
+        """
         if isinstance(self.settings.batch, int):
             return self.settings.batch
         module = trainable.load(self.grid.file.trainable)
         useful = module.useful_size(build(self.grid.config, self.space.structure({}).values))
-        cells = len(self.judge.seeds) * (2 if self.settings.needs_reference else 1)
+        cells = len(self.evaluator.seeds) * (2 if self.settings.needs_reference else 1)
         room = max(1, useful * self.driver.runner.workers // cells)
         return max(1, min(ceil(self.settings.n_trials / ROUNDS), room))
 
     def round(self, batch: Mapping[int, Params]) -> bool:
-        """Train a batch and tell what became of it; return False if it was cut short."""
+        """Train a batch and tell the study its results; return False if it was cut short."""
         points: dict[int, Point] = {}
         for number, params in batch.items():
             made = self.space.point(params)
             if isinstance(made, Impossible):
-                self.study.tell(number, Verdict(None, 1.0, {"impossible": made.reason}))
+                self.study.tell(number, Evaluation(None, 1.0, {"impossible": made.reason}))
             else:
                 points[number] = made
         for steps in self.rungs():
             if not points:
                 break
-            if not self.train(list(points.values()), self.judge.seeds, steps):
+            if not self.train(list(points.values()), self.evaluator.seeds, steps):
                 return False
-            verdicts = self.judge.judge(points)
+            evaluations = self.evaluator.evaluate(points)
             if steps < self.grid.steps:
-                given_up = [n for n in points if self.study.report(n, verdicts[n][1], steps)]
+                given_up = [n for n in points if self.study.report(n, evaluations[n][1], steps)]
                 for number in given_up:
-                    self.study.tell(number, replace(verdicts[number][0], values=None))
+                    self.study.tell(number, replace(evaluations[number][0], values=None))
                     del points[number]
         for number in points:
-            self.study.tell(number, verdicts[number][0])
+            self.study.tell(number, evaluations[number][0])
         return not self.driver.stopped
 
     def rungs(self) -> list[int]:
-        """Return the horizons of a round: one, unless a pruner compares trials on the way."""
+        """Return the horizons of a round: several if a pruner compares trials on the way."""
         steps = [self.grid.steps]
         if self.settings.pruner != "none":
             steps = [self.grid.steps // RUNG**k for k in (3, 2, 1) if self.grid.steps > RUNG**k]
@@ -268,9 +274,9 @@ class Loop:
 
     def train(self, points: Sequence[Point], seeds: Sequence[int], steps: int) -> bool:
         """Train points and their references up to `steps`; return False if that was cut short."""
-        if self.driver.stopped:  # while it was thought about what to suggest
+        if self.driver.stopped:  # during the sampling of the suggestions
             return False
-        table = self.judge.table(points, seeds)
+        table = self.evaluator.table(points, seeds)
         outcome = self.driver.train(
             replace(self.grid, steps=steps),
             table,
@@ -281,108 +287,106 @@ class Loop:
         self.seen |= set(table["trial_id"].to_pylist())
         return not outcome.counts.new
 
-    def leaders(self) -> list[Told]:
+    def leaders(self) -> list[Observation]:
         """Return the best feasible points, each cell once, the best first."""
-        good = [t for t in self.study.told() if t.verdict.values and t.verdict.violation <= 0]
+        good = [o for o in self.study.observations() if o.evaluation.feasible]
         if len(self.settings.objectives) > 1:
             front = {s.number for s in self.history().pareto()}
-            good = [t for t in good if t.number in front]
-        best: dict[Any, Told] = {}
-        for told in sorted(good, key=self.rank):
-            best.setdefault(told.verdict.about["cell_id"], told)
+            good = [o for o in good if o.number in front]
+        best: dict[Any, Observation] = {}
+        for observation in sorted(good, key=self.rank):
+            best.setdefault(observation.evaluation.about["cell_id"], observation)
         return list(best.values())
 
-    def rank(self, told: Told) -> float:
+    def rank(self, observation: Observation) -> float:
         """Return a number that is smaller for a better point, by the first objective."""
-        assert told.verdict.values is not None
-        value = told.verdict.values[0]
+        assert observation.evaluation.values is not None
+        value = observation.evaluation.values[0]
         return -value if self.settings.objectives[0].direction == "maximize" else value
 
     def finals(self, seeds: Sequence[int]) -> tuple[list[Finalist], bool]:
         """Evaluate the leaders again on fresh seeds.
 
-        Where none of them holds up, they owed their places to the seeds that chose them: the
-        next ones follow, at most `GROUPS` times as many.
+        If none of them is confirmed, they led by the luck of their seeds: the next group of
+        leaders follows, up to `GROUPS` groups.
 
         Returns:
-            The leaders, the best first, and whether their training was cut short.
+            The finalists, the best first, and whether their training was cut short.
         """
         top = (self.settings.finalists or Finalists()).top
         ranked = self.leaders()[: GROUPS * top]
-        found: list[Finalist] = []
-        while len(found) < len(ranked) and not any(f.holds for f in found):
-            group = ranked[len(found) : len(found) + top]
+        finalists: list[Finalist] = []
+        while len(finalists) < len(ranked) and not any(f.holds for f in finalists):
+            group = ranked[len(finalists) : len(finalists) + top]
             more = self.rerun(group, seeds)
             if not more:
-                return found, True
-            found += more
+                return finalists, True
+            finalists += more
         sign = -1 if self.settings.objectives[0].direction == "maximize" else 1
-        found.sort(key=lambda f: (not f.holds, f.values[0] is None, sign * (f.values[0] or 0)))
-        return found, False
+        finalists.sort(key=lambda f: (not f.holds, f.values[0] is None, sign * (f.values[0] or 0)))
+        return finalists, False
 
-    def rerun(self, leaders: Sequence[Told], seeds: Sequence[int]) -> list[Finalist]:
-        """Return the leaders as they are on fresh seeds; nothing if that was cut short."""
+    def rerun(self, leaders: Sequence[Observation], seeds: Sequence[int]) -> list[Finalist]:
+        """Return the leaders evaluated on fresh seeds; an empty list if that was cut short."""
         points: dict[int, Point] = {}
-        for told in leaders:
-            made = self.space.point(told.params)
+        for leader in leaders:
+            made = self.space.point(leader.params)
             assert isinstance(made, Point)
-            points[told.number] = made
+            points[leader.number] = made
         if not self.train(list(points.values()), seeds, self.grid.steps):
             return []
-        rows = self.judge.rows(points, seeds, intervals=self.settings.needs_reference)
+        rows = self.evaluator.rows(points, seeds, intervals=self.settings.needs_reference)
         n = len(self.settings.objectives)
         return [
             Finalist(
-                params=told.params,
-                searched=told.verdict.values or (),
-                values=tuple(rows[told.number][f"objective_{i}"] for i in range(n)),
-                interval=self.interval(rows[told.number]),
-                row=rows[told.number],
-                overrides=tuple(self.space.overrides(told.params)),
+                params=leader.params,
+                searched=leader.evaluation.values or (),
+                values=tuple(rows[leader.number][f"objective_{i}"] for i in range(n)),
+                interval=self.interval(rows[leader.number]),
+                row=rows[leader.number],
+                overrides=tuple(self.space.overrides(leader.params)),
             )
-            for told in leaders
+            for leader in leaders
         ]
 
     def interval(self, row: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
-        """Return the interval of the first objective, where there is a way to one."""
+        """Return the interval of the first objective; None if it has none."""
         if self.settings.objectives[0].value == "delay":
             return row["delay_low"], row["delay_high"]
         first = self.settings.objectives[0].value == AMPLIFICATION
         return row.get("interval") if first else None
 
-    def progressed(self) -> Progressed:
-        """Return where the search stands."""
-        told, leaders = self.study.told(), self.leaders()
-        return Progressed(
+    def progress(self) -> SearchProgress:
+        """Return the progress of the search."""
+        observations, leaders = self.study.observations(), self.leaders()
+        return SearchProgress(
             asked=self.study.n_asked,
             of=self.settings.n_trials,
-            known=sum(not t.suggested for t in told),
+            known=sum(not o.suggested for o in observations),
             best=next(iter(leaders), None),
             front=len(leaders),
             objectives=tuple(o.value for o in self.settings.objectives),
         )
 
     def history(self) -> History:
-        """Return every point that was told, for figures."""
-        told = self.study.told()
+        """Return every observation, for figures."""
         return History(
             objectives=tuple((o.value, o.direction) for o in self.settings.objectives),
-            suggestions=tuple(self.suggestion(t) for t in told),
+            suggestions=tuple(map(self.history_point, self.study.observations())),
             importance=self.study.importance(),
             log=frozenset(d.name for d in self.space.dimensions if d.log),
         )
 
-    def suggestion(self, told: Told) -> Suggestion:
-        """Return a told point as figures know it: bounds aren't values."""
-        verdict = told.verdict
-        feasible = verdict.values is not None and verdict.violation <= 0
-        return Suggestion(
-            number=told.number,
-            values=dict(told.params),
-            objectives=(verdict.values if feasible else None)
+    def history_point(self, observation: Observation) -> HistoryPoint:
+        """Return an observation for figures; the objectives of one that isn't feasible are None."""
+        evaluation = observation.evaluation
+        return HistoryPoint(
+            number=observation.number,
+            values=dict(observation.params),
+            objectives=(evaluation.values if evaluation.feasible else None)
             or (None,) * len(self.settings.objectives),
-            feasible=feasible,
-            bound=verdict.about.get("bound"),
-            source="search" if told.suggested else "store",
-            cell_id=verdict.about.get("cell_id"),
+            feasible=evaluation.feasible,
+            bound=evaluation.about.get("bound"),
+            source="search" if observation.suggested else "store",
+            cell_id=evaluation.about.get("cell_id"),
         )

@@ -1,4 +1,4 @@
-"""Databases that hold studies: any that Optuna takes, reached or refused in one line."""
+"""The databases of studies: any that Optuna supports; errors are one line with a remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOCK_S = 60
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna's warnings: what it calls experimental is pinned here by name."""
+    """Silence Optuna's warnings: the experimental settings that it warns of are chosen here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -34,7 +34,7 @@ def reach(storage: str) -> None:
     """Check that the database can be reached.
 
     Raises:
-        StorageError: It can't.
+        StorageError: The database can't be reached.
     """
     with reaching(storage), quiet():
         database(storage)
@@ -52,7 +52,7 @@ def database(storage: str) -> RDBStorage:
 
 @contextmanager
 def reaching(storage: str) -> Iterator[None]:
-    """Turn what a database does to us into one line with a remedy.
+    """Raise each error of the database as one line with a remedy.
 
     Raises:
         StorageError: The database can't be reached.

@@ -1,10 +1,11 @@
-"""The one door to Optuna: a study that suggests points and is told what became of them.
+"""The interface to Optuna: a study that suggests points and is told their evaluations.
 
-The study is derived data: what was trained stands in the store, and a study that is lost can be
-made again from it. Only the driver of the sweep asks and tells.
+The study is derived data: the trials are in the store, and a lost study can be made again from
+them. Only the driver of the sweep asks and tells.
 
-A suggestion is asked, trained, told. One that a kill left between asking and telling is found by
-`Study.pending` and told once. It enters the study whole, with all its parameters.
+A suggestion is asked, trained and told. After a kill between asking and telling, `Study.pending`
+returns the suggestion, and it is told once. A suggestion is added to the study in one write, with
+all its parameters.
 """
 
 from __future__ import annotations
@@ -31,27 +32,27 @@ from sweeper.space.space import Params, Space
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 ASKED = "asked"
-"""Marks a trial of the study all of whose parameters were suggested."""
+"""User attribute of an Optuna trial that `Study.ask` added; points trained before lack it."""
 
 ABOUT = "sweeper"
-"""The study's attribute that says what it is the study of."""
+"""User attribute of the study: the sweep and the definition of its search."""
 
 CONSTRAINT = "generalizing"
 
 GIVEN_UP = "given up"
-"""Marks a trial that the pruner ends."""
+"""User attribute of an Optuna trial that the pruner has stopped."""
 
 GOAL = "asked"
-"""The study's attribute that says how many suggestions there are once a batch is asked."""
+"""User attribute of the study: the number of suggestions once the current batch is asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A point that was asked for.
+    """A point that the study suggests.
 
     Attributes:
         number: Its number in the study, from 0.
-        params: Dimension to value, for the dimensions that apply.
+        params: Dimension to value, for the dimensions that apply to it.
     """
 
     number: int
@@ -59,34 +60,39 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What became of a point.
+class Evaluation:
+    """The result of a point.
 
     Attributes:
-        values: One number an objective; None where there is nothing to tell.
-        violation: How far the point is from being allowed to win; at most 0 if it is.
-        about: What else to keep, as JSON has it.
+        values: One number per objective; None if the point has no result.
+        violation: By how much the point violates the constraint; at most 0 if it is feasible.
+        about: Further JSON values, stored as user attributes of the Optuna trial.
     """
 
     values: tuple[float, ...] | None
     violation: float
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def feasible(self) -> bool:
+        """Whether it has a result that meets the constraint."""
+        return self.values is not None and self.violation <= 0
+
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A point and what became of it.
+class Observation:
+    """A point of the study and its evaluation.
 
     Attributes:
         number: Its number in the study.
         params: Dimension to value.
-        verdict: What became of it.
-        suggested: Whether the study suggested it; otherwise it was known before.
+        evaluation: Its result.
+        suggested: Whether the study suggested it; otherwise it was trained before.
     """
 
     number: int
     params: Params
-    verdict: Verdict
+    evaluation: Evaluation
     suggested: bool
 
 
@@ -101,19 +107,19 @@ class Study:
 
     @property
     def n_asked(self) -> int:
-        """Suggestions so far, told or pending."""
+        """Number of suggestions so far, told or pending."""
         return sum(ASKED in t.user_attrs for t in self._trials())
 
     def ask(self, n: int) -> list[Suggestion]:
-        """Return up to `n` new suggestions; fewer where a finite space has no more."""
+        """Return up to `n` new suggestions; fewer if a finite space has no more points."""
         with self._reaching():
             self._study.set_user_attr(GOAL, self.n_asked + n)
             return self._fill()
 
     def pending(self) -> list[Suggestion]:
-        """Return the suggestions that were asked and not told.
+        """Return the suggestions that were asked but not told.
 
-        Where the asking of a batch was cut short, the rest of the batch is asked first.
+        If the asking of a batch was cut short, the rest of the batch is asked first.
         """
         with self._reaching():
             if self.n_asked < self._study.user_attrs.get(GOAL, 0):
@@ -125,25 +131,26 @@ class Study:
             ]
 
     def _fill(self) -> list[Suggestion]:
-        """Ask until there are as many suggestions as there shall be."""
+        """Ask until the study has as many suggestions as its attribute `GOAL` says."""
         numbers = range(self.n_asked, self._study.user_attrs[GOAL])
         with quiet():
-            found, finite = [], self._search.sampler == "grid"
+            suggestions, finite = [], self._search.sampler == "grid"
             for trial in self._unvisited(len(numbers)) if finite else self._sampled(numbers):
                 self._study.add_trial(trial)  # with all its parameters, or not at all
-                found.append(Suggestion(self._trials()[-1].number, dict(trial.params)))
-            return found
+                suggestions.append(Suggestion(self._trials()[-1].number, dict(trial.params)))
+            return suggestions
 
     def _sampled(self, numbers: Iterable[int]) -> Iterator[FrozenTrial]:
-        """Yield what the sampler suggests.
+        """Yield the sampler's suggestions.
 
-        It is asked beside the study, in memory, and begins anew with each suggestion, seeded by
-        its number: so a search that was killed suggests what it would have suggested.
+        The sampler works on a copy of the study in memory. Each suggestion has a new sampler,
+        seeded by the suggestion's number, so a search that was killed continues with the same
+        suggestions as one that was not.
         """
         beside = self._beside()
         sometimes = conditional(self._space)
         for number in numbers:
-            if self._search.sampler == "nsga2":  # it notes parents, in another order than it chose
+            if self._search.sampler == "nsga2":  # it stores parents in an order of its own
                 beside = self._beside()
             beside.sampler = sampler(self._search, self._space, sometimes, number)
             trial = beside.ask()
@@ -161,7 +168,7 @@ class Study:
         return beside
 
     def _unvisited(self, n: int) -> Iterator[FrozenTrial]:
-        """Yield the first `n` points of a finite space that the study doesn't have."""
+        """Yield the first `n` points of a finite space that are not in the study."""
         visited = {frozenset(t.params.items()) for t in self._trials()}
         kinds = {d.name: distribution(d) for d in self._space.dimensions}
         left = (p for p in lattice(self._space) if frozenset(p.items()) not in visited)
@@ -173,55 +180,56 @@ class Study:
                 user_attrs={ASKED: True},
             )
 
-    def tell(self, number: int, verdict: Verdict) -> None:
-        """Say what became of suggestion `number`; what was told before stands."""
+    def tell(self, number: int, evaluation: Evaluation) -> None:
+        """Tell the evaluation of suggestion `number`, unless it has one already."""
         with self._reaching(), quiet():
             trial = self._trial(number)
             if self._trials()[number].state.is_finished():
                 return
-            for key, value in verdict.about.items():
+            for key, value in evaluation.about.items():
                 trial.set_user_attr(key, value)
-            trial.set_constraint(CONSTRAINT, verdict.violation)
-            if self._learns_from(verdict):
-                self._study.tell(trial, list(verdict.values or ()))
+            trial.set_constraint(CONSTRAINT, evaluation.violation)
+            if self._learns_from(evaluation):
+                self._study.tell(trial, list(evaluation.values or ()))
             else:
                 many = len(self._study.directions) > 1  # Optuna prunes for one objective only
                 self._study.tell(trial, state=TrialState.FAIL if many else TrialState.PRUNED)
 
-    def _learns_from(self, verdict: Verdict) -> bool:
-        """Return whether there are values, and the sampler can tell a bound from a value."""
-        knows = self._search.sampler != "cmaes" or verdict.violation <= 0
-        return verdict.values is not None and knows
+    def _learns_from(self, evaluation: Evaluation) -> bool:
+        """Return whether the sampler can use it: CMA-ES would take a bound for a value."""
+        if self._search.sampler == "cmaes":
+            return evaluation.feasible
+        return evaluation.values is not None
 
     def report(self, number: int, value: float, step: int) -> bool:
-        """Say how far suggestion `number` is at `step`; return whether the pruner gives it up."""
+        """Report the value of a suggestion at `step`; return whether the pruner stops it."""
         with self._reaching(), quiet():
             trial = self._trial(number)
             trial.report(value, step)
             given_up = GIVEN_UP in trial.user_attrs or trial.should_prune()
-            if given_up:  # a pruner that is asked again might change its mind
+            if given_up:  # the answer stays the same if it is asked again
                 trial.set_user_attr(GIVEN_UP, True)
             return given_up
 
-    def learn(self, known: Sequence[tuple[Params, Verdict]]) -> None:
-        """Tell points that weren't suggested: they were trained before."""
+    def learn(self, known: Sequence[tuple[Params, Evaluation]]) -> None:
+        """Add points that were trained before and not suggested by the study."""
         kinds = {d.name: distribution(d) for d in self._space.dimensions}
         with self._reaching(), quiet():
-            for params, verdict in known:
-                if self._learns_from(verdict):
+            for params, evaluation in known:
+                if self._learns_from(evaluation):
                     self._study.add_trial(
                         optuna.trial.create_trial(
                             params=dict(params),
                             distributions={name: kinds[name] for name in params},
-                            values=list(verdict.values or ()),
-                            user_attrs=dict(verdict.about),
-                            constraints={CONSTRAINT: verdict.violation},
+                            values=list(evaluation.values or ()),
+                            user_attrs=dict(evaluation.about),
+                            constraints={CONSTRAINT: evaluation.violation},
                         )
                     )
 
-    def told(self) -> list[Told]:
-        """Return all points that were told, in the order of their numbers."""
-        found = []
+    def observations(self) -> list[Observation]:
+        """Return the points with an evaluation, in the order of their numbers."""
+        observations = []
         with self._reaching():
             trials = self._trials(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         for trial in trials:
@@ -229,24 +237,26 @@ class Study:
             if asked or trial.state == TrialState.COMPLETE:
                 values = tuple(trial.values) if trial.state == TrialState.COMPLETE else None
                 violation = trial.constraints.get(CONSTRAINT, 1.0)
-                verdict = Verdict(values, violation, dict(trial.user_attrs))
-                found.append(Told(trial.number, dict(trial.params), verdict, asked))
-        return found
+                evaluation = Evaluation(values, violation, dict(trial.user_attrs))
+                observations.append(
+                    Observation(trial.number, dict(trial.params), evaluation, asked)
+                )
+        return observations
 
     def importance(self) -> dict[str, float]:
-        """Return each dimension's share in what makes points good, by PED-ANOVA.
+        """Return the importance of each dimension for the first objective, by PED-ANOVA.
 
-        By the first objective; what isn't allowed to win counts as bad as what is worst. Empty
-        where too few points differ.
+        A point that isn't feasible counts as the worst feasible one. Empty if fewer than two
+        values differ.
         """
-        good = [t for t in self.told() if t.verdict.values and t.verdict.violation <= 0]
-        values = [t.verdict.values[0] for t in good if t.verdict.values]
+        good = [o for o in self.observations() if o.evaluation.feasible]
+        values = [o.evaluation.values[0] for o in good if o.evaluation.values]
         if len(set(values)) < 2:
             return {}
         direction = self._study.directions[0]
         worst = min(values) if direction == StudyDirection.MAXIMIZE else max(values)
         beside = optuna.create_study(direction=direction)
-        value = {t.number: v for t, v in zip(good, values, strict=True)}
+        value = {o.number: v for o, v in zip(good, values, strict=True)}
         with self._reaching(), quiet():
             for trial in self._trials(TrialState.COMPLETE):
                 beside.add_trial(
@@ -278,20 +288,20 @@ def open_study(
     *,
     fresh: bool = False,
 ) -> Study:
-    """Return the study `name` in `storage`, made if there is none.
+    """Return the study `name` in `storage`; create it if it doesn't exist.
 
     Args:
-        storage: URL of a database, as Optuna takes it.
-        name: The study, named as the sweep.
-        space: What may be suggested.
+        storage: URL of a database, in Optuna's form.
+        name: The study, named like the sweep.
+        space: The space of its suggestions.
         search: The settings.
-        about: What the study is of: ``sweep``, the sweep's own id, and ``definition``, all that
-            gives its numbers their meaning.
-        fresh: Begin anew where one was made for another definition; what was trained stays.
+        about: ``sweep``, the sweep's own id, and ``definition``, the settings on which the
+            study's numbers depend.
+        fresh: Replace a study that has another definition; the trials in the store stay.
 
     Raises:
         StorageError: The database can't be reached.
-        UsageError: There is a study of that name of another sweep, or of another definition.
+        UsageError: The study of that name belongs to another sweep or has another definition.
     """
     directions = [objective.direction for objective in search.objectives]
     with reaching(storage), quiet():
@@ -315,10 +325,10 @@ def open_study(
 def _same(
     study: optuna.Study, name: str, storage: str, about: Mapping[str, Any], *, fresh: bool
 ) -> bool:
-    """Return whether `study` is the one that is wanted; False if it may be replaced."""
+    """Return whether `study` is the wanted one; False if it is to be replaced."""
     there = study.user_attrs.get(ABOUT)
     if there is None and not study.get_trials(deepcopy=False):
-        return True  # its making was cut short
+        return True  # its creation was cut short
     if there is None or there["sweep"] != about["sweep"]:
         raise UsageError(
             f"{shown(storage)}: the study {name!r} there belongs to another sweep. "
