@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.trainables import networks
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from tests.packs import pack, trial
 
 SMALL: dict[str, Any] = {
@@ -30,21 +30,21 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def network(given: dict[str, Any], *seeds: int, **more: Any) -> Network:
+def network(given: dict[str, Any], *seeds: int, **more: Any) -> NetworkBlock:
     """Return a block of one trial a seed."""
     trials = [trial(given, seed, **more) for seed in seeds or (0,)]
     made = networks.blocks(pack(trials), range(len(trials)))
     assert len(made) == 1
-    assert isinstance(made[0], Network)
+    assert isinstance(made[0], NetworkBlock)
     return made[0]
 
 
-def values_of(net: Network, row: int = 0) -> list[Tensor]:
+def values_of(net: NetworkBlock, row: int = 0) -> list[Tensor]:
     """Return copies of the weights of one trial, without padding."""
     return [w.real(w.value)[row].clone() for w in net.weights.each]
 
 
-def module(net: Network, values: Mapping[str, Any]) -> nn.Sequential:
+def module(net: NetworkBlock, values: Mapping[str, Any]) -> nn.Sequential:
     """Return the network of the first trial as a torch module with the weights it has now."""
     held = values_of(net)
     layers: list[nn.Module] = []
@@ -61,20 +61,20 @@ def module(net: Network, values: Mapping[str, Any]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def data(net: Network) -> tuple[Tensor, Tensor]:
+def data(net: NetworkBlock) -> tuple[Tensor, Tensor]:
     """Return the train examples of the first trial."""
     (x,), y = net._train
     return x[0], y[0]
 
 
-def stepped(net: Network, count: int = 25) -> None:
+def stepped(net: NetworkBlock, count: int = 25) -> None:
     """Take some steps as the fused loop does."""
     with torch.no_grad():
         for taken in range(count):
             net.step(taken)
 
 
-def close(net: Network, reference: nn.Module) -> None:
+def close(net: NetworkBlock, reference: nn.Module) -> None:
     """Check that a block has the weights of a module."""
     for ours, theirs in zip(values_of(net), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.data, rtol=1e-9, atol=1e-11)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sweeper.trainables import loop
 from sweeper.trainables.families.combinations import combination
-from sweeper.trainables.families.modular_arithmetic import ModularArithmetic, base_weights
+from sweeper.trainables.families.modular_arithmetic import ModularArithmeticBlock, base_weights
 from tests.packs import pack, trial, values
 
 NAMES = ("hadamard", "matrix", "sum")
@@ -59,9 +59,9 @@ SMALL = {
 }
 
 
-def block_of(given: dict[str, Any], count: int = 3) -> ModularArithmetic:
+def block_of(given: dict[str, Any], count: int = 3) -> ModularArithmeticBlock:
     block = loop._blocks(pack([trial(given, s) for s in range(count)]), range(count))[0]
-    assert isinstance(block, ModularArithmetic)
+    assert isinstance(block, ModularArithmeticBlock)
     return block
 
 

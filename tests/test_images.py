@@ -19,7 +19,7 @@ from sweeper.trainables.config import images as config
 from sweeper.trainables.data import pixels
 from sweeper.trainables.data.examples import Examples, Gathered, Rows
 from sweeper.trainables.data.pixels import pixels_of
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from sweeper.trainables.networks.images import data_of
 from tests.packs import Memory, killed_and_resumed, pack, run, same, trial
 
@@ -118,7 +118,7 @@ def test_a_trial_learns_as_a_module_of_torch_does(loss: str) -> None:
     one = trial(given, 2)
     made = pack([one])
     block = loop._blocks(made, [0])[0]
-    assert isinstance(block, Network)
+    assert isinstance(block, NetworkBlock)
     module = torch.nn.Sequential(
         torch.nn.Linear(64, 16),
         torch.nn.ReLU(),

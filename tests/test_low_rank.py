@@ -13,19 +13,19 @@ from sweeper.config.fields import Values
 from sweeper.config.resolve import broken, resolve
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.config.optimizers import OPTIMIZERS
-from sweeper.trainables.data.matrix_data import Instance, leverage, matrix
-from sweeper.trainables.families.low_rank import LowRank, instance_of
+from sweeper.trainables.data.matrix_data import MatrixInstance, leverage, matrix
+from sweeper.trainables.families.low_rank import LowRankBlock, instance_of
 from tests.packs import MATRIX, pack, run, trial
 
 SENSING = MATRIX | {"task.name": "matrix_sensing", "task.N": 18}
 Array = NDArray[np.float64]
 
 
-def block_of(given: dict[str, Any], seed: int = 0, **more: Any) -> LowRank:
-    return LowRank(pack([trial(given, seed, **more)]), [0])
+def block_of(given: dict[str, Any], seed: int = 0, **more: Any) -> LowRankBlock:
+    return LowRankBlock(pack([trial(given, seed, **more)]), [0])
 
 
-def measurements(one: Instance) -> Array:
+def measurements(one: MatrixInstance) -> Array:
     """Return the measurements as rows that see a matrix row by row."""
     if one.X is not None:
         return one.X.numpy()
@@ -33,7 +33,7 @@ def measurements(one: Instance) -> Array:
     return np.eye(one.signal.numel())[one.measured.numpy().ravel() > 0]
 
 
-def factors_of(block: LowRank) -> list[Array]:
+def factors_of(block: LowRankBlock) -> list[Array]:
     return [w.real(w.value)[0].numpy().copy() for w in block.weights.each]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from sweeper.trainables import loop
 from sweeper.trainables.config import OPERATIONS, table_size
 from sweeper.trainables.data.pairs import split_of, table
-from sweeper.trainables.families.modular_arithmetic import ModularArithmetic
+from sweeper.trainables.families.modular_arithmetic import ModularArithmeticBlock
 from tests.packs import MODULAR, pack, trial
 
 
@@ -106,9 +106,9 @@ def penalty(name: str, values: list[Tensor]) -> Tensor:
     return total
 
 
-def block_of(given: dict[str, Any], count: int = 3) -> ModularArithmetic:
+def block_of(given: dict[str, Any], count: int = 3) -> ModularArithmeticBlock:
     block = loop._blocks(pack([trial(given, s) for s in range(count)]), range(count))[0]
-    assert isinstance(block, ModularArithmetic)
+    assert isinstance(block, ModularArithmeticBlock)
     return block
 
 

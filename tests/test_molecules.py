@@ -18,8 +18,8 @@ from sweeper.trainables.config import molecules as config
 from sweeper.trainables.data import molecules
 from sweeper.trainables.data.examples import Examples
 from sweeper.trainables.data.molecules import described, graph, library
-from sweeper.trainables.networks.block import Network
-from sweeper.trainables.networks.message_passing import MessagePassing
+from sweeper.trainables.networks.block import NetworkBlock
+from sweeper.trainables.networks.message_passing import MessagePassingNetwork
 from sweeper.trainables.networks.qm9 import data_of, graphs
 from tests.packs import killed_and_resumed, pack, run, same, trial
 from tests.test_loop import tensors
@@ -218,9 +218,9 @@ class Peer(nn.Module):
         return [*found, self.inner.weight, self.inner.bias, self.last.weight, self.last.bias]
 
 
-def block_of(*trials: object) -> Network:
+def block_of(*trials: object) -> NetworkBlock:
     made = loop._blocks(pack(list(trials)), range(len(trials)))[0]  # type: ignore[arg-type]
-    assert isinstance(made, Network)
+    assert isinstance(made, NetworkBlock)
     return made
 
 
@@ -255,7 +255,7 @@ def test_a_trial_learns_as_the_modules_of_torch_do() -> None:
 
 def test_more_padding_changes_nothing() -> None:
     values = trial(SMALL, 0).values
-    net = MessagePassing(values)
+    net = MessagePassingNetwork(values)
     weights = [torch.zeros(1, *full, dtype=torch.float64) for full in net.held()]
     for weight, start in zip(weights, net.base(0), strict=True):
         weight[0][tuple(slice(n) for n in start.shape)] = start

@@ -14,7 +14,7 @@ from sweeper.trainables import grokking, loop, networks
 from sweeper.trainables.config import GrokkingConfig, shapes
 from sweeper.trainables.data.streams import stream
 from sweeper.trainables.networks import block
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from sweeper.trainables.networks.losses import (
     cross_entropy,
     half_squares,
@@ -82,7 +82,7 @@ def test_the_trials_of_a_block_have_rates_decays_and_scales_of_their_own() -> No
     ]
     given = SMALL | {"optimizer.name": "adamw"}
     together = networks.blocks(pack([trial(given | m, 0) for m in more]), range(3))[0]
-    assert isinstance(together, Network)
+    assert isinstance(together, NetworkBlock)
     stepped(together)
     for row, m in enumerate(more):
         alone = network(given | m)
@@ -194,7 +194,7 @@ def test_penalties_are_those_of_all_weights_and_of_matrices_alone(name: str) -> 
     }
     whole = pack([trial(given, seed) for seed in (0, 3, 4)])  # in company: trials don't mix
     net = networks.blocks(whole, range(3))[0]
-    assert isinstance(net, Network)
+    assert isinstance(net, NetworkBlock)
     reference = module(net, net._values)
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.05)
     x, y = data(net)

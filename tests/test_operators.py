@@ -7,7 +7,11 @@ import torch
 
 from sweeper.trainables.batch.weights import Placement
 from sweeper.trainables.families.low_rank import instance_of
-from sweeper.trainables.families.operators import Entries, Measurements, Values
+from sweeper.trainables.families.operators import (
+    BilinearMeasurements,
+    EntryMeasurements,
+    Measurements,
+)
 from tests.packs import MATRIX, trial
 
 PLACE: Placement = {"dtype": torch.float64, "device": "cpu"}
@@ -23,7 +27,11 @@ def measured(kind: str) -> tuple[Measurements, torch.Tensor]:
     signal = torch.zeros(shape, dtype=torch.float64)
     for i, one in enumerate(data):
         signal[i, :n1, :n2] = one.signal
-    made = Entries(data, shape, PLACE) if kind == "entries" else Values(data, PLACE)
+    made = (
+        EntryMeasurements(data, shape, PLACE)
+        if kind == "entries"
+        else BilinearMeasurements(data, PLACE)
+    )
     return made, signal
 
 

@@ -120,7 +120,7 @@ def _plain(t: Trial, strength: float, steps: int) -> float:
     """The last train loss of a loop as a user would write it, from the same start."""
     from my_lab.parity import Heaviest, Parity  # type: ignore[import-not-found]
 
-    from sweeper.trainables.networks.own import OwnModel
+    from sweeper.trainables.networks.user_defined import OwnModel
 
     config = config_of({p: str(t.values[p]) for p in PATHS})
     model: Any = config.parts["model"]["my_lab.parity:Bottleneck"]()

@@ -19,7 +19,7 @@ from sweeper.trainables.config.fields import pairs
 from sweeper.trainables.config.indices import indices, pinned
 from sweeper.trainables.config.shapes import table as counts
 from sweeper.trainables.data.pairs import labels_of, products, split_of, table_of
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from tests.packs import MODULAR, pack, run, same, trial
 from tests.test_gridfile import load
 
@@ -146,7 +146,7 @@ def test_the_train_pairs_are_those_of_the_file_for_every_seed_and_network(tmp_pa
     trials = [by_file(path, net, s) for s in (0, 1)]
     assert counts(trials[0].values) == (16, 33)
     (block,) = loop._blocks(pack(trials), range(2))
-    assert isinstance(block, Network)
+    assert isinstance(block, NetworkBlock)
     a, b, _ = table_of(trials[0].values)
     inputs: Any = block._train[0]
     assert torch.equal(inputs[0][1], a[train])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.trainables.networks.dense import Dense
+from sweeper.trainables.networks.dense import DenseNetwork
 from sweeper.trainables.networks.teacher_student import data_of
 from tests.packs import MODULAR, Memory, pack, run, trial
 
@@ -75,7 +75,7 @@ def test_the_ratio_of_gradients_is_that_of_a_module() -> None:
     ids, found = trained(FAMILIES["dense"], ASKED)
     rows = [found.rows[i, 0] for i in ids]
     t = trial(FAMILIES["dense"], 0, regularizer__strength=1e-2)
-    data, network = data_of(t), Dense(t.values)
+    data, network = data_of(t), DenseNetwork(t.values)
     weights = [w.clone().requires_grad_() for w in network.base(0)]
     x = data.train.inputs[0]
     hidden = torch.tanh(x @ weights[0].T + weights[1])  # type: ignore[operator]

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from sweeper.trainables.data.sparse_data import instance
-from sweeper.trainables.families.sparse_recovery import SparseRecovery, instance_of
+from sweeper.trainables.families.sparse_recovery import SparseRecoveryBlock, instance_of
 from tests.packs import SPARSE, pack, trial
 
 
-def block_of(given: dict[str, Any], seed: int = 0, **more: Any) -> SparseRecovery:
+def block_of(given: dict[str, Any], seed: int = 0, **more: Any) -> SparseRecoveryBlock:
     t = trial(given, seed, **more)
-    return SparseRecovery(pack([t]), 8, [[0]])
+    return SparseRecoveryBlock(pack([t]), 8, [[0]])
 
 
 def legacy(N: int, **more: Any) -> Any:

@@ -17,7 +17,7 @@ from sweeper.trainables.config import texts as config
 from sweeper.trainables.data import reviews
 from sweeper.trainables.data.examples import Examples
 from sweeper.trainables.data.reviews import reviews_of, vocabulary, words
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from sweeper.trainables.networks.imdb import data_of
 from tests.packs import killed_and_resumed, pack, run, same, trial
 from tests.reviews import reviews_csv, texts, written
@@ -213,9 +213,9 @@ def turned(weight: Tensor) -> Tensor:
     return torch.cat([i, f, g, o])
 
 
-def block_of(*trials: object) -> Network:
+def block_of(*trials: object) -> NetworkBlock:
     made = loop._blocks(pack(list(trials)), range(len(trials)))[0]  # type: ignore[arg-type]
-    assert isinstance(made, Network)
+    assert isinstance(made, NetworkBlock)
     return made
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from sweeper.trainables.networks.toy_addition import data_of, loss_of, representation
 from tests.packs import pack, run, trial, values
 
@@ -89,7 +89,7 @@ def test_an_answer_is_right_if_no_other_target_is_as_near() -> None:
 def test_a_step_on_the_sphere_is_that_of_a_module_rescaled(activation: str) -> None:
     given = TOY | {"optimizer.constant_norm": True, "model.init_scale": 2.0, "task.m": 0.3}
     packed = pack([trial(given, s, model__activation=activation) for s in range(2)])
-    block = Network(packed, [0, 1])
+    block = NetworkBlock(packed, [0, 1])
     act = torch.nn.ReLU() if activation == "relu" else torch.nn.LeakyReLU(0.2)
     shapes = ((1, 10), (10, 10), (10, 4))
     linear = [torch.nn.Linear(*shape, dtype=torch.float64) for shape in shapes]

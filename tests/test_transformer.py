@@ -15,7 +15,7 @@ from sweeper.trainables import grokking, loop
 from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.config.shapes import parameters, step_numbers
 from sweeper.trainables.data.pairs import labels_of, split_of, table_of
-from sweeper.trainables.networks.block import Network
+from sweeper.trainables.networks.block import NetworkBlock
 from tests.packs import killed_and_resumed, pack, run, same, trial
 
 TINY = {
@@ -100,17 +100,17 @@ def tokens_of(values: Any, pairs: Tensor, p: int) -> Tensor:
     return torch.stack([a[pairs], *middle, b[pairs], same * p], dim=1)
 
 
-def network(given: dict[str, Any], count: int = 3, scale: float = 2.0) -> Network:
+def network(given: dict[str, Any], count: int = 3, scale: float = 2.0) -> NetworkBlock:
     trials = [trial(given | {"model.init_scale": scale}, s) for s in range(count)]
     (block,) = loop._blocks(pack(trials), range(count))
-    assert isinstance(block, Network)
+    assert isinstance(block, NetworkBlock)
     for weight in block.weights.each:  # biases start at 0, which would hide them
         real = weight.real(weight.value)
         real += 0.1 * torch.randn(real.shape, generator=torch.Generator().manual_seed(1))
     return block
 
 
-def own(block: Network, i: int) -> list[Tensor]:
+def own(block: NetworkBlock, i: int) -> list[Tensor]:
     """Return the weights of one trial, unpadded."""
     return [w.real(w.value)[i].clone() for w in block.weights.each]
 
@@ -233,7 +233,7 @@ def test_a_width_that_heads_dont_divide_is_refused() -> None:
 def test_the_memory_of_a_step_is_claimed_within_a_factor_of_two(given: dict[str, Any]) -> None:
     t = trial({"task.name": "modular_arithmetic", "model.name": "transformer"} | given)
     (block,) = loop._blocks(pack([t]), range(1))
-    assert isinstance(block, Network)
+    assert isinstance(block, NetworkBlock)
     kept = 0
 
     def keep(tensor: Tensor) -> Tensor:

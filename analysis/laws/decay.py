@@ -47,16 +47,16 @@ def _spread(decayed: dict[str, Floats], name: str) -> float:
     return worst
 
 
-def _halves(found: Evidence) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def _halves(evidence: Evidence) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Return the rows with decay, and those without."""
-    rows = found.columns(HALVES, nulls=TIMES)
+    rows = evidence.columns(HALVES, nulls=TIMES)
     decayed = rows["decay"] > 0
     return ({k: v[decayed] for k, v in rows.items()}, {k: v[~decayed] for k, v in rows.items()})
 
 
-def measure_slow(found: Evidence) -> Measured:
+def measure_slow(evidence: Evidence) -> Measured:
     """See that times are those of strength * lr * step, and nothing happens without decay."""
-    decayed, free = _halves(found)
+    decayed, free = _halves(evidence)
     test, norm = _spread(decayed, "half"), _spread(decayed, "half_norm")
     stays = free["final"] / free["plateau"]
     return Measured(
@@ -79,9 +79,9 @@ def measure_slow(found: Evidence) -> Measured:
     )
 
 
-def picture_slow(found: Evidence) -> Picture:
+def picture_slow(evidence: Evidence) -> Picture:
     """Show the test error over slow time: curves of all strengths lie on each other."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select regularizer.strength as strength, test_error, weights_l2 ** 2 as squares,
           regularizer.strength * optimizer.lr * step as slow
         from trials join metrics using (trial_id)
@@ -103,9 +103,9 @@ def picture_slow(found: Evidence) -> Picture:
     )
 
 
-def measure_balance(found: Evidence) -> Measured:
+def measure_balance(evidence: Evidence) -> Measured:
     """Compare half of the squared norms with the nuclear norm at the end."""
-    decayed, free = _halves(found)
+    decayed, free = _halves(evidence)
     off = float(np.max(np.abs(decayed["balance"] - 1)))
     return Measured(
         f"(||U||^2 + ||V||^2) / 2 over ||A||_* at the end: {span(decayed['balance'], 5)}; "
@@ -115,9 +115,9 @@ def measure_balance(found: Evidence) -> Measured:
     )
 
 
-def picture_balance(found: Evidence) -> Picture:
+def picture_balance(evidence: Evidence) -> Picture:
     """Show the ratio over slow time."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select regularizer.strength as strength, weights_l2 ** 2 / 2 / nuclear as balance,
           regularizer.strength * optimizer.lr * step as slow
         from trials join metrics using (trial_id)
@@ -137,9 +137,9 @@ def picture_balance(found: Evidence) -> Picture:
     )
 
 
-def measure_sudden(found: Evidence) -> Measured:
+def measure_sudden(evidence: Evidence) -> Measured:
     """Compare the times at which the test error is at a tenth and at a half of its plateau."""
-    decayed, _ = _halves(found)
+    decayed, _ = _halves(evidence)
     decayed["ratio"] = decayed["tenth"] / decayed["half"]
     medians = {
         float(decay): float(np.median(np.nan_to_num(decayed["ratio"], nan=np.inf)[mine]))
@@ -163,13 +163,13 @@ def measure_sudden(found: Evidence) -> Measured:
     )
 
 
-def picture_sudden(found: Evidence) -> Picture:
+def picture_sudden(evidence: Evidence) -> Picture:
     """Show the test error in linear slow time: a slope, not a step."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select seed, test_error, regularizer.strength * optimizer.lr * step as slow
         from trials join metrics using (trial_id)
         where regularizer.strength = 3e-3 and step > 0 and slow < 4 order by seed, step""")
-    decayed, _ = _halves(found)
+    decayed, _ = _halves(evidence)
     ratio = decayed["tenth"] / decayed["half"]
     return Picture(
         [

@@ -36,9 +36,9 @@ SLOW = """
 the data were memorized, and what the end has."""
 
 
-def decayed(found: Evidence) -> dict[str, Floats]:
+def decayed(evidence: Evidence) -> dict[str, Floats]:
     """Return the rows of `SLOW` with a decay, each of which has to have come to its end."""
-    rows = found.columns(SLOW, nulls=("half", "tenth"))
+    rows = evidence.columns(SLOW, nulls=("half", "tenth"))
     rows = {name: column[rows["decay"] > 0] for name, column in rows.items()}
     if np.isnan(rows["half"]).any() or np.isnan(rows["tenth"]).any():
         raise UnmeasuredError("the error of a trial with a decay didn't fall to a tenth")
@@ -57,9 +57,9 @@ def off_middle(rows: dict[str, Floats], name: str) -> float:
     return max(shares)
 
 
-def measure_collapse(found: Evidence) -> Measured:
+def measure_collapse(evidence: Evidence) -> Measured:
     """Compare the slow time of the collapse over the decays, seed by seed."""
-    rows = decayed(found)
+    rows = decayed(evidence)
     half, tenth = off_middle(rows, "half"), off_middle(rows, "tenth")
     last = rows["decay"] == rows["decay"].min()
     return Measured(
@@ -82,9 +82,9 @@ CURVES = """
 """Of law_diagonal: the learning curves of the first seed."""
 
 
-def picture_collapse(found: Evidence) -> Picture:
+def picture_collapse(evidence: Evidence) -> Picture:
     """Show the test error over steps and over slow time."""
-    rows = found.columns(CURVES)
+    rows = evidence.columns(CURVES)
     moving = {name: column[rows["decay"] > 0] for name, column in rows.items()}
     return Picture(
         [
@@ -106,9 +106,9 @@ def picture_collapse(found: Evidence) -> Picture:
     )
 
 
-def measure_balance(found: Evidence) -> Measured:
+def measure_balance(evidence: Evidence) -> Measured:
     """Compare the norm of the weights with the l1 norm of their product at the end."""
-    rows = decayed(found)
+    rows = decayed(evidence)
     off = float(np.max(np.abs(rows["balance"] - 1)))
     return Measured(
         f"(||u||^2 + ||v||^2) / 2 over ||u * v||_1: {span(rows['balance'], 4)}",
@@ -117,9 +117,9 @@ def measure_balance(found: Evidence) -> Measured:
     )
 
 
-def picture_balance(found: Evidence) -> Picture:
+def picture_balance(evidence: Evidence) -> Picture:
     """Show both norms of the first seed under the largest decay."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select step, weights_l2 ** 2 / 2 as squares, l1, l1_min
         from trials join metrics using (trial_id)
         where seed = 0 and step > 0 and regularizer.strength = 1e-3 order by all""")
@@ -148,9 +148,9 @@ def picture_balance(found: Evidence) -> Picture:
     )
 
 
-def measure_pursuit(found: Evidence) -> Measured:
+def measure_pursuit(evidence: Evidence) -> Measured:
     """Compare the l1 norm of the limit point with the least one that fits the data."""
-    rows = decayed(found)
+    rows = decayed(evidence)
     excess = rows["excess"] - 1
     smallest = np.abs(excess[rows["decay"] == rows["decay"].min()])
     largest = np.abs(excess[rows["decay"] == rows["decay"].max()])
@@ -169,9 +169,9 @@ def measure_pursuit(found: Evidence) -> Measured:
     )
 
 
-def picture_pursuit(found: Evidence) -> Picture:
+def picture_pursuit(evidence: Evidence) -> Picture:
     """Show the l1 norm over the least one, seed by seed, by decay."""
-    rows = decayed(found)
+    rows = decayed(evidence)
     series = series_by(rows, "seed", "decay", "excess", kind="line", label="seed")
     dots = series_by(rows, "seed", "decay", "excess")
     return Picture(
@@ -187,9 +187,9 @@ def picture_pursuit(found: Evidence) -> Picture:
     )
 
 
-def measure_limits(found: Evidence) -> Measured:
+def measure_limits(evidence: Evidence) -> Measured:
     """Compare where the flow ends without a decay and with a vanishing one."""
-    rows = found.columns(SLOW, nulls=("half", "tenth"))
+    rows = evidence.columns(SLOW, nulls=("half", "tenth"))
     none = rows["decay"] == 0
     smallest = rows["decay"] == rows["decay"][~none].min()
     kept = rows["final"][none] / rows["plateau"][none]
@@ -211,19 +211,19 @@ def measure_limits(found: Evidence) -> Measured:
     )
 
 
-def picture_limits(found: Evidence) -> Picture:
+def picture_limits(evidence: Evidence) -> Picture:
     """Show the test error of the first seed, without a decay and with each."""
     series = series_by(
-        found.columns(CURVES), "decay", "step", "test_error", kind="line", label="decay"
+        evidence.columns(CURVES), "decay", "step", "test_error", kind="line", label="decay"
     )
     return Picture(
         [Panel(x="optimizer steps", y="test_error", series=series, log_x=True, log_y=True)]
     )
 
 
-def measure_width(found: Evidence) -> Measured:
+def measure_width(evidence: Evidence) -> Measured:
     """See how long the fall from a half to a tenth takes, in units of the half's time."""
-    rows = decayed(found)
+    rows = decayed(evidence)
     rows["ratio"] = rows["tenth"] / rows["half"]
     off = off_middle(rows, "ratio")
     middle = median_of(rows["ratio"], None)
@@ -240,9 +240,9 @@ def measure_width(found: Evidence) -> Measured:
     )
 
 
-def picture_width(found: Evidence) -> Picture:
+def picture_width(evidence: Evidence) -> Picture:
     """Show the fall in linear slow time."""
-    rows = found.columns(CURVES)
+    rows = evidence.columns(CURVES)
     mine = (rows["decay"] > 0) & (rows["slow"] <= 6)
     rows = {name: column[mine] for name, column in rows.items()}
     series = series_by(rows, "decay", "slow", "test_error", kind="line", label="decay")
@@ -258,17 +258,17 @@ NEEDED = """
 """Of law_basis_pursuit: the largest N at which a seed isn't recovered."""
 
 
-def needed(found: Evidence) -> dict[str, Floats]:
+def needed(evidence: Evidence) -> dict[str, Floats]:
     """Return the smallest N from which on every seed is recovered, by tau and s."""
-    rows = found.columns(NEEDED)
+    rows = evidence.columns(NEEDED)
     rows["needed"] = rows["failed"] + 10.0
     rows["needed"][rows["failed"] == rows["most"]] = np.nan
     return rows
 
 
-def measure_needed(found: Evidence) -> Measured:
+def measure_needed(evidence: Evidence) -> Measured:
     """See how the number of measurements rises with the sparsity and with the coherence."""
-    rows = needed(found)
+    rows = needed(evidence)
     if np.isnan(rows["needed"]).any():
         raise UnmeasuredError("some signals aren't recovered from n measurements")
     table = {tau: rows["needed"][rows["tau"] == tau] for tau in np.unique(rows["tau"])}
@@ -288,9 +288,9 @@ def measure_needed(found: Evidence) -> Measured:
     )
 
 
-def picture_needed(found: Evidence) -> Picture:
+def picture_needed(evidence: Evidence) -> Picture:
     """Show N_min over s, one line for each tau."""
-    rows = needed(found)
+    rows = needed(evidence)
     series = series_by(rows, "tau", "s", "needed", kind="line", label="tau")
     dots = series_by(rows, "tau", "s", "needed")
     return Picture([Panel(x="task.s", y="measurements needed", series=[*series, *dots])])

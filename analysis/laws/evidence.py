@@ -36,10 +36,10 @@ class Evidence:
         Raises:
             UnmeasuredError: There is none.
         """
-        found: list[dict[str, Any]] = sql.query(self._of(sweep), query).to_pylist()
-        if not found:
+        rows: list[dict[str, Any]] = sql.query(self._of(sweep), query).to_pylist()
+        if not rows:
             raise UnmeasuredError("no trial of the grid has what the law is measured by")
-        return found
+        return rows
 
     def columns(
         self, query: str, sweep: str | None = None, *, nulls: Sequence[str] = ()
@@ -50,14 +50,14 @@ class Evidence:
             UnmeasuredError: There is no row, or another column has a null: a step wasn't
                 reached, a metric isn't there.
         """
-        found = self.rows(query, sweep)
-        for name in found[0].keys() - set(nulls):
-            missing = sum(row[name] is None for row in found)
+        rows = self.rows(query, sweep)
+        for name in rows[0].keys() - set(nulls):
+            missing = sum(row[name] is None for row in rows)
             if missing:
-                raise UnmeasuredError(f"{name} is missing in {missing} of {len(found)} rows")
+                raise UnmeasuredError(f"{name} is missing in {missing} of {len(rows)} rows")
         return {
-            name: np.array([np.nan if row[name] is None else row[name] for row in found])
-            for name in found[0]
+            name: np.array([np.nan if row[name] is None else row[name] for row in rows])
+            for name in rows[0]
         }
 
     def fit(

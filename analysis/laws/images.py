@@ -23,9 +23,9 @@ CURVES = """
     where seed = (select min(seed) from trials) and step > 0 order by all"""
 
 
-def measure(found: Evidence) -> Measured:
+def measure(evidence: Evidence) -> Measured:
     """Compare the generalization times of two decays, and those of a small and a large norm."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     large = rows["alpha"] > 1
     low, high = (float(f(rows["decay"][large])) for f in (np.min, np.max))
     t2 = {decay: rows["t2"][large & (rows["decay"] == decay)] for decay in (low, high)}
@@ -47,9 +47,9 @@ def measure(found: Evidence) -> Measured:
     )
 
 
-def picture(found: Evidence) -> Picture:
+def picture(evidence: Evidence) -> Picture:
     """Show the accuracies of one seed against the step, a panel for each initial norm."""
-    rows = found.columns(CURVES)
+    rows = evidence.columns(CURVES)
     decays = np.unique(rows["decay"])
     panels = []
     for alpha in np.unique(rows["alpha"])[::-1]:

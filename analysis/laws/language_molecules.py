@@ -35,9 +35,9 @@ CURVES = """
     where seed = (select min(seed) from trials) and step > 0 order by all"""
 
 
-def measure_reviews(found: Evidence) -> Measured:
+def measure_reviews(evidence: Evidence) -> Measured:
     """Compare what test accuracy gains after memorization, for a large and the default norm."""
-    rows = found.columns(REVIEW_TIMES, nulls=("t1", "t2", "early"))
+    rows = evidence.columns(REVIEW_TIMES, nulls=("t1", "t2", "early"))
     large = rows["alpha"] > 1
     if not large.any() or large.all():
         raise UnmeasuredError("a large and the default initial norm are wanted")
@@ -57,9 +57,9 @@ def measure_reviews(found: Evidence) -> Measured:
     )
 
 
-def measure_molecules(found: Evidence) -> Measured:
+def measure_molecules(evidence: Evidence) -> Measured:
     """Compare how late test molecules are learnt, for a large and the default norm."""
-    rows = found.columns(MOLECULE_TIMES, nulls=("t1", "t2"))
+    rows = evidence.columns(MOLECULE_TIMES, nulls=("t1", "t2"))
     large = rows["alpha"] > 1
     if not large.any() or large.all():
         raise UnmeasuredError("a large and the default initial norm are wanted")
@@ -93,9 +93,9 @@ def _times(steps: NDArray[Any]) -> str:
     return span(known) + (f" (never in {missed} of {len(steps)})" if missed else "")
 
 
-def _picture(found: Evidence, metric: str, *, log_y: bool, level: list[float]) -> Picture:
+def _picture(evidence: Evidence, metric: str, *, log_y: bool, level: list[float]) -> Picture:
     """Show the train and test metric of one seed, a panel for each initial norm."""
-    rows = found.columns(CURVES.format(train=f"train_{metric}", test=f"test_{metric}"))
+    rows = evidence.columns(CURVES.format(train=f"train_{metric}", test=f"test_{metric}"))
     panels = []
     for alpha in np.unique(rows["alpha"])[::-1]:
         mine = rows["alpha"] == alpha
@@ -117,14 +117,14 @@ def _picture(found: Evidence, metric: str, *, log_y: bool, level: list[float]) -
     return Picture(panels)
 
 
-def picture_reviews(found: Evidence) -> Picture:
+def picture_reviews(evidence: Evidence) -> Picture:
     """Show the accuracies of one seed."""
-    return _picture(found, "acc", log_y=False, level=[0.5])
+    return _picture(evidence, "acc", log_y=False, level=[0.5])
 
 
-def picture_molecules(found: Evidence) -> Picture:
+def picture_molecules(evidence: Evidence) -> Picture:
     """Show the relative errors of one seed."""
-    return _picture(found, "error", log_y=True, level=[0.1])
+    return _picture(evidence, "error", log_y=True, level=[0.1])
 
 
 LAWS = (

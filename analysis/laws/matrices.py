@@ -49,9 +49,9 @@ SOLVERS = """
 """Of law_nuclear: t2 of the other solvers over that of svt, where steps are small."""
 
 
-def _slopes(found: Evidence) -> dict[str, list[float]]:
+def _slopes(evidence: Evidence) -> dict[str, list[float]]:
     """Return the slopes of ln t2 over ln lr * strength, one a seed, by solver."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     return {
         str(solver): [
             slope(rows["x"][mine], rows["t2"][mine])
@@ -62,18 +62,18 @@ def _slopes(found: Evidence) -> dict[str, list[float]]:
     }
 
 
-def measure_delay(found: Evidence) -> Measured:
+def measure_delay(evidence: Evidence) -> Measured:
     """Fit the delay under the nuclear norm for every solver and seed."""
-    slopes = _slopes(found)
-    fit = found.fit("t2 ~ 1/(optimizer.lr*regularizer.strength)", by="optimizer.name")
+    slopes = _slopes(evidence)
+    fit = evidence.fit("t2 ~ 1/(optimizer.lr*regularizer.strength)", by="optimizer.name")
     whole = {
         str(g.value): Estimate(
             -1.0, *(None if v is None else -v for v in (g.slope.value, g.slope.high, g.slope.low))
         )
         for g in fit.groups
     }
-    factors = found.columns(TIMES)["prefactor"]
-    off = float(np.max(np.abs(found.columns(SOLVERS)["ratio"] - 1)))
+    factors = evidence.columns(TIMES)["prefactor"]
+    off = float(np.max(np.abs(evidence.columns(SOLVERS)["ratio"] - 1)))
     return Measured(
         ", ".join(f"{solver}: slope {said(k)}" for solver, k in whole.items())
         + f"; factor t2 * lr * strength / sigma_max(A_LS - A*) {span(factors)}; "
@@ -89,12 +89,12 @@ def measure_delay(found: Evidence) -> Measured:
     )
 
 
-def picture_delay(found: Evidence) -> Picture:
+def picture_delay(evidence: Evidence) -> Picture:
     """Show t2 over lr * strength for every solver, divided by the instance's size."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     rows["scaled"] = rows["t2"] / rows["l"]
     first = {k: v[rows["solver"] == "svt"] for k, v in rows.items()}
-    pairs = found.columns(SOLVERS)
+    pairs = evidence.columns(SOLVERS)
     pairs["x"] = pairs["x"] * np.where(pairs["solver"] == "gd", 0.98, 1.02)  # side by side
     ends = np.array([rows["x"].min(), rows["x"].max()])
     dashed = Series(x=ends, y=1 / ends, kind="dashed", label="factor 1", colour=None)
@@ -137,9 +137,9 @@ FALLS = """
 """Of law_nuclear: the first singular value beyond the rank, and the last one within it."""
 
 
-def measure_fall(found: Evidence) -> Measured:
+def measure_fall(evidence: Evidence) -> Measured:
     """See how fast the singular values beyond the rank fall, and that they go first."""
-    rows = found.columns(FALLS)
+    rows = evidence.columns(FALLS)
     rates = (rows["early"] - rows["late"]) / rows["claimed"]
     left = rows["late"] / rows["early"]
     kept = rows["kept_late"] / rows["kept_early"]
@@ -159,9 +159,9 @@ def measure_fall(found: Evidence) -> Measured:
     )
 
 
-def picture_fall(found: Evidence) -> Picture:
+def picture_fall(evidence: Evidence) -> Picture:
     """Show both singular values over slow time."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select seed, regularizer.strength as strength, step * optimizer.lr * regularizer.strength
           as slow, sigma_next, sigma_rank
         from trials join metrics using (trial_id)
@@ -190,9 +190,9 @@ BY_TAU = """
     from trials join delays using (trial_id) group by all order by all"""
 
 
-def measure_leverage(found: Evidence) -> Measured:
+def measure_leverage(evidence: Evidence) -> Measured:
     """See whether more seeds recover, and sooner, the more entries are of high leverage."""
-    rows = found.columns(BY_TAU)
+    rows = evidence.columns(BY_TAU)
     known = rows["t2"] < 1e8
     if not known.any():
         raise UnmeasuredError("most seeds don't recover at any tau")
@@ -215,9 +215,9 @@ def measure_leverage(found: Evidence) -> Measured:
     )
 
 
-def picture_leverage(found: Evidence) -> Picture:
+def picture_leverage(evidence: Evidence) -> Picture:
     """Show counts and medians over tau."""
-    rows = found.columns(BY_TAU)
+    rows = evidence.columns(BY_TAU)
     late = np.where(rows["t2"] < 1e8, rows["t2"], math.nan)
     return Picture(
         [
@@ -240,10 +240,10 @@ def picture_leverage(found: Evidence) -> Picture:
     )
 
 
-def measure_sensing(found: Evidence) -> Measured:
+def measure_sensing(evidence: Evidence) -> Measured:
     """See that measurements memorize first and generalize after a delay, for every solver."""
-    rows = found.columns(TIMES)
-    slopes = {name: middle(k) for name, k in _slopes(found).items()}
+    rows = evidence.columns(TIMES)
+    slopes = {name: middle(k) for name, k in _slopes(evidence).items()}
     gap = rows["t2"] / rows["t1"]
     listed = ", ".join(
         f"{k[0]:.3f} ({k[1]:.3f} to {k[2]:.3f}) {name}" for name, k in slopes.items()
@@ -262,9 +262,9 @@ def measure_sensing(found: Evidence) -> Measured:
     )
 
 
-def picture_sensing(found: Evidence) -> Picture:
+def picture_sensing(evidence: Evidence) -> Picture:
     """Show t1 and t2 by solver."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     panels = []
     for solver in np.unique(rows["solver"]):
         mine = {k: v[rows["solver"] == solver] for k, v in rows.items()}

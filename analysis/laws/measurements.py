@@ -26,9 +26,9 @@ RECOVERED = """
     from trials join delays using (trial_id) group by all order by all"""
 
 
-def measure_sparsity(found: Evidence) -> Measured:
+def measure_sparsity(evidence: Evidence) -> Measured:
     """Find the number of measurements from which on every seed recovers, by sparsity."""
-    rows = found.columns(RECOVERED)
+    rows = evidence.columns(RECOVERED)
     needed = {}
     for s in np.unique(rows["s"]):
         mine = rows["s"] == s
@@ -49,9 +49,9 @@ def measure_sparsity(found: Evidence) -> Measured:
     )
 
 
-def picture_sparsity(found: Evidence) -> Picture:
+def picture_sparsity(evidence: Evidence) -> Picture:
     """Show the share of seeds that recover over the number of measurements."""
-    rows = found.columns(RECOVERED)
+    rows = evidence.columns(RECOVERED)
     lines = series_by(rows, "s", "N", "share", kind="line", label="s =")
     return Picture(
         [
@@ -71,9 +71,9 @@ COHERENT = """
 """Of law_coherence: how many seeds recover, and the median t2 where most do."""
 
 
-def measure_coherence(found: Evidence) -> Measured:
+def measure_coherence(evidence: Evidence) -> Measured:
     """See whether fewer seeds recover, and later, the more measurements are coherent."""
-    rows = found.columns(COHERENT, nulls=("t2",))
+    rows = evidence.columns(COHERENT, nulls=("t2",))
     falls, rises, last = True, True, 0
     for N in np.unique(rows["N"]):
         mine = rows["N"] == N
@@ -96,9 +96,9 @@ def measure_coherence(found: Evidence) -> Measured:
     )
 
 
-def picture_coherence(found: Evidence) -> Picture:
+def picture_coherence(evidence: Evidence) -> Picture:
     """Show counts and medians over tau."""
-    rows = found.columns(COHERENT, nulls=("t2",))
+    rows = evidence.columns(COHERENT, nulls=("t2",))
     lines = series_by(rows, "N", "tau", "recovered", kind="line", label="N =")
     late = series_by(rows, "N", "tau", "t2", kind="line")
     return Picture(
@@ -132,9 +132,9 @@ DROPS = """
 """Of law_l2_floor: the error at t1 and at the end, and the step at which it is twice the floor."""
 
 
-def measure_floor(found: Evidence) -> Measured:
+def measure_floor(evidence: Evidence) -> Measured:
     """Compare the final test error, and when it drops, with what the measurements don't see."""
-    rows = found.columns(DROPS)
+    rows = evidence.columns(DROPS)
     off = rows["final"] / rows["unseen"] - 1
     worst = float(np.max(np.abs(off)))
     # The unseen part of a decays as exp(-x t) from what it was at t1, where it is all of the
@@ -154,12 +154,12 @@ def measure_floor(found: Evidence) -> Measured:
     )
 
 
-def picture_floor(found: Evidence) -> Picture:
+def picture_floor(evidence: Evidence) -> Picture:
     """Show the test error of each seed and the floor that it ends at."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select seed, step, test_error, null_floor from trials join metrics using (trial_id)
         where optimizer.lr = 0.1 and step > 0 order by all""")
-    ends = found.columns("""
+    ends = evidence.columns("""
         with f as (
           select seed, max(step) as last, max(null_floor) as floor_
           from trials join metrics using (trial_id) where optimizer.lr = 0.1 group by all)

@@ -27,21 +27,21 @@ OF = (("l2_sq", "law_mlp_penalties"), ("nuclear", "law_mlp_penalties"), ("l1", "
 """Penalty and the sweep with its trials."""
 
 
-def measure_exponents(found: Evidence) -> Measured:
+def measure_exponents(evidence: Evidence) -> Measured:
     """Fit t2 over the strength of each penalty."""
-    told, values, inside, falling = [], {}, {}, {}
+    parts, values, inside, falling = [], {}, {}, {}
     for penalty, sweep in OF:
-        slope = found.fit(LAW, sweep, where=f"regularizer.name = '{penalty}'").groups[0].slope
+        slope = evidence.fit(LAW, sweep, where=f"regularizer.name = '{penalty}'").groups[0].slope
         exponent = Estimate(
             None, *(None if v is None else -v for v in (slope.value, slope.high, slope.low))
         )
-        rows = [r for r in found.rows(TIMES, sweep) if r["penalty"] == penalty]
+        rows = [r for r in evidence.rows(TIMES, sweep) if r["penalty"] == penalty]
         values[penalty] = exponent
         inside[penalty] = exponent.value is not None and -1 < exponent.value < 0
         falling[penalty] = all(a["t2"] > b["t2"] for a, b in pairwise(rows))
-        told.append(f"{penalty} {said(exponent, 2)}")
+        parts.append(f"{penalty} {said(exponent, 2)}")
     return Measured(
-        f"exponents: {', '.join(told)}",
+        f"exponents: {', '.join(parts)}",
         {
             "l2_sq and nuclear: exponent between -1 and 0": inside["l2_sq"] and inside["nuclear"],
             "l1: exponent between -1 and 0": inside["l1"],
@@ -52,11 +52,11 @@ def measure_exponents(found: Evidence) -> Measured:
     )
 
 
-def picture_exponents(found: Evidence) -> Picture:
+def picture_exponents(evidence: Evidence) -> Picture:
     """Show t2 over the strength."""
     series = []
     for place, (penalty, sweep) in enumerate(OF):
-        rows = [r for r in found.rows(TIMES, sweep) if r["penalty"] == penalty and r["t2"] < 1e9]
+        rows = [r for r in evidence.rows(TIMES, sweep) if r["penalty"] == penalty and r["t2"] < 1e9]
         x, y = [r["strength"] for r in rows], [r["t2"] for r in rows]
         series += [
             Series(x=x, y=y, kind="line", colour=place),
@@ -83,9 +83,9 @@ AFTER = """
     where t2 is not null group by all order by all"""
 
 
-def measure_norms(found: Evidence) -> Measured:
+def measure_norms(evidence: Evidence) -> Measured:
     """Compare the norms at the end with those at generalization."""
-    rows = found.columns(AFTER)
+    rows = evidence.columns(AFTER)
     l2, l1 = rows["l2_end"] / rows["l2_then"], rows["l1_end"] / rows["l1_then"]
     count = len(l2)
     return Measured(
@@ -102,9 +102,9 @@ def measure_norms(found: Evidence) -> Measured:
     )
 
 
-def picture_norms(found: Evidence) -> Picture:
+def picture_norms(evidence: Evidence) -> Picture:
     """Show the l2 norm of the first seed at each strength, and where it generalizes."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select regularizer.strength as strength, step, l2, step = t2 as here
         from trials join delays using (trial_id) join metrics using (trial_id)
         where seed = (select min(seed) from trials) and step > 0 and t2 is not null

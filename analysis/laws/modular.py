@@ -23,13 +23,13 @@ TIMES = """
     from trials join delays using (trial_id) order by all"""
 
 
-def measure_decay(found: Evidence) -> Measured:
+def measure_decay(evidence: Evidence) -> Measured:
     """Fit t2 over the weight decay; t1 doesn't depend on it."""
-    slope = found.fit("t2 ~ 1/optimizer.weight_decay").groups[0].slope
+    slope = evidence.fit("t2 ~ 1/optimizer.weight_decay").groups[0].slope
     exponent = Estimate(
         -1.0, *(None if v is None else -v for v in (slope.value, slope.high, slope.low))
     )
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     value = exponent.value if exponent.value is not None else math.nan
     censored = int(rows["censored"].sum())
     return Measured(
@@ -42,12 +42,12 @@ def measure_decay(found: Evidence) -> Measured:
     )
 
 
-def picture_decay(found: Evidence) -> Picture:
+def picture_decay(evidence: Evidence) -> Picture:
     """Show t1 and t2 over the weight decay."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     late = rows["censored"].astype(bool)
     x, y = rows["decay"], rows["shown"]
-    fit = found.fit("t2 ~ 1/optimizer.weight_decay").groups[0]
+    fit = evidence.fit("t2 ~ 1/optimizer.weight_decay").groups[0]
     ends = np.array([x.min(), x.max()])
     series = [
         Series(x=x[~late], y=y[~late], label="t2"),
@@ -84,9 +84,9 @@ BY_FRACTION = """
     from trials join delays using (trial_id) group by all order by all"""
 
 
-def measure_fraction(found: Evidence) -> Measured:
+def measure_fraction(evidence: Evidence) -> Measured:
     """See below which share of the table no seed generalizes."""
-    rows = found.columns(BY_FRACTION, nulls=("t2",))
+    rows = evidence.columns(BY_FRACTION, nulls=("t2",))
     small = rows["fraction"] <= 0.3001
     t2 = rows["t2"][~small]
     shown = ", ".join(
@@ -112,12 +112,12 @@ def measure_fraction(found: Evidence) -> Measured:
     )
 
 
-def picture_fraction(found: Evidence) -> Picture:
+def picture_fraction(evidence: Evidence) -> Picture:
     """Show medians over the fraction."""
-    rows = found.columns(BY_FRACTION, nulls=("t2",))
+    rows = evidence.columns(BY_FRACTION, nulls=("t2",))
     x = rows["fraction"]
     never = np.isnan(rows["t2"])
-    (last,) = found.rows("select max(last_step) as step from delays where t2 is null")
+    (last,) = evidence.rows("select max(last_step) as step from delays where t2 is null")
     series = [
         Series(x=x, y=rows["t2"], kind="line"),
         Series(x=x, y=rows["t2"], label="median t2"),
@@ -145,9 +145,9 @@ BEST = """
     from trials join best using (trial_id) group by all order by all"""
 
 
-def measure_holdout(found: Evidence) -> Measured:
+def measure_holdout(evidence: Evidence) -> Measured:
     """Compare the best test accuracy by the region that is held out."""
-    rows = found.rows(BEST)
+    rows = evidence.rows(BEST)
     strips = {r["k"]: r["acc"] for r in rows if r["region"] == "strip"}
     squares = {r["k"]: r["acc"] for r in rows if r["region"] == "square"}
     falling = [strips[k] for k in sorted(strips)]
@@ -167,9 +167,9 @@ def measure_holdout(found: Evidence) -> Measured:
     )
 
 
-def picture_holdout(found: Evidence) -> Picture:
+def picture_holdout(evidence: Evidence) -> Picture:
     """Show the best test accuracy of every region."""
-    rows = found.rows(BEST)
+    rows = evidence.rows(BEST)
     order = {"uniform": 0, "square": 1, "strip": 2}
     rows.sort(key=lambda r: (order[r["region"]], r["k"]))
     names = [r["region"] + (f"\n{r['k']}" if r["k"] else "") for r in rows]

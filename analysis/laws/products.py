@@ -37,9 +37,9 @@ DISTANCES = """
     order by all"""
 
 
-def measure_depth(found: Evidence) -> Measured:
+def measure_depth(evidence: Evidence) -> Measured:
     """Compare the nearest point of every run with the published one."""
-    rows = found.rows(NEAREST)
+    rows = evidence.rows(NEAREST)
     got = {(r["N"], r["depth"]): r["nearest"] for r in rows if not r["sign_free"]}
     off = max(abs(got.get(at, math.inf) - value) for at, value in PUBLISHED.items())
     listed = ", ".join(f"{got[30, depth]:.4f}" for depth in (1, 2, 3) if (30, depth) in got)
@@ -51,9 +51,9 @@ def measure_depth(found: Evidence) -> Measured:
     )
 
 
-def picture_depth(found: Evidence) -> Picture:
+def picture_depth(evidence: Evidence) -> Picture:
     """Show the distances by depth beside the published ones."""
-    rows = found.rows(NEAREST)
+    rows = evidence.rows(NEAREST)
     panels = []
     for N in (30, 50):
         own = [(r["depth"], r["nearest"]) for r in rows if r["N"] == N and not r["sign_free"]]
@@ -77,10 +77,10 @@ def picture_depth(found: Evidence) -> Picture:
     return Picture(panels)
 
 
-def measure_sign(found: Evidence) -> Measured:
+def measure_sign(evidence: Evidence) -> Measured:
     """See whether a product stays above its negative entry and u^3 - v^3 doesn't."""
     floor = float(-published_signal(1, 100, 5).min())
-    rows = found.rows(NEAREST)
+    rows = evidence.rows(NEAREST)
     products = [r["nearest"] for r in rows if not r["sign_free"]]
     free = [r["nearest"] for r in rows if r["sign_free"] and r["depth"] == 3]
     return Measured(
@@ -96,9 +96,11 @@ def measure_sign(found: Evidence) -> Measured:
     )
 
 
-def picture_sign(found: Evidence) -> Picture:
+def picture_sign(evidence: Evidence) -> Picture:
     """Show the distance over the run, with the floor of products."""
-    lines = series_by(found.columns(DISTANCES), "model", "step", "distance", kind="line", label="")
+    lines = series_by(
+        evidence.columns(DISTANCES), "model", "step", "distance", kind="line", label=""
+    )
     floor = float(-published_signal(1, 100, 5).min())
     return Picture(
         [
@@ -120,9 +122,9 @@ FACTORS = """
     from trials join metrics using (trial_id) group by all order by all"""
 
 
-def measure_four(found: Evidence) -> Measured:
+def measure_four(evidence: Evidence) -> Measured:
     """Compare a product of four factors with one of three."""
-    rows = {(r["depth"], round(r["init"], 3)): r for r in found.rows(FACTORS)}
+    rows = {(r["depth"], round(r["init"], 3)): r for r in evidence.rows(FACTORS)}
     three, same, slow = rows[3, 0.01], rows[4, 0.032], rows[4, 0.01]
     return Measured(
         f"least distance {three['nearest']:.5f} with three factors, {same['nearest']:.5f} with "
@@ -144,9 +146,9 @@ def measure_four(found: Evidence) -> Measured:
     )
 
 
-def picture_four(found: Evidence) -> Picture:
+def picture_four(evidence: Evidence) -> Picture:
     """Show the distances over the run."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select concat(model.depth, ' factors from ', model.init_scale) as model, step, distance
         from trials join metrics using (trial_id) where step > 0 order by all""")
     lines = series_by(rows, "model", "step", "distance", kind="line", label="")
@@ -175,9 +177,9 @@ INITS = """
     group by all order by all"""
 
 
-def measure_large_init(found: Evidence) -> Measured:
+def measure_large_init(evidence: Evidence) -> Measured:
     """See when u^2 - v^2 from a large init generalizes with and without l2."""
-    rows = found.rows(INITS)
+    rows = evidence.rows(INITS)
     never = [r for r in rows if r["penalty"] == "none"]
     grokked = [r for r in rows if r["penalty"] != "none" and r["t2"] is not None]
     mine = {r["strength"]: r["slow"] for r in grokked if r["seed"] == 1}
@@ -196,9 +198,9 @@ def measure_large_init(found: Evidence) -> Measured:
     )
 
 
-def picture_large_init(found: Evidence) -> Picture:
+def picture_large_init(evidence: Evidence) -> Picture:
     """Show the test error of seed 1, by strength."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select coalesce(regularizer.strength, 0) as strength, step, test_error
         from trials join metrics using (trial_id) where seed = 1 and step > 0 order by all""")
     lines = series_by(rows, "strength", "step", "test_error", kind="line", label="l2 strength")

@@ -40,11 +40,11 @@ FLOORS = """
 """Of law_l1_floor: the errors at the end, over whose chatter a median is taken."""
 
 
-def measure_delay(found: Evidence) -> Measured:
+def measure_delay(evidence: Evidence) -> Measured:
     """Fit the delay of gradient descent against rate times strength, all seeds and one by one."""
     law, gd = "t2 ~ 1/(optimizer.lr*regularizer.strength)", "optimizer.name = 'gd'"
-    whole = found.fit(law, where=gd).groups[0].slope
-    each = [-(g.slope.value or math.nan) for g in found.fit(law, where=gd, by="seed").groups]
+    whole = evidence.fit(law, where=gd).groups[0].slope
+    each = [-(g.slope.value or math.nan) for g in evidence.fit(law, where=gd, by="seed").groups]
     # fitted is the power of 1 / (lr * strength), claimed that of lr * strength
     turned = (None if v is None else -v for v in (whole.value, whole.high, whole.low))
     exponent = Estimate(-1.0, *turned)
@@ -55,9 +55,9 @@ def measure_delay(found: Evidence) -> Measured:
     )
 
 
-def picture_delay(found: Evidence) -> Picture:
+def picture_delay(evidence: Evidence) -> Picture:
     """Show t2 of gradient descent over lr * strength with the claimed line of each seed."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     rows = {name: column[rows["solver"] == "gd"] for name, column in rows.items()}
     lines = []
     for colour, seed in enumerate(np.unique(rows["seed"])):
@@ -81,9 +81,9 @@ def picture_delay(found: Evidence) -> Picture:
     )
 
 
-def measure_published(found: Evidence) -> Measured:
+def measure_published(evidence: Evidence) -> Measured:
     """Compare the two steps of the published instance with the published ones."""
-    (row,) = found.rows("select t1, t2 from delays")
+    (row,) = evidence.rows("select t1, t2 from delays")
     t1, t2 = row["t1"], row["t2"]
     met = t1 is not None and t2 is not None
     return Measured(
@@ -96,9 +96,9 @@ def measure_published(found: Evidence) -> Measured:
     )
 
 
-def picture_published(found: Evidence) -> Picture:
+def picture_published(evidence: Evidence) -> Picture:
     """Show both errors of the published instance."""
-    rows = found.columns(
+    rows = evidence.columns(
         "select step, train_error, test_error from metrics where step > 0 order by step"
     )
     series = [
@@ -125,9 +125,9 @@ def picture_published(found: Evidence) -> Picture:
     )
 
 
-def measure_prefactor(found: Evidence) -> Measured:
+def measure_prefactor(evidence: Evidence) -> Measured:
     """Divide t2 by what the paper says that it is about."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     seeds = {int(s): rows["prefactor"][rows["seed"] == s] for s in np.unique(rows["seed"])}
     within = {seed: bool(np.all((v >= 1) & (v <= 2))) for seed, v in seeds.items()}
     spread = max(float(v.max() / v.min()) for v in seeds.values()) - 1
@@ -144,9 +144,9 @@ def measure_prefactor(found: Evidence) -> Measured:
     )
 
 
-def picture_prefactor(found: Evidence) -> Picture:
+def picture_prefactor(evidence: Evidence) -> Picture:
     """Show the factor of every trial, by seed."""
-    points = series_by(found.columns(TIMES), "seed", "x", "prefactor", label="seed")
+    points = series_by(evidence.columns(TIMES), "seed", "x", "prefactor", label="seed")
     return Picture(
         [
             Panel(
@@ -170,9 +170,9 @@ SOLVERS = """
 """Of law_l1: t2 of the other solvers over that of gradient descent."""
 
 
-def measure_solvers(found: Evidence) -> Measured:
+def measure_solvers(evidence: Evidence) -> Measured:
     """Compare t2 of ISTA and of the projected subgradient with gradient descent's."""
-    rows = found.columns(SOLVERS)
+    rows = evidence.columns(SOLVERS)
     off = float(np.max(np.abs(rows["ratio"] - 1)))
     first = rows["t1"][rows["solver"] == "projected"]
     return Measured(
@@ -186,9 +186,9 @@ def measure_solvers(found: Evidence) -> Measured:
     )
 
 
-def picture_solvers(found: Evidence) -> Picture:
+def picture_solvers(evidence: Evidence) -> Picture:
     """Show t2 of the other solvers over that of gradient descent."""
-    rows = found.columns(SOLVERS)
+    rows = evidence.columns(SOLVERS)
     rows["x"] = rows["x"] * np.where(rows["solver"] == "ista", 0.98, 1.02)  # side by side
     points = series_by(rows, "solver", "x", "ratio", label="")
     return Picture(
@@ -218,9 +218,9 @@ def eq_78(seed: int, N: int, n: int, lr: float, strength: float) -> int:
     return math.ceil(-math.log(1 + (1 - rho) * start / (lr * strength)) / math.log(rho))
 
 
-def measure_memorization(found: Evidence) -> Measured:
+def measure_memorization(evidence: Evidence) -> Measured:
     """See what t1 and the train error's floor owe to the strength."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     weak = (rows["solver"] == "gd") & (rows["strength"] <= 1.01e-4)
     ratios = [
         float(rows["t1"][mine].max() / rows["t1"][mine].min()) - 1
@@ -228,8 +228,8 @@ def measure_memorization(found: Evidence) -> Measured:
         for lr in np.unique(rows["lr"])
         if np.any(mine := weak & (rows["seed"] == seed) & (rows["lr"] == lr))
     ]
-    floors = [slope(x, y) for x, y in _floors(found, "train")]
-    (one,) = found.rows("select t1 from delays", PUBLISHED.name)
+    floors = [slope(x, y) for x, y in _floors(evidence, "train")]
+    (one,) = evidence.rows("select t1 from delays", PUBLISHED.name)
     bound = eq_78(1, 30, 100, 0.1, 1e-5)
     t1 = one["t1"]
     return Measured(
@@ -250,9 +250,9 @@ def measure_memorization(found: Evidence) -> Measured:
     )
 
 
-def _floors(found: Evidence, side: str, path: str = "strength") -> list[tuple[Floats, Floats]]:
+def _floors(evidence: Evidence, side: str, path: str = "strength") -> list[tuple[Floats, Floats]]:
     """Return (strength, final error) of each rate and seed of law_l1_floor, or by rate."""
-    rows = found.columns(FLOORS, FLOOR.name)
+    rows = evidence.columns(FLOORS, FLOOR.name)
     other = "lr" if path == "strength" else "strength"
     return [
         (rows[path][mine], rows[side][mine])
@@ -262,12 +262,12 @@ def _floors(found: Evidence, side: str, path: str = "strength") -> list[tuple[Fl
     ]
 
 
-def picture_memorization(found: Evidence) -> Picture:
+def picture_memorization(evidence: Evidence) -> Picture:
     """Show t1 over the strength, and the train error that is left."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     mine = (rows["solver"] == "gd") & (rows["lr"] == 0.1)
     rows = {name: column[mine] for name, column in rows.items()}
-    left = found.columns(FLOORS, FLOOR.name)
+    left = evidence.columns(FLOORS, FLOOR.name)
     left = {name: column[left["lr"] == 0.1] for name, column in left.items()}
     return Picture(
         [
@@ -289,10 +289,10 @@ def picture_memorization(found: Evidence) -> Picture:
     )
 
 
-def measure_error(found: Evidence) -> Measured:
+def measure_error(evidence: Evidence) -> Measured:
     """Fit the final test error against the strength and against the rate."""
-    by_strength = [slope(x, y) for x, y in _floors(found, "test")]
-    by_rate = [slope(x, y) for x, y in _floors(found, "test", "lr")]
+    by_strength = [slope(x, y) for x, y in _floors(evidence, "test")]
+    by_rate = [slope(x, y) for x, y in _floors(evidence, "test", "lr")]
     return Measured(
         f"final error ~ strength^k, k = {span(by_strength)}; ~ lr^k, k = {span(by_rate)}",
         {
@@ -307,9 +307,9 @@ def measure_error(found: Evidence) -> Measured:
     )
 
 
-def picture_error(found: Evidence) -> Picture:
+def picture_error(evidence: Evidence) -> Picture:
     """Show the final test error over the strength, by rate."""
-    rows = found.columns(FLOORS, FLOOR.name)
+    rows = evidence.columns(FLOORS, FLOOR.name)
     seeds = np.unique(rows["seed"])
     panels = []
     for seed in seeds[:2]:

@@ -28,9 +28,9 @@ LANDSCAPE = """
 """Of law_lu: the losses at the end, by the norm that the weights have throughout."""
 
 
-def measure_lu(found: Evidence) -> Measured:
+def measure_lu(evidence: Evidence) -> Measured:
     """Find the norm of the least test loss, and what larger ones cost."""
-    rows = found.columns(LANDSCAPE)
+    rows = evidence.columns(LANDSCAPE)
     best, cost = [], []
     for seed in np.unique(rows["seed"]):
         mine = rows["seed"] == seed
@@ -54,9 +54,9 @@ def measure_lu(found: Evidence) -> Measured:
     )
 
 
-def picture_lu(found: Evidence) -> Picture:
+def picture_lu(evidence: Evidence) -> Picture:
     """Show the test and train losses against the norm."""
-    rows = found.columns(LANDSCAPE)
+    rows = evidence.columns(LANDSCAPE)
     series = series_by(rows, "seed", "scale", "test", kind="line", label="test, seed")
     series += series_by(rows, "seed", "scale", "train", kind="dashed", label="train, seed")
     return Picture(
@@ -80,9 +80,9 @@ TIMES = """
 """Of law_teacher_decay: when trials generalize, and what is left of their norm then."""
 
 
-def measure_times(found: Evidence) -> Measured:
+def measure_times(evidence: Evidence) -> Measured:
     """Compare the step of generalization with the decay of the norm."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     exponent = slope(rows["decay"], rows["t2"])
     return Measured(
         f"t2 * lr * decay {span(rows['slow'])}, exponent of the decay {exponent:.3g}; norm at t2 "
@@ -100,9 +100,9 @@ def measure_times(found: Evidence) -> Measured:
     )
 
 
-def picture_times(found: Evidence) -> Picture:
+def picture_times(evidence: Evidence) -> Picture:
     """Show t2 against the decay beside the claimed law, and t1."""
-    rows = found.columns(TIMES)
+    rows = evidence.columns(TIMES)
     decays = np.unique(rows["decay"])
     series = series_by(rows, "seed", "decay", "t2", label="t2, seed")
     series.append(Series(x=rows["decay"], y=rows["t1"], label="t1", colour=9))
@@ -134,9 +134,9 @@ MEMORIZED = """
 """Of law_teacher_memory: the first steps at which trials memorize and generalize."""
 
 
-def measure_memory(found: Evidence) -> Measured:
+def measure_memory(evidence: Evidence) -> Measured:
     """Compare t1 over the decays, seed by seed."""
-    rows = found.columns(MEMORIZED, nulls=("t2",))
+    rows = evidence.columns(MEMORIZED, nulls=("t2",))
     large = rows["scale"] == 2
     paper = [_moved(rows, seed, 1.0) for seed in np.unique(rows["seed"])]
     moved = [_moved(rows, seed, 3.0) for seed in np.unique(rows["seed"])]
@@ -163,9 +163,9 @@ def _moved(rows: dict[str, Floats], seed: float, most: float) -> float:
     return float(rows["t1"][mine].max() / rows["t1"][mine].min())
 
 
-def picture_memory(found: Evidence) -> Picture:
+def picture_memory(evidence: Evidence) -> Picture:
     """Show t1 against the decay, for the large and the small init."""
-    rows = found.columns(MEMORIZED, nulls=("t2",))
+    rows = evidence.columns(MEMORIZED, nulls=("t2",))
     series = series_by(rows, "scale", "decay", "t1", label="alpha")
     return Picture(
         [
@@ -192,8 +192,8 @@ HALVES = """
 """Of law_adam_penalty: when the test loss is half of what it was as the data were memorized."""
 
 
-def _halves(found: Evidence, penalty: str) -> dict[str, Floats]:
-    rows = found.columns(HALVES, nulls=("half",))
+def _halves(evidence: Evidence, penalty: str) -> dict[str, Floats]:
+    rows = evidence.columns(HALVES, nulls=("half",))
     mine = (rows["penalty"] == penalty) & ~np.isnan(rows["half"])
     if not mine.any():
         raise UnmeasuredError(f"under {penalty} no test loss fell to a half")
@@ -202,17 +202,17 @@ def _halves(found: Evidence, penalty: str) -> dict[str, Floats]:
 
 def exponents(rows: dict[str, Floats]) -> list[float]:
     """Return the exponents of the strength between neighbouring strengths, of all seeds."""
-    found: list[float] = []
+    slopes: list[float] = []
     for seed in np.unique(rows["seed"]):
         mine = rows["seed"] == seed
         strength, half = np.log(rows["strength"][mine]), np.log(rows["half"][mine])
-        found += list(np.diff(half) / np.diff(strength))
-    return found
+        slopes += list(np.diff(half) / np.diff(strength))
+    return slopes
 
 
-def measure_adam(found: Evidence) -> Measured:
+def measure_adam(evidence: Evidence) -> Measured:
     """Find the exponents of the strength in the time that Adam takes."""
-    rows = _halves(found, "l1")
+    rows = _halves(evidence, "l1")
     local = exponents(rows)
     if not local:
         raise UnmeasuredError("the test loss fell to a half under one strength alone")
@@ -231,9 +231,9 @@ def measure_adam(found: Evidence) -> Measured:
     )
 
 
-def picture_adam(found: Evidence) -> Picture:
+def picture_adam(evidence: Evidence) -> Picture:
     """Show the time against the strength beside a line of slope -1."""
-    rows = _halves(found, "l1")
+    rows = _halves(evidence, "l1")
     first = rows["strength"].max()
     strengths = np.unique(rows["strength"])
     start = float(np.median(rows["half"][rows["strength"] == first]))
@@ -260,9 +260,9 @@ def picture_adam(found: Evidence) -> Picture:
     )
 
 
-def measure_sobolev(found: Evidence) -> Measured:
+def measure_sobolev(evidence: Evidence) -> Measured:
     """Compare the Sobolev penalty with l1."""
-    fast, slow = _halves(found, "sobolev"), _halves(found, "l1")
+    fast, slow = _halves(evidence, "sobolev"), _halves(evidence, "l1")
     shares = {strength: _shares(fast, slow, strength) for strength in (1e-4, 1e-2)}
     return Measured(
         f"half of the plateau at step {span(fast['half'])} under sobolev 1e-2: "
@@ -276,19 +276,19 @@ def measure_sobolev(found: Evidence) -> Measured:
 def _shares(fast: dict[str, Floats], slow: dict[str, Floats], strength: float) -> list[float]:
     """Return, seed by seed, the time of `fast` over that of `slow` at `strength`."""
     at = np.isclose(slow["strength"], strength)
-    found = [
+    ratios = [
         float(half / slow["half"][at & (slow["seed"] == seed)][0])
         for seed, half in zip(fast["seed"], fast["half"], strict=True)
         if seed in slow["seed"][at]
     ]
-    if not found:
+    if not ratios:
         raise UnmeasuredError(f"no test loss fell to a half under both, with l1 {strength:g}")
-    return found
+    return ratios
 
 
-def picture_sobolev(found: Evidence) -> Picture:
+def picture_sobolev(evidence: Evidence) -> Picture:
     """Show the test losses of the first seed under both penalties."""
-    rows = found.columns("""
+    rows = evidence.columns("""
         select regularizer.name || ' ' || regularizer.strength as penalty, step, test_loss
         from trials join metrics using (trial_id) where seed = 0 and step > 0 order by all""")
     series = series_by(rows, "penalty", "step", "test_loss", kind="line", label="")
@@ -304,9 +304,9 @@ FLOWS = """
 """Of law_relu_flow: the learning curves in slow time."""
 
 
-def measure_flow(found: Evidence) -> Measured:
+def measure_flow(evidence: Evidence) -> Measured:
     """Compare the test losses of different decays at equal slow times."""
-    rows = found.columns(FLOWS)
+    rows = evidence.columns(FLOWS)
     for seed, decay in {*zip(rows["seed"], rows["decay"], strict=True)}:
         if rows["slow"][(rows["seed"] == seed) & (rows["decay"] == decay)].max() < SLOW_TIMES[-1]:
             raise UnmeasuredError(f"the flow under {decay:g} wasn't followed to {SLOW_TIMES[-1]:g}")
@@ -334,9 +334,9 @@ def measure_flow(found: Evidence) -> Measured:
     )
 
 
-def picture_flow(found: Evidence) -> Picture:
+def picture_flow(evidence: Evidence) -> Picture:
     """Show the test losses of the first seed over time and slow time."""
-    rows = found.columns(FLOWS)
+    rows = evidence.columns(FLOWS)
     one = {name: column[rows["seed"] == 0] for name, column in rows.items()}
     return Picture(
         [

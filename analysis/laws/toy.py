@@ -22,9 +22,9 @@ LOSSES = f"""
     from trials join metrics using (trial_id) group by all order by all"""
 
 
-def _shares(found: Evidence, which: str) -> tuple[Floats, Floats]:
+def _shares(evidence: Evidence, which: str) -> tuple[Floats, Floats]:
     """Return the numbers of train pairs and the share of trials that are `which`."""
-    rows = found.columns(LOSSES)
+    rows = evidence.columns(LOSSES)
     sizes = np.unique(rows["N"])
     return sizes, np.array([rows[which][rows["N"] == N].mean() for N in sizes])
 
@@ -33,9 +33,9 @@ def _listed(sizes: Floats, shares: Floats) -> str:
     return ", ".join(f"{share:.0%} with {N} pairs" for N, share in zip(sizes, shares, strict=True))
 
 
-def measure_region(found: Evidence) -> Measured:
+def measure_region(evidence: Evidence) -> Measured:
     """Compare how much of the plane generalizes with few and many train pairs."""
-    sizes, shares = _shares(found, "general")
+    sizes, shares = _shares(evidence, "general")
     return Measured(
         f"test loss below {GENERAL} in {_listed(sizes, shares)} of the plane",
         {
@@ -46,9 +46,9 @@ def measure_region(found: Evidence) -> Measured:
     )
 
 
-def measure_fitted(found: Evidence) -> Measured:
+def measure_fitted(evidence: Evidence) -> Measured:
     """Compare how much of the plane fits the train pairs with few and many of them."""
-    sizes, shares = _shares(found, "fitted")
+    sizes, shares = _shares(evidence, "fitted")
     return Measured(
         f"train loss below {FITTED} in {_listed(sizes, shares)} of the plane",
         {"each larger train set is fitted in less of the plane": bool((np.diff(shares) < 0).all())},
@@ -58,14 +58,14 @@ def measure_fitted(found: Evidence) -> Measured:
     )
 
 
-def picture_plane(found: Evidence) -> Picture:
+def picture_plane(evidence: Evidence) -> Picture:
     """Show both shares over the train pairs, and the train loss over the norm at a small m."""
-    rows = found.columns(LOSSES)
+    rows = evidence.columns(LOSSES)
     lines = []
     for place, (which, label) in enumerate(
         [("fitted", f"train loss < {FITTED}"), ("general", f"test loss < {GENERAL}")]
     ):
-        sizes, shares = _shares(found, which)
+        sizes, shares = _shares(evidence, which)
         lines += [
             Series(x=sizes, y=shares, kind="line", colour=place),
             Series(x=sizes, y=shares, label=label, colour=place),

@@ -22,9 +22,9 @@ TIMES = """
     from trials join delays using (trial_id) order by all"""
 
 
-def measure_sphere(found: Evidence) -> Measured:
+def measure_sphere(evidence: Evidence) -> Measured:
     """Compare t2 / t1 with free weights and with weights of constant norm."""
-    rows = found.columns(TIMES, nulls=("t2",))
+    rows = evidence.columns(TIMES, nulls=("t2",))
     sphere, late = rows["sphere"].astype(bool), np.isnan(rows["t2"])
     free, ratio = ~sphere, rows["ratio"]
     if not free.any() or not sphere.any():
@@ -60,8 +60,8 @@ CURVES = """
     where optimizer.constant_norm = {sphere} and model.init_scale = {scale} order by all"""
 
 
-def _accuracies(found: Evidence, *, sphere: bool, scale: float, title: str) -> Panel:
-    rows = found.columns(CURVES.format(sphere=sphere, scale=scale), nulls=("t1", "t2"))
+def _accuracies(evidence: Evidence, *, sphere: bool, scale: float, title: str) -> Panel:
+    rows = evidence.columns(CURVES.format(sphere=sphere, scale=scale), nulls=("t1", "t2"))
     series = []
     for place, (column, label) in enumerate((("test_acc", "test"), ("train_acc", "train"))):
         for seed in np.unique(rows["seed"]):
@@ -80,32 +80,35 @@ def _accuracies(found: Evidence, *, sphere: bool, scale: float, title: str) -> P
     )
 
 
-def picture_sphere(found: Evidence) -> Picture:
+def picture_sphere(evidence: Evidence) -> Picture:
     """Show the accuracies of free weights and of weights on two spheres."""
     return Picture(
         [
-            _accuracies(found, sphere=False, scale=1.0, title="free norm, decay 1"),
-            _accuracies(found, sphere=True, scale=0.8, title="constant norm, init scale 0.8"),
-            _accuracies(found, sphere=True, scale=1.0, title="constant norm, init scale 1"),
+            _accuracies(evidence, sphere=False, scale=1.0, title="free norm, decay 1"),
+            _accuracies(evidence, sphere=True, scale=0.8, title="constant norm, init scale 0.8"),
+            _accuracies(evidence, sphere=True, scale=1.0, title="constant norm, init scale 1"),
         ]
     )
 
 
-def _free(found: Evidence) -> list[dict[str, Floats]]:
+def _free(evidence: Evidence) -> list[dict[str, Floats]]:
     """Return the curves of each seed with free weights, up to t2."""
-    rows = found.columns(CURVES.format(sphere=False, scale=1.0))
+    rows = evidence.columns(CURVES.format(sphere=False, scale=1.0))
     return [
         {name: column[rows["seed"] == seed] for name, column in rows.items()}
         for seed in np.unique(rows["seed"])
     ]
 
 
-def measure_norm(found: Evidence) -> Measured:
+def measure_norm(evidence: Evidence) -> Measured:
     """See the norm rise while the train pairs are learnt, and fall until t2."""
     start, top, end = (
         np.array(values)
         for values in zip(
-            *((c["l2"][0], c["l2"].max(), c["l2"][c["step"] == c["t2"]][0]) for c in _free(found)),
+            *(
+                (c["l2"][0], c["l2"].max(), c["l2"][c["step"] == c["t2"]][0])
+                for c in _free(evidence)
+            ),
             strict=True,
         )
     )
@@ -128,9 +131,9 @@ def measure_norm(found: Evidence) -> Measured:
     )
 
 
-def _falling(found: Evidence, column: str, label: str) -> Panel:
+def _falling(evidence: Evidence, column: str, label: str) -> Panel:
     series = []
-    for place, c in enumerate(_free(found)):
+    for place, c in enumerate(_free(evidence)):
         x = np.maximum(c["step"], 0.5)
         series.append(
             Series(x=x, y=c[column], kind="line", label=f"seed {c['seed'][0]:g}", colour=place)
@@ -148,15 +151,15 @@ def _falling(found: Evidence, column: str, label: str) -> Panel:
     return Panel(x="optimizer steps", y=label, series=series, log_x=True)
 
 
-def picture_norm(found: Evidence) -> Picture:
+def picture_norm(evidence: Evidence) -> Picture:
     """Show the norm of each seed with t1 and t2."""
-    return Picture([_falling(found, "l2", "norm of all weights")])
+    return Picture([_falling(evidence, "l2", "norm of all weights")])
 
 
-def measure_med(found: Evidence) -> Measured:
+def measure_med(evidence: Evidence) -> Measured:
     """See the mean distance of neighbours' embeddings fall between its top and t2."""
     falls, norms, again = [], [], []
-    for c in _free(found):
+    for c in _free(evidence):
         top = int(np.argmax(np.where(c["step"] <= 3 * c["t1"], c["med"], -np.inf)))
         low = top + int(np.argmin(c["med"][top:]))
         falls.append(1 - c["med"][low] / c["med"][top])
@@ -177,12 +180,12 @@ def measure_med(found: Evidence) -> Measured:
     )
 
 
-def picture_med(found: Evidence) -> Picture:
+def picture_med(evidence: Evidence) -> Picture:
     """Show the mean distance of neighbours' embeddings, and the norm beside it."""
     return Picture(
         [
-            _falling(found, "med", "mean distance of neighbours' embeddings"),
-            _falling(found, "l2", "norm of all weights"),
+            _falling(evidence, "med", "mean distance of neighbours' embeddings"),
+            _falling(evidence, "l2", "norm of all weights"),
         ]
     )
 
@@ -193,12 +196,12 @@ BY_FRACTION = """
     from trials join delays using (trial_id) group by all order by all"""
 
 
-def _costs(found: Evidence) -> tuple[float, float, Floats, Floats]:
+def _costs(evidence: Evidence) -> tuple[float, float, Floats, Floats]:
     """Return what a percent less costs, as a share, at the least and at the largest fractions.
 
     By least squares of ln t2 over three fractions each. And all fractions with their median t2.
     """
-    rows = found.columns(BY_FRACTION, nulls=("t2",))
+    rows = evidence.columns(BY_FRACTION, nulls=("t2",))
     known = ~np.isnan(rows["t2"])
     x, y = rows["fraction"][known], rows["t2"][known]
     if len(x) < 5:
@@ -210,9 +213,9 @@ def _costs(found: Evidence) -> tuple[float, float, Floats, Floats]:
     return near, far, x, y
 
 
-def measure_percent(found: Evidence) -> Measured:
+def measure_percent(evidence: Evidence) -> Measured:
     """See how much the median t2 grows with each percent less, near the critical share and far."""
-    near, far, x, y = _costs(found)
+    near, far, x, y = _costs(evidence)
     medians = ", ".join(f"{t:.0f} ({f:g})" for f, t in zip(x, y, strict=True))
     return Measured(
         f"{100 * near:.0f} % at fractions {span(x[:3])}, {100 * far:.0f} % at {span(x[-3:])}; "
@@ -229,15 +232,15 @@ def measure_percent(found: Evidence) -> Measured:
     )
 
 
-def picture_percent(found: Evidence) -> Picture:
+def picture_percent(evidence: Evidence) -> Picture:
     """Show the median t2 over the fraction, and 45 % a percent."""
-    near, _, x, y = _costs(found)
+    near, _, x, y = _costs(evidence)
     ends = np.array([x[0], x[2]])
 
     def line(cost: float) -> Floats:
         centre, height = x[:3].mean(), np.exp(np.log(y[:3]).mean())
-        found: Floats = height * (1 + cost) ** (100 * (centre - ends))
-        return found
+        heights: Floats = height * (1 + cost) ** (100 * (centre - ends))
+        return heights
 
     series = [
         Series(x=x, y=y, kind="line"),
@@ -261,9 +264,9 @@ BY_SIZE = """
     from trials join delays using (trial_id) group by all order by all"""
 
 
-def _thresholds(found: Evidence) -> tuple[Floats, Floats, Floats]:
+def _thresholds(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
     """Return each p, the largest fraction that isn't enough, and the next one, which is."""
-    rows = found.columns(BY_SIZE)
+    rows = evidence.columns(BY_SIZE)
     sizes, low, high = [], [], []
     for p in np.unique(rows["p"]):
         mine = rows["p"] == p
@@ -278,9 +281,9 @@ def _thresholds(found: Evidence) -> tuple[Floats, Floats, Floats]:
     return np.array(sizes), np.array(low), np.array(high)
 
 
-def measure_threshold(found: Evidence) -> Measured:
+def measure_threshold(evidence: Evidence) -> Measured:
     """Bracket the critical share of each modulus between two fractions."""
-    p, low, high = _thresholds(found)
+    p, low, high = _thresholds(evidence)
     share = np.sqrt(low * high)
     constant = 2 * np.log(p) / share / p
     power = slope(p, share)
@@ -301,9 +304,9 @@ def measure_threshold(found: Evidence) -> Measured:
     )
 
 
-def picture_threshold(found: Evidence) -> Picture:
+def picture_threshold(evidence: Evidence) -> Picture:
     """Show the bracket of the critical share over p, and ln p / p."""
-    p, low, high = _thresholds(found)
+    p, low, high = _thresholds(evidence)
     share = np.sqrt(low * high)
     scale = float(np.exp(np.mean(np.log(share * p / np.log(p)))))
     x = np.geomspace(p.min(), p.max(), 50)

@@ -66,7 +66,7 @@ class Shared:
             return torch.zeros(D, size, self._M, **self._place).mT
         return torch.zeros(D, self._M, size, **self._place)
 
-    def fit(self, a: Tensor, g: Tensor, c: Tensor, back: Tensor | None = None) -> Fit:
+    def fit(self, a: Tensor, g: Tensor, c: Tensor, back: Tensor | None = None) -> SharedProducts:
         """Return the products of a step for vectors that stay where they are.
 
         Args:
@@ -81,12 +81,12 @@ class Shared:
         X, Y = self._X, self._X if back is None else self._filled(back)
         if self.columns:
             left, right = X[..., :n].contiguous(), Y.mT.contiguous()
-            return Fit(r, g, (plus.mT, left, a.mT[:, :n], r.mT), (right, r.mT, g.mT))
+            return SharedProducts(r, g, (plus.mT, left, a.mT[:, :n], r.mT), (right, r.mT, g.mT))
         Xt = X.mT.contiguous()
-        return Fit(r, g, (plus, a[..., :n], Xt[:, :n], r), (r[..., :N], Y[:, :N], g))
+        return SharedProducts(r, g, (plus, a[..., :n], Xt[:, :n], r), (r[..., :N], Y[:, :N], g))
 
 
-class Fit:
+class SharedProducts:
     """The products of a step, in buffers of their own.
 
     Attributes:

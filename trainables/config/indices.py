@@ -39,10 +39,10 @@ def indices(file: str) -> tuple[int, ...]:
     match = PINNED.fullmatch(file)
     if match is None:
         raise ValueError(f"{file!r} has no digest")
-    found = _read(match["path"])
-    if _digest(found) != match["digest"]:
-        raise ValueError(f"{match['path']} isn't what it was: its digest is {_digest(found)}")
-    return found
+    numbers = _read(match["path"])
+    if _digest(numbers) != match["digest"]:
+        raise ValueError(f"{match['path']} isn't what it was: its digest is {_digest(numbers)}")
+    return numbers
 
 
 def unchanged(file: str) -> bool:
@@ -54,8 +54,8 @@ def unchanged(file: str) -> bool:
     return True
 
 
-def _digest(found: tuple[int, ...]) -> str:
-    return blake2b(",".join(map(str, found)).encode(), digest_size=8).hexdigest()
+def _digest(numbers: tuple[int, ...]) -> str:
+    return blake2b(",".join(map(str, numbers)).encode(), digest_size=8).hexdigest()
 
 
 def _read(path: str) -> tuple[int, ...]:

@@ -128,10 +128,10 @@ def message_passing(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
     """
     bond, head = values["model.bond"], values["model.head"]
     widths = (NODE, values["model.first"], values["model.second"])
-    found: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
     for a, c in pairwise(widths):
-        found += [(bond, BOND), (bond,), (a * c, bond), (a * c,), (c, a), (c,)]
-    return [*found, (head, widths[-1]), (head,), (1, head), (1,)]
+        shapes += [(bond, BOND), (bond,), (a * c, bond), (a * c,), (c, a), (c,)]
+    return [*shapes, (head, widths[-1]), (head,), (1, head), (1,)]
 
 
 def message_passing_activity(values: Mapping[str, Any]) -> int:

@@ -47,12 +47,12 @@ def dense(values: Values) -> list[Shape]:
     """Return W_1, b_1, ..., W_L, b_L of a fully connected network, without b that it hasn't."""
     inputs, outputs = ends(values)
     sizes = [inputs, *[values["model.width"]] * values["model.depth"], outputs]
-    found: list[Shape] = []
+    shapes: list[Shape] = []
     for before, after in pairwise(sizes):
-        found.append((after, before))
+        shapes.append((after, before))
         if values["model.bias"]:
-            found.append((after,))
-    return found if values["model.last_bias"] or not values["model.bias"] else found[:-1]
+            shapes.append((after,))
+    return shapes if values["model.last_bias"] or not values["model.bias"] else shapes[:-1]
 
 
 def _dense_activity(values: Values) -> int:

@@ -98,10 +98,10 @@ def lstm(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
     width`` and a bias.
     """
     d, h = values["model.d"], values["model.width"]
-    found: list[tuple[int, ...]] = [(values["task.words"] + 1, d)]
+    shapes: list[tuple[int, ...]] = [(values["task.words"] + 1, d)]
     for layer in range(values["model.depth"]):
-        found += [(4 * h, h if layer else d), (4 * h, h), (4 * h,), (4 * h,)]
-    return [*found, (1, h), (1,)]
+        shapes += [(4 * h, h if layer else d), (4 * h, h), (4 * h,), (4 * h,)]
+    return [*shapes, (1, h), (1,)]
 
 
 def lstm_moment(values: Mapping[str, Any]) -> int:

@@ -21,7 +21,7 @@ from sweeper.trainables.data.streams import stream
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class MatrixInstance:
     """One instance, in float64 on the CPU.
 
     Attributes:
@@ -63,7 +63,7 @@ def leverage(A: Tensor, rank: int) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def completion(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> Instance:
+def completion(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> MatrixInstance:
     """Return the instance of these fields.
 
     The floor(tau * N) entries of largest leverage are measured; the others are drawn from the
@@ -82,7 +82,7 @@ def completion(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> In
 
 
 @lru_cache(maxsize=128)
-def sensing(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> Instance:
+def sensing(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> MatrixInstance:
     """Return the instance of these fields: measurements x^T A* z of variance 1 / (n1 n2).
 
     The first min(floor(tau * N), n1) vectors x are left singular vectors of A*, completed to an
@@ -112,9 +112,9 @@ def _instance(
     measured: Tensor | None = None,
     X: Tensor | None = None,
     pinv: Tensor | None = None,
-) -> Instance:
+) -> MatrixInstance:
     unseen = least_squares - A
-    return Instance(
+    return MatrixInstance(
         A,
         measured,
         X,

@@ -20,7 +20,7 @@ from sweeper.config.fields import Values, is_import_path
 from sweeper.config.trial import Trial
 from sweeper.trainables.config import share, symbols
 from sweeper.trainables.config.indices import indices
-from sweeper.trainables.data import selected as own
+from sweeper.trainables.data.selected import selected
 from sweeper.trainables.data.splits import parted
 from sweeper.trainables.data.streams import data_seed, stream
 
@@ -96,7 +96,7 @@ def split_of(trial: Trial) -> tuple[Tensor, Tensor]:
     name = v["selection.name"]
     if is_import_path(name):
         a, b, c = table_of(v)
-        return parted(own.selected(trial, torch.stack([a, b], dim=1), c), len(c))
+        return parted(selected(trial, torch.stack([a, b], dim=1), c), len(c))
     held = name if name in ("square", "strip") else ""
     return _drawn(
         data_seed(trial), _key(v), held, v["selection.fraction"], v["selection.k"] if held else -1

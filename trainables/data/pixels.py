@@ -114,21 +114,21 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
 
     Its header: two zeros, 8 for bytes, the number of axes, then each axis as 4 bytes.
     """
-    found = [p for p in (folder / name, folder / f"{name}.gz") if p.is_file()]
-    if not found:
+    files = [p for p in (folder / name, folder / f"{name}.gz") if p.is_file()]
+    if not files:
         raise UsageError(
             f"{folder}: no file {name}, nor {name}.gz. Put the 4 files of MNIST there."
         )
     try:
-        raw = found[0].read_bytes()
-        raw = gzip.decompress(raw) if found[0].suffix == ".gz" else raw
+        raw = files[0].read_bytes()
+        raw = gzip.decompress(raw) if files[0].suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{found[0]}: can't be read: {error}. Fetch it again.") from None
+        raise UsageError(f"{files[0]}: can't be read: {error}. Fetch it again.") from None
     axes = raw[3] if len(raw) > 3 else 0
     sizes = np.frombuffer(raw[4 : 4 + 4 * axes], dtype=">u4")
     body = np.frombuffer(raw, dtype=np.uint8)[4 + 4 * axes :]
     if raw[:3] != b"\x00\x00\x08" or not axes or body.size != np.prod(sizes, dtype=np.int64):
-        raise UsageError(f"{found[0]}: isn't a whole idx file of bytes. Fetch it again.")
+        raise UsageError(f"{files[0]}: isn't a whole idx file of bytes. Fetch it again.")
     return body.reshape(sizes.tolist())
 
 

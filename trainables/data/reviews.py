@@ -101,9 +101,9 @@ def _table(file: Path) -> pa.Table:
         raise UsageError(f"{file}: it can't be read as a csv file: {error}.") from None
     for pair in COLUMNS:
         if not set(pair) & set(table.column_names):
-            found = ", ".join(table.column_names)
+            columns = ", ".join(table.column_names)
             raise UsageError(
-                f"{file}: it has the columns {found}. Name one of them {' or '.join(pair)}."
+                f"{file}: it has the columns {columns}. Name one of them {' or '.join(pair)}."
             )
     return table
 
@@ -132,8 +132,8 @@ def words(text: str, *, stop_words: bool) -> list[str]:
         text: May hold line breaks of HTML; digits and punctuation are left out.
         stop_words: Whether `STOP_WORDS` are kept.
     """
-    found = WORD.findall(text.lower().replace("<br />", " "))
-    return found if stop_words else [word for word in found if word not in STOP_WORDS]
+    words = WORD.findall(text.lower().replace("<br />", " "))
+    return words if stop_words else [word for word in words if word not in STOP_WORDS]
 
 
 def vocabulary(texts: Iterable[Sequence[str]], size: int) -> dict[str, int]:

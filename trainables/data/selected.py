@@ -36,8 +36,8 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
     name, N = v["selection.name"], len(targets)
     g = stream(data_seed(trial), "split", N)
     if is_import_path(name):
-        found = section(trial, "selection").train(inputs.clone(), targets.clone(), g)
-        train = _indices(name, found, N)
+        result = section(trial, "selection").train(inputs.clone(), targets.clone(), g)
+        train = _indices(name, result, N)
     else:
         train = torch.randperm(N, generator=g)[: share(v["selection.fraction"], N)]
     chosen: Tensor = torch.unique(train)
@@ -49,7 +49,7 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
     return chosen
 
 
-def _indices(name: str, found: Any, N: int) -> Tensor:
+def _indices(name: str, result: Any, N: int) -> Tensor:
     """Return what a selection returned as indices.
 
     Raises:
@@ -57,9 +57,9 @@ def _indices(name: str, found: Any, N: int) -> Tensor:
     """
     wanted = f"{name}.train has to return whole numbers [n], each once, or a mask [{N}]"
     try:
-        train = torch.as_tensor(found)
+        train = torch.as_tensor(result)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{wanted}; it returned {type(found).__name__}.") from error
+        raise ValueError(f"{wanted}; it returned {type(result).__name__}.") from error
     if train.dtype == torch.bool and train.shape == (N,):
         return train.nonzero()[:, 0]
     whole = not (train.is_floating_point() or train.is_complex() or train.dtype == torch.bool)

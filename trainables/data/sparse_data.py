@@ -23,7 +23,7 @@ from sweeper.trainables.data.streams import stream
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class SparseInstance:
     """One instance, in float64 on the CPU.
 
     Attributes:
@@ -58,7 +58,7 @@ def instance(
     rng: str,
     group_size: int = 1,
     design: str = "gaussian",
-) -> Instance:
+) -> SparseInstance:
     """Return the instance of these fields.
 
     ``floor(tau * N)`` rows of X are rows of the identity, at distinct random places as long as
@@ -72,7 +72,7 @@ def instance(
         X, y, a = _streams(seed, n, s, N, signal, snr, tau, group_size, design)
     pinv = torch.linalg.pinv(X)
     unseen = a - pinv @ (X @ a)
-    return Instance(
+    return SparseInstance(
         X,
         y,
         a,

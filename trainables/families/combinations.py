@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 
-class Combination(Protocol):
+class EmbeddingCombination(Protocol):
     """One input of two embeddings.
 
     Attributes:
@@ -55,7 +55,7 @@ class Hadamard:
         torch.mul(E, dX, out=out)
 
 
-class Sum:
+class ElementwiseSum:
     """e_a + e_b."""
 
     in_place = False
@@ -97,8 +97,8 @@ class MatrixProduct:
         torch.bmm(A.mT, D, out=to_b)
 
 
-def combination(name: str, d: int) -> Combination:
+def combination(name: str, d: int) -> EmbeddingCombination:
     """Return the combination that ``model.embedding`` names, of embeddings of width `d`."""
     if name == "matrix":
         return MatrixProduct(d)
-    return Sum() if name == "sum" else Hadamard()
+    return ElementwiseSum() if name == "sum" else Hadamard()

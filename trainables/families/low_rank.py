@@ -27,9 +27,13 @@ from sweeper.packing import Pack
 from sweeper.trainables.batch import spectra
 from sweeper.trainables.batch.weights import Block, Placement, Weights, padded
 from sweeper.trainables.config import GrokkingConfig
-from sweeper.trainables.data.matrix_data import Instance, completion, sensing
+from sweeper.trainables.data.matrix_data import MatrixInstance, completion, sensing
 from sweeper.trainables.data.streams import data_seed, stream
-from sweeper.trainables.families.operators import Entries, Measurements, Values
+from sweeper.trainables.families.operators import (
+    BilinearMeasurements,
+    EntryMeasurements,
+    Measurements,
+)
 from sweeper.trainables.optim.norms import total_norm
 from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import (
@@ -50,7 +54,7 @@ VISIBLE = 0.01
 """Singular values below this share of the largest do not count for the effective rank."""
 
 
-def instance_of(trial: Trial) -> Instance:
+def instance_of(trial: Trial) -> MatrixInstance:
     """Return the data of `trial`."""
     v: Any = trial.values
     draw = completion if v["task.name"] == "matrix_completion" else sensing
@@ -67,7 +71,8 @@ def instance_of(trial: Trial) -> Instance:
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
     """Return blocks of `TRIALS` trials for the trials at `positions`."""
     return [
-        LowRank(pack, list(positions[i : i + TRIALS])) for i in range(0, len(positions), TRIALS)
+        LowRankBlock(pack, list(positions[i : i + TRIALS]))
+        for i in range(0, len(positions), TRIALS)
     ]
 
 
@@ -78,7 +83,7 @@ def base_factors(seed: int, shapes: tuple[tuple[int, int], ...]) -> list[Tensor]
     return [torch.randn(*shape, generator=g, dtype=torch.float64) for shape in shapes]
 
 
-class LowRank:
+class LowRankBlock:
     """A block of matrices.
 
     Args:
@@ -143,7 +148,9 @@ class LowRank:
         for i, one in enumerate(data):
             self._signal[i, : self._n1, : self._n2] = one.signal
         self._measurements: Measurements = (
-            Entries(data, shape, self._place) if data[0].X is None else Values(data, self._place)
+            EntryMeasurements(data, shape, self._place)
+            if data[0].X is None
+            else BilinearMeasurements(data, self._place)
         )
         self._g = self.weights.each[0].grad if self._linear else torch.zeros_like(self._signal)
         self._signal_norm, self._ls_spectral, self._null_floor = (

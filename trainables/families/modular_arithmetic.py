@@ -75,7 +75,7 @@ def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
     """Return blocks of `TRIALS` trials for the trials at `positions`; they share their scratch."""
     cuts = [list(positions[i : i + TRIALS]) for i in range(0, len(positions), TRIALS)]
     scratch: dict[tuple[int, int], Scratch] = {}
-    return [ModularArithmetic(pack, cut, scratch) for cut in cuts]
+    return [ModularArithmeticBlock(pack, cut, scratch) for cut in cuts]
 
 
 class Scratch:
@@ -110,7 +110,7 @@ class Scratch:
         self.logits, self.S = (torch.empty(B, p, N, **place) for _ in range(2))
 
 
-class ModularArithmetic:
+class ModularArithmeticBlock:
     """A block of networks.
 
     Args:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sweeper.trainables.batch.shared import Shared, slots
 from sweeper.trainables.batch.weights import Placement
-from sweeper.trainables.data.matrix_data import Instance
+from sweeper.trainables.data.matrix_data import MatrixInstance
 
 
 class Measurements(Protocol):
@@ -36,7 +36,7 @@ class Measurements(Protocol):
         """Move A in place to the nearest solution of X(A) = y."""
 
 
-class Entries:
+class EntryMeasurements:
     """Some of the entries of each A*.
 
     Args:
@@ -45,7 +45,7 @@ class Entries:
         place: Dtype and device.
     """
 
-    def __init__(self, data: Sequence[Instance], shape: torch.Size, place: Placement) -> None:
+    def __init__(self, data: Sequence[MatrixInstance], shape: torch.Size, place: Placement) -> None:
         self._measured, self._minus_y = (torch.zeros(shape, **place) for _ in range(2))
         for i, one in enumerate(data):
             assert one.measured is not None
@@ -71,7 +71,7 @@ class Entries:
         A.copy_(torch.where(self._chosen, self._y, A))
 
 
-class Values:
+class BilinearMeasurements:
     """Values of x^T A* z; trials of one data set share the products with its X.
 
     Shape suffixes: D data sets, M trials of a data set (padded with zeros), N measurements,
@@ -83,7 +83,7 @@ class Values:
         place: Dtype and device.
     """
 
-    def __init__(self, data: Sequence[Instance], place: Placement) -> None:
+    def __init__(self, data: Sequence[MatrixInstance], place: Placement) -> None:
         starts = [i for i, one in enumerate(data) if i == 0 or one is not data[i - 1]]
         sizes = [b - a for a, b in zip(starts, [*starts[1:], len(data)], strict=True)]
         sets = [data[i] for i in starts]

@@ -51,11 +51,11 @@ def starts(values: Mapping[str, Any], seed: int) -> list[Tensor]:
 def factors(values: Mapping[str, Any], weights: Weights) -> Factors:
     """Return the model of a trial with these `values`, made of `weights`."""
     if values["model.name"] == "diagonal":
-        return Diagonal(weights)
-    return Product(weights, values["model.depth"])
+        return DiagonalFactors(weights)
+    return ProductFactors(weights, values["model.depth"])
 
 
-class Product:
+class ProductFactors:
     """a = A^L of one weight A, or u^L - v^L of two.
 
     The L factors of a product start equal and have equal gradients for ever, so one tensor
@@ -102,7 +102,7 @@ class Product:
             g.neg_()  # for v
 
 
-class Diagonal:
+class DiagonalFactors:
     """a = w_1 * ... * w_L."""
 
     linear = False

@@ -23,20 +23,20 @@ from torch import Tensor
 
 from sweeper.config.trial import Trial
 from sweeper.packing import Pack, data_key
-from sweeper.trainables.batch.shared import Fit, Shared, slots
+from sweeper.trainables.batch.shared import Shared, SharedProducts, slots
 from sweeper.trainables.batch.weights import Block, Placement, Weights
 from sweeper.trainables.config import GrokkingConfig
-from sweeper.trainables.data.sparse_data import Instance, instance
+from sweeper.trainables.data.sparse_data import SparseInstance, instance
 from sweeper.trainables.data.streams import data_seed
 from sweeper.trainables.families.basis_pursuit import basis_pursuit
-from sweeper.trainables.families.products import Diagonal, factors, starts
+from sweeper.trainables.families.products import DiagonalFactors, factors, starts
 from sweeper.trainables.optim.norms import total_norm
 from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import gradient_ratio, layer_norms, sparsity
 from sweeper.trainables.optim.regularizers import add_gradient, directions, group_norms, strengths
 
 
-def instance_of(trial: Trial) -> Instance:
+def instance_of(trial: Trial) -> SparseInstance:
     """Return the data of `trial`."""
     v: Any = trial.values
     return instance(
@@ -62,10 +62,10 @@ def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
     buckets: defaultdict[int, list[list[int]]] = defaultdict(list)
     for group in groups.values():
         buckets[slots(len(group), dtype)].append(group)
-    return [SparseRecovery(pack, m, same) for m, same in sorted(buckets.items())]
+    return [SparseRecoveryBlock(pack, m, same) for m, same in sorted(buckets.items())]
 
 
-class SparseRecovery:
+class SparseRecoveryBlock:
     """The trials of data sets that have about equally many of them.
 
     Args:
@@ -110,7 +110,7 @@ class SparseRecovery:
         rows = torch.tensor(numbers, dtype=torch.float64, device=self._place["device"])
         return rows.reshape(self._lead)
 
-    def _load_data(self, data: list[Instance]) -> None:
+    def _load_data(self, data: list[SparseInstance]) -> None:
         """Stack what the trials of a data set have in common."""
         self._n = len(data[0].signal)
         self._shared = Shared(torch.stack([one.X for one in data]), self._lead[1], **self._place)
@@ -146,7 +146,7 @@ class SparseRecovery:
             torch.mul(init, base[:, None, :], out=weight.real(weight.value))
         return weights
 
-    def _fitted(self, back: Tensor | None = None) -> Fit:
+    def _fitted(self, back: Tensor | None = None) -> SharedProducts:
         """Return the products of a step; `back` takes the place of X in the way back."""
         a = self._factors.predict()
         g = self.weights.each[0].grad if self._factors.linear else torch.zeros_like(a)
@@ -266,7 +266,7 @@ class SparseRecovery:
         }
         if self._l1_min is not None:
             rows["l1_min"] = self._l1_min[:, None].expand(self._lead)
-        if isinstance(self._factors, Diagonal):
+        if isinstance(self._factors, DiagonalFactors):
             squares = torch.zeros_like(train)  # one by one: the order of a sum is in its bits
             for weight in self.weights.each:
                 squares = squares + weight.norm().square()[..., 0]
@@ -285,7 +285,7 @@ class SparseRecovery:
         return gradient_ratio(loss, [weight.grad for weight in self.weights.each], self.weights)
 
 
-def least_l1(data: Sequence[Instance], like: Tensor) -> Tensor:
+def least_l1(data: Sequence[SparseInstance], like: Tensor) -> Tensor:
     """Return the solution of least l1 norm of each data set, ``[D, n]``, padded with zeros.
 
     Args:

@@ -20,8 +20,8 @@ from sweeper.trainables.config import GrokkingConfig
 from sweeper.trainables.config.shapes import activity, side_by_side
 from sweeper.trainables.data.batches import Batches
 from sweeper.trainables.data.examples import Examples, Gathered, Rows
-from sweeper.trainables.networks.sobolev import Sobolev
-from sweeper.trainables.networks.tables import Measured, Problem, architecture_of, problem_of
+from sweeper.trainables.networks.sobolev import SobolevPenalty
+from sweeper.trainables.networks.tables import HasMetrics, Problem, architecture_of, problem_of
 from sweeper.trainables.optim.norms import total_norm
 from sweeper.trainables.optim.optimizers import optimizer
 from sweeper.trainables.optim.optional_metrics import (
@@ -38,14 +38,16 @@ EVALUATED = 1 << 22
 def blocks(pack: Pack[GrokkingConfig], positions: Sequence[int]) -> list[Block]:
     """Return blocks for the trials at `positions`."""
     size = side_by_side(pack.trials[0].values)
-    return [Network(pack, list(positions[i : i + size])) for i in range(0, len(positions), size)]
+    return [
+        NetworkBlock(pack, list(positions[i : i + size])) for i in range(0, len(positions), size)
+    ]
 
 
 Stack = tuple[list[Tensor | Gathered], Tensor]
 """Inputs ``[B, N, ...]`` and targets ``[B, N]`` or ``[B, N, outputs]`` of the trials of a block."""
 
 
-class Network:
+class NetworkBlock:
     """A block of networks.
 
     Args:
@@ -95,7 +97,7 @@ class Network:
                 weight.real(weight.value)[i] = start * scales[self.positions[i]]
         return weights
 
-    def _compared(self, problem: Problem, strength: Tensor | None) -> Sobolev | None:
+    def _compared(self, problem: Problem, strength: Tensor | None) -> SobolevPenalty | None:
         """Return the Sobolev penalty with the `strength` of each trial, if there is one."""
         if strength is None:
             return None
@@ -103,7 +105,7 @@ class Network:
         wanted = self._moved([problem.jacobian(t) for t in self._trials])
         paths = ("regularizer.squared", "regularizer.terms.sobolev.squared")
         network: Any = self._architecture
-        return Sobolev(
+        return SobolevPenalty(
             network, wanted, strength, squared=any(self._values.get(path) for path in paths)
         )
 
@@ -227,7 +229,7 @@ class Network:
                 values = torch.linalg.svdvals(decomposable(weight)[0])
                 nuclear = nuclear + values.double().flatten(1).sum(dim=1)
         nuclear = torch.where(torch.isfinite(l1), nuclear, torch.nan)
-        if isinstance(self._architecture, Measured):
+        if isinstance(self._architecture, HasMetrics):
             rows |= self._architecture.measure([w.value for w in self.weights.each])
         if "gradient_ratio" in self._requested:
             rows["gradient_ratio"] = self._gradient_ratio()

@@ -15,7 +15,7 @@ from sweeper.trainables.data.streams import stream
 from sweeper.trainables.networks.affine import SLOPES, affine
 
 
-class Dense:
+class DenseNetwork:
     """x -> W_L f(... f(W_1 x + b_1) ...) + b_L.
 
     Args:
@@ -46,12 +46,12 @@ class Dense:
 
     def drawn(self, g: torch.Generator) -> list[Tensor]:
         """Return U(+-1/sqrt(fan_in)) for weights and biases, as torch.nn.Linear, drawn by `g`."""
-        found, fan = [], 1
+        weights, fan = [], 1
         for shape in self.shapes:
             fan = shape[1] if len(shape) == 2 else fan  # a bias has its weight's
             uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
-            found.append(uniform / math.sqrt(fan))
-        return found
+            weights.append(uniform / math.sqrt(fan))
+        return weights
 
     def forward(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
         """Return the outputs ``[B, N, outputs]`` of inputs ``[B, N, ...]``, flattened."""
@@ -74,11 +74,11 @@ class Dense:
         x = inputs[0].flatten(2)
         if missing := padded(x.shape[2]) - x.shape[2]:
             x = torch.nn.functional.pad(x, (0, missing))
-        found: list[Tensor] = []
+        values: list[Tensor] = []
         left = list(weights)
         while left:
             W = left.pop(0)
             bias = left.pop(0) if left and left[0].dim() == 2 else None
             x = affine(x, W, bias, self._activation if left else "none")
-            found.append(x)
-        return found
+            values.append(x)
+        return values

@@ -62,13 +62,13 @@ def _data(seed: int, task: str, path: str | None, N: int, N_test: int, messiness
     chosen = (orders[0][:N], orders[0][total - N_test :])
     if pixels.train is not None:
         chosen = (orders[0][:N], pixels.train + orders[1][:N_test])
-    found = []
+    examples = []
     for index in chosen:
         labels = pixels.labels[index]
         shift = None if messiness == 1 else (1 - messiness) * GRAYS[labels]
         rows = Rows(pixels.images, index, messiness / pixels.largest, shift)
-        found.append(Examples((rows,), labels))
-    return Data(*found)
+        examples.append(Examples((rows,), labels))
+    return Data(*examples)
 
 
 def loss_of(values: Any) -> Loss:

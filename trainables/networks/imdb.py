@@ -63,12 +63,12 @@ def _numbered(
     chosen: Sequence[tuple[int, list[str]]], numbers: Mapping[str, int], length: int
 ) -> Examples:
     """Return texts as the numbers of their known words, with zeros in front."""
-    found = torch.zeros(len(chosen), length, dtype=torch.long)
+    words = torch.zeros(len(chosen), length, dtype=torch.long)
     for row, (_, text) in enumerate(chosen):
         known = [numbers[word] for word in text if word in numbers][:length]
         if known:
-            found[row, -len(known) :] = torch.tensor(known)
-    return Examples((found,), torch.tensor([label for label, _ in chosen]))
+            words[row, -len(known) :] = torch.tensor(known)
+    return Examples((words,), torch.tensor([label for label, _ in chosen]))
 
 
 def loss_of(values: Mapping[str, Any]) -> Loss:  # noqa: ARG001

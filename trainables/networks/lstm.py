@@ -27,7 +27,7 @@ from sweeper.trainables.data.streams import stream
 from sweeper.trainables.networks.affine import affine
 
 
-class Layer(torch.autograd.Function):
+class LstmLayer(torch.autograd.Function):
     """The hidden states of one layer.
 
     Gates stand in the order output, input, forget, candidate.
@@ -119,10 +119,10 @@ class Layer(torch.autograd.Function):
         return of_seen[:, :, h:], of_weight, grads.sum(dim=0).sum(dim=2)[:, :, None]
 
 
-_layer: Callable[..., Tensor] = Layer.apply
+_layer: Callable[..., Tensor] = LstmLayer.apply
 
 
-class Lstm:
+class LstmNetwork:
     """Embeddings of the words, layers of LSTM [HS97], a linear map of the last hidden state.
 
     Args:
@@ -142,11 +142,11 @@ class Lstm:
         """Return N(0, 1) for the embedding and U(+-1/sqrt(h)) for the rest, as torch.nn."""
         g = stream(seed, "lstm", *self._shapes)
         embedding, *others = self._shapes
-        found = [torch.randn(*embedding, generator=g, dtype=torch.float64)]
+        weights = [torch.randn(*embedding, generator=g, dtype=torch.float64)]
         for shape in others:
             uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
-            found.append(uniform / math.sqrt(self._width))
-        return found
+            weights.append(uniform / math.sqrt(self._width))
+        return weights
 
     def forward(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
         """Return one output ``[B, N, 1]`` for the words ``[B, N, T]`` of each text."""

@@ -29,7 +29,7 @@ ROUND = 6
 """Weights of a round: two layers of Theta with biases, W, b."""
 
 
-class MessagePassing:
+class MessagePassingNetwork:
     """Two rounds of h_i <- ReLU(W h_i + sum_j h_j Theta(bond ij) + b), the sum, two layers.
 
     Args:
@@ -47,13 +47,13 @@ class MessagePassing:
     def base(self, seed: int) -> list[Tensor]:
         """Return U(+-1/sqrt(fan_in)) for weights and biases, 0 for b of the rounds."""
         g = stream(seed, "message passing", *self._shapes)
-        found, fan = [], 1
+        weights, fan = [], 1
         for place, shape in enumerate(self._shapes):
             fan = shape[1] if len(shape) == 2 else fan  # a bias has its weight's
             uniform = torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1
             zero = place in (ROUND - 1, 2 * ROUND - 1)
-            found.append(torch.zeros_like(uniform) if zero else uniform / math.sqrt(fan))
-        return found
+            weights.append(torch.zeros_like(uniform) if zero else uniform / math.sqrt(fan))
+        return weights
 
     def forward(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
         """Return one output a molecule, ``[B, N, 1]``, for the inputs of `qm9.graphs`."""

@@ -25,7 +25,7 @@ class Differentiable(Protocol):
         """Return the derivatives of the outputs by the inputs, ``[B, N, o, d]``."""
 
 
-class Sobolev:
+class SobolevPenalty:
     """How far the Jacobians of the networks of a block are from those of their teachers.
 
     Args:

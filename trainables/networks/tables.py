@@ -18,17 +18,17 @@ from sweeper.trainables.networks import (
     images,
     imdb,
     operations,
-    own,
     qm9,
     relu_regression,
     teacher_student,
     toy_addition,
+    user_defined,
 )
-from sweeper.trainables.networks.dense import Dense
+from sweeper.trainables.networks.dense import DenseNetwork
 from sweeper.trainables.networks.losses import Loss
-from sweeper.trainables.networks.lstm import Lstm
-from sweeper.trainables.networks.message_passing import MessagePassing
-from sweeper.trainables.networks.transformer import Transformer
+from sweeper.trainables.networks.lstm import LstmNetwork
+from sweeper.trainables.networks.message_passing import MessagePassingNetwork
+from sweeper.trainables.networks.transformer import TransformerNetwork
 
 Values = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ class Architecture(Protocol):
 
 
 @runtime_checkable
-class Measured(Protocol):
+class HasMetrics(Protocol):
     """An architecture with metrics of its own."""
 
     def measure(self, weights: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -83,10 +83,10 @@ class Problem:
 
 
 ARCHITECTURES: dict[str, Callable[[Values], Architecture]] = {
-    "dense": Dense,
-    "transformer": Transformer,
-    "lstm": Lstm,
-    "message_passing": MessagePassing,
+    "dense": DenseNetwork,
+    "transformer": TransformerNetwork,
+    "lstm": LstmNetwork,
+    "message_passing": MessagePassingNetwork,
 }
 """Model name to its architecture, made of a trial's values."""
 
@@ -110,7 +110,7 @@ def problem_of(pack: Pack[GrokkingConfig]) -> Problem:
     """Return what the networks of `pack` learn."""
     task: Section = pack.config.task
     if isinstance(task, Task):
-        return Problem(own.data_of, lambda _: own.loss_of(task))
+        return Problem(user_defined.data_of, lambda _: user_defined.loss_of(task))
     return PROBLEMS[str(pack.trials[0].values["task.name"])]
 
 
@@ -126,7 +126,9 @@ def architecture_of(
     values = pack.trials[0].values
     model: Section = pack.config.model
     if isinstance(model, Model):
-        made = own.OwnModel(model, tuple(data.train.inputs[0].shape[1:]), shapes.ends(values)[1])
+        made = user_defined.OwnModel(
+            model, tuple(data.train.inputs[0].shape[1:]), shapes.ends(values)[1]
+        )
         return made, made.shapes
     name = str(values["model.name"])
     return ARCHITECTURES[name](values), shapes.SHAPES[name](values)

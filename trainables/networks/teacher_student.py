@@ -16,10 +16,10 @@ from torch import Tensor
 from sweeper.config.trial import Trial
 from sweeper.trainables.data.examples import Data, Examples
 from sweeper.trainables.data.streams import data_seed, stream
-from sweeper.trainables.networks.dense import Dense
+from sweeper.trainables.networks.dense import DenseNetwork
 from sweeper.trainables.networks.losses import Loss, half_squares, squares, within
 
-Teacher = tuple[Dense, list[Tensor]]
+Teacher = tuple[DenseNetwork, list[Tensor]]
 """A network and its weights, ``[1, ...]``."""
 
 
@@ -70,7 +70,7 @@ def _jacobian(seed: int, N: int, N_test: int, *kind: Any) -> Tensor:
 def _teacher(
     seed: int, inputs: int, hidden: int, depth: int, outputs: int, activation: str, law: str
 ) -> Teacher:
-    network = Dense(
+    network = DenseNetwork(
         {
             "task.name": "teacher_student",
             "task.inputs": inputs,

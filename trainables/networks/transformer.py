@@ -48,7 +48,7 @@ Operands = frozenset[str]
 BOTH: Operands = frozenset("ab")
 
 
-class Rows(NamedTuple):
+class OperandRows(NamedTuple):
     """Something at one token.
 
     Attributes:
@@ -76,18 +76,18 @@ class Lookup:
         self._rows = {name: (x + first).flatten() for name, x in zip("ab", filled, strict=True)}
         self._pairs = B, N + -N % WHOLE
 
-    def spread(self, x: Rows, on: Operands) -> Tensor:
+    def spread(self, x: OperandRows, on: Operands) -> Tensor:
         """Return the rows of `x` for each value of `on`, or one row where it depends on nothing."""
         if not x.on or x.on == on:
             return x.of
         assert on == BOTH
         (name,) = x.on
-        found = x.of.flatten(0, 1).index_select(0, self._rows[name])
-        return found.view(*self._pairs, *found.shape[1:])
+        rows = x.of.flatten(0, 1).index_select(0, self._rows[name])
+        return rows.view(*self._pairs, *rows.shape[1:])
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class TransformerLayer:
     """The weights of one layer; each ``[B, ...]``.
 
     Attributes:
@@ -102,7 +102,7 @@ class Layer:
     norms: tuple[Tensor, ...]
 
 
-class Transformer:
+class TransformerNetwork:
     """Embeddings and positions, layers, unembedding.
 
     Args:
@@ -119,28 +119,28 @@ class Transformer:
 
     def held(self) -> list[tuple[int, ...]]:
         """Return the shapes with every size padded but the number of heads."""
-        found = [tuple(padded(size) for size in shape) for shape in self._shapes]
+        shapes = [tuple(padded(size) for size in shape) for shape in self._shapes]
         for i, shape in enumerate(self._shapes):
             if len(shape) == 3:
-                found[i] = (shape[0], *found[i][1:])
+                shapes[i] = (shape[0], *shapes[i][1:])
         tokens = self._shapes[0][0]
-        return [(tokens + -tokens % WHOLE, found[0][1]), *found[1:]]
+        return [(tokens + -tokens % WHOLE, shapes[0][1]), *shapes[1:]]
 
     def base(self, seed: int) -> list[Tensor]:
         """Return N(0, 1/d), for the unembedding N(0, 1/tokens); 0 for biases, 1 for scales."""
         g = stream(seed, "transformer", *self._shapes)
         first, last = self._shapes[0], len(self._shapes) - 1
-        found = []
+        weights = []
         for i, shape in enumerate(self._shapes):
             if len(shape) > 1:
                 fan = first[0] if i == last else self._d
                 drawn = torch.randn(*shape, generator=g, dtype=torch.float64)
-                found.append(drawn / math.sqrt(fan))
+                weights.append(drawn / math.sqrt(fan))
             else:
-                found.append(torch.zeros(shape, dtype=torch.float64))
+                weights.append(torch.zeros(shape, dtype=torch.float64))
         for i in self._scales():
-            found[i] += 1
-        return found
+            weights[i] += 1
+        return weights
 
     def _per_layer(self) -> int:
         return 12 if self._norm else 8
@@ -151,10 +151,10 @@ class Transformer:
         starts = range(2, len(self._shapes) - 1, size) if self._norm else ()
         return [start + i for start in starts for i in (8, 10)]
 
-    def _layers(self, weights: Sequence[Tensor]) -> list[Layer]:
+    def _layers(self, weights: Sequence[Tensor]) -> list[TransformerLayer]:
         size = self._per_layer()
         return [
-            Layer(
+            TransformerLayer(
                 tuple(weights[i : i + 4]),
                 tuple(weights[i + 4 : i + 8]),
                 tuple(weights[i + 8 : i + size]),
@@ -167,7 +167,7 @@ class Transformer:
         E, P, U = weights[0], weights[1], weights[-1]
         lookup = Lookup(inputs, E.shape[1])
         tokens = [
-            Rows((E if which is None else E[:, which : which + 1]) + P[:, i : i + 1], on)
+            OperandRows((E if which is None else E[:, which : which + 1]) + P[:, i : i + 1], on)
             for i, (which, on) in enumerate(self._tokens())
         ]
         *layers, last_layer = self._layers(weights)
@@ -186,14 +186,18 @@ class Transformer:
         return [(None, frozenset("a")), *middle, (None, frozenset("b")), (self._p, frozenset())]
 
     def _layer(
-        self, layer: Layer, tokens: Sequence[Rows], wanted: Sequence[int], lookup: Lookup
-    ) -> list[Rows]:
+        self,
+        layer: TransformerLayer,
+        tokens: Sequence[OperandRows],
+        wanted: Sequence[int],
+        lookup: Lookup,
+    ) -> list[OperandRows]:
         """Return what `layer` makes of `tokens` at those places that are `wanted`."""
         queries, keys, values, out = layer.heads
         K, V = ([_projected(x, W) for x in tokens] for W in (keys, values))
         out = out.mT.flatten(1, 2)  # [B, H * k, d]
         W_in, b_in, W_out, b_out = layer.mlp
-        found = []
+        results = []
         for i in wanted:
             on = frozenset[str]().union(*(x.on for x in tokens[: i + 1]))
             q = _projected(tokens[i], queries)
@@ -201,11 +205,16 @@ class Transformer:
             y = torch.baddbmm(lookup.spread(tokens[i], on), attended, out)
             y = self._normed(y, layer.norms[:2])
             y = y + affine(affine(y, W_in, b_in, "relu"), W_out, b_out)
-            found.append(Rows(self._normed(y, layer.norms[2:]), on))
-        return found
+            results.append(OperandRows(self._normed(y, layer.norms[2:]), on))
+        return results
 
     def _attended(
-        self, q: Rows, K: Sequence[Rows], V: Sequence[Rows], on: Operands, lookup: Lookup
+        self,
+        q: OperandRows,
+        K: Sequence[OperandRows],
+        V: Sequence[OperandRows],
+        on: Operands,
+        lookup: Lookup,
     ) -> Tensor:
         """Return the mixed values of all heads, ``[B, R, H * k]``."""
         scores = []
@@ -213,7 +222,7 @@ class Transformer:
             both = q.on | key.on
             product = lookup.spread(q, both) * lookup.spread(key, both)
             score = self._apart(product).sum(3)  # [B, R, H]
-            scores.append(lookup.spread(Rows(score, both), on))
+            scores.append(lookup.spread(OperandRows(score, both), on))
         scale = math.sqrt(self._d // self._heads)
         rows = max(score.shape[1] for score in scores)
         attention = torch.stack([s.expand(-1, rows, -1) for s in scores]) / scale
@@ -239,6 +248,6 @@ class Transformer:
         return torch.addcmul(shift[:, None], normal, scale[:, None])
 
 
-def _projected(x: Rows, W: Tensor) -> Rows:
+def _projected(x: OperandRows, W: Tensor) -> OperandRows:
     """Return the heads' projections of x by W, ``[B, H, k, d]``: ``[B, R, H * k]``."""
-    return Rows(affine(x.of, W.flatten(1, 2)), x.on)
+    return OperandRows(affine(x.of, W.flatten(1, 2)), x.on)

@@ -23,9 +23,7 @@ from torch import Tensor
 from sweeper.packing import Pack
 from sweeper.trainables.batch.weights import Weights
 from sweeper.trainables.config import GrokkingConfig
-from sweeper.trainables.config.optimizers import Adam as AdamConfig
-from sweeper.trainables.config.optimizers import OptimizerSection
-from sweeper.trainables.config.optimizers import Sgd as SgdConfig
+from sweeper.trainables.config.optimizers import Adam, OptimizerSection, Sgd
 from sweeper.trainables.optim.norms import total_norm
 from sweeper.trainables.optim.systems import Projectable, Proximal, Solvable, System
 
@@ -70,7 +68,7 @@ class Optimizer(ABC, Generic[S]):
         return [weight.per_trial(numbers) for weight in self.weights.each]
 
 
-class GradientBased(Optimizer[System]):
+class GradientOptimizer(Optimizer[System]):
     """An optimizer that needs nothing but the gradients of the loss and the penalties.
 
     Where the config has these fields, `clip` bounds the norm of the gradients and `constant_norm`
@@ -116,7 +114,7 @@ def scale_weights(weights: Weights, norm: Tensor) -> None:
         weight.value.mul_(weight.per_trial(factor.to(weight.value)))
 
 
-class GradientDescent(GradientBased):
+class GradientDescentOptimizer(GradientOptimizer):
     """w <- w - lr * g."""
 
     def __init__(self, system: System, config: OptimizerSection, column: Column) -> None:
@@ -129,10 +127,10 @@ class GradientDescent(GradientBased):
             weight.value.addcmul_(weight.grad, rate)
 
 
-class Momentum(GradientDescent):
+class MomentumOptimizer(GradientDescentOptimizer):
     """m <- momentum * m + g, w <- w - lr * m, as torch.optim.SGD; without momentum w - lr * g."""
 
-    def __init__(self, system: System, config: SgdConfig, column: Column) -> None:
+    def __init__(self, system: System, config: Sgd, column: Column) -> None:
         super().__init__(system, config, column)
         self._momentum = config.momentum
 
@@ -147,10 +145,10 @@ class Momentum(GradientDescent):
             weight.value.addcmul_(velocity, rate)
 
 
-class Adam(GradientBased):
+class AdamOptimizer(GradientOptimizer):
     """Adam [KB15]; its weight decay is part of the gradient."""
 
-    def __init__(self, system: System, config: AdamConfig, column: Column) -> None:
+    def __init__(self, system: System, config: Adam, column: Column) -> None:
         super().__init__(system, config)
         self._betas = config.betas
         self._lr = self.per_weight(column("optimizer.lr"))
@@ -182,10 +180,10 @@ class Adam(GradientBased):
         torch._foreach_addcmul_(self._values, self._change.each, self._lr)
 
 
-class AdamW(Adam):
+class AdamWOptimizer(AdamOptimizer):
     """Adam with decoupled weight decay [LH19]: every step leaves 1 - lr * decay of a weight."""
 
-    def __init__(self, system: System, config: AdamConfig, column: Column) -> None:
+    def __init__(self, system: System, config: Adam, column: Column) -> None:
         super().__init__(system, config, column)
         self._kept = self.per_weight(1 - column("optimizer.lr") * column("optimizer.weight_decay"))
 
@@ -195,7 +193,7 @@ class AdamW(Adam):
         super().update(taken)
 
 
-class ProximalGradient(Optimizer[Proximal]):
+class ProximalGradientOptimizer(Optimizer[Proximal]):
     """A gradient step on the loss, then the proximal map of lr * penalty ([N25] 1.1).
 
     For the l1 norm of a vector this is ISTA, for the nuclear norm of a matrix singular value
@@ -215,7 +213,7 @@ class ProximalGradient(Optimizer[Proximal]):
         system.shrink(self._lr)
 
 
-class Projected(Optimizer[Projectable]):
+class ProjectedOptimizer(Optimizer[Projectable]):
     """A subgradient step on the penalties, then a projection onto the data's solutions [N25]."""
 
     def __init__(self, system: Projectable, config: OptimizerSection, column: Column) -> None:
@@ -229,7 +227,7 @@ class Projected(Optimizer[Projectable]):
         self._project()
 
 
-class BasisPursuit(Optimizer[Solvable]):
+class BasisPursuitOptimizer(Optimizer[Solvable]):
     """Every step sets the weights to the solution of least l1 norm; there is no rate."""
 
     def __init__(self, system: Solvable, config: OptimizerSection, column: Column) -> None:  # noqa: ARG002
@@ -242,14 +240,14 @@ class BasisPursuit(Optimizer[Solvable]):
 
 
 OPTIMIZERS: dict[str, Callable[[Any, Any, Column], Optimizer[Any]]] = {
-    "gd": GradientDescent,
-    "ista": ProximalGradient,
-    "svt": ProximalGradient,
-    "projected": Projected,
-    "basis_pursuit": BasisPursuit,
-    "sgd": Momentum,
-    "adam": Adam,
-    "adamw": AdamW,
+    "gd": GradientDescentOptimizer,
+    "ista": ProximalGradientOptimizer,
+    "svt": ProximalGradientOptimizer,
+    "projected": ProjectedOptimizer,
+    "basis_pursuit": BasisPursuitOptimizer,
+    "sgd": MomentumOptimizer,
+    "adam": AdamOptimizer,
+    "adamw": AdamWOptimizer,
 }
 """Name of an optimizer in a config to the class that takes its steps.
 

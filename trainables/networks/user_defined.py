@@ -40,13 +40,13 @@ def data_of(trial: Trial) -> Data:
 
 @lru_cache(maxsize=64)
 def _examples(task: own.Task, seed: int) -> tuple[Tensor, Tensor]:
-    found: Any = task.examples(stream(seed, "examples"))
-    if not isinstance(found, tuple) or len(found) != 2:
+    result: Any = task.examples(stream(seed, "examples"))
+    if not isinstance(result, tuple) or len(result) != 2:
         raise ValueError(
             f"{task.name}.examples has to return (inputs, targets); it returned "
-            f"{type(found).__name__}."
+            f"{type(result).__name__}."
         )
-    inputs, targets = (torch.as_tensor(t) for t in found)
+    inputs, targets = (torch.as_tensor(t) for t in result)
     wanted = "[N]" if task.loss == "cross_entropy" else "[N, outputs]"
     if len(inputs) != len(targets) or targets.dim() != len(wanted.split(",")) or not len(targets):
         raise ValueError(
