@@ -22,7 +22,7 @@ from sweeper.cli import app
 from sweeper.config.fields import LARGEST, Config, Leaf, leaves, scalars
 from sweeper.criterion import Criterion
 from sweeper.grid.gridfile import CheckpointSettings, GridBlock, GridFile, Log, Resources, Stop
-from sweeper.grid.jsonschema import attributes
+from sweeper.grid.jsonschema import attributes, description_of
 from sweeper.grid.search_section import Search
 
 MADE = "<!-- Made from the code by `make reference`. Change the texts there. -->\n"
@@ -149,8 +149,8 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, 
 def _leaf(leaf: Leaf, model: type[BaseModel], prefix: str = "") -> tuple[str, str, str, str]:
     """Return the row of a field of a trial's config."""
     schema = leaf.adapter.json_schema()
-    name = leaf.path.removeprefix(prefix).split(".")[0]
-    meaning = attributes(model)[name]
+    meaning = description_of(model, leaf.path.removeprefix(prefix))
+    assert meaning is not None, f"{leaf.path} has no description"
     default = "required" if leaf.required else _value(leaf.default)
     return f"`{leaf.path}`", _type(schema, schema), default, meaning
 

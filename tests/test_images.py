@@ -256,7 +256,7 @@ def broken(place: Path, how: str) -> None:
         (
             "missing",
             "task.path = {}: no such file or folder. Name a folder of the idx files of "
-            "MNIST, or an npz file, as the machine sees it that trains.",
+            "MNIST, or an npz file, at a path that is valid on the machine that trains.",
         ),
         (
             "idx lacks a file",
@@ -265,12 +265,12 @@ def broken(place: Path, how: str) -> None:
         ),
         (
             "idx is cut",
-            "{}/t10k-labels-idx1-ubyte.gz: isn't a whole idx file of bytes. Fetch it again.",
+            "{}/t10k-labels-idx1-ubyte.gz: is not a complete idx file of bytes. Download it again.",
         ),
         (
             "idx ends early",
-            "{}/t10k-labels-idx1-ubyte.gz: can't be read: Compressed file ended "
-            "before the end-of-stream marker was reached. Fetch it again.",
+            "{}/t10k-labels-idx1-ubyte.gz: cannot be read: Compressed file ended "
+            "before the end-of-stream marker was reached. Download it again.",
         ),
         (
             "npz lacks an array",
@@ -278,12 +278,12 @@ def broken(place: Path, how: str) -> None:
         ),
         (
             "npz of floats",
-            "{}: test images are float64 of shape [20, 28, 28]. Wanted are bytes "
+            "{}: test images are float64 of shape [20, 28, 28]. They must be bytes "
             "(uint8) of shape [images, 28, 28].",
         ),
         (
             "npz of letters",
-            "{}: train labels aren't one class from 0 to 9 for each of the 30 images.",
+            "{}: train labels must be one class from 0 to 9 for each of the 30 images.",
         ),
     ],
 )
@@ -299,7 +299,7 @@ def test_files_that_cant_be_used_are_named_with_their_remedy(
 
 def test_a_file_that_is_no_archive_is_told_so(tmp_path: Path) -> None:
     broken(tmp_path / "mnist", "no npz")
-    with pytest.raises(UsageError, match="mnist: isn't an npz file: "):
+    with pytest.raises(UsageError, match="mnist: is not an npz file: "):
         pixels_of("mnist", str(tmp_path / "mnist"))
 
 

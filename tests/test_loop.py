@@ -255,7 +255,7 @@ def test_a_checkpoint_that_would_execute_code_is_refused(tmp_path: Path, how: st
     else:
         payload = pickle.dumps(evil, protocol=2)
     trials = sparse(1)
-    with pytest.raises(StoreError, match="can't be read"):
+    with pytest.raises(StoreError, match="cannot be read"):
         run(pack(trials), Memory([Saved(payload, (trials[0].id,))]))
     assert not (tmp_path / "executed").exists()
 

@@ -135,7 +135,7 @@ def test_without_rdkit_no_smiles_are_read(monkeypatch: pytest.MonkeyPatch) -> No
     for wanted in (lambda: described("C"), lambda: library("first_thousand", "/mine.csv")):
         with pytest.raises(UsageError, match=r"with rdkit\. Install it with pip install 'sweep"):
             wanted()
-    with pytest.raises(UsageError, match=r"task\.source = qm9pack: it isn't installed"):
+    with pytest.raises(UsageError, match=r"task\.source = qm9pack: the package is not installed"):
         library.__wrapped__("qm9pack", None)
 
 

@@ -220,7 +220,7 @@ def test_a_part_without_a_base_takes_no_own_class() -> None:
     [
         ("return 2 * bits - 1, bits[:, : self.k]", r"have to be \[N, ...\] and \[N\]"),
         ("return 2 * bits - 1, bits.sum(dim=1)", "targets have to be from 0 to outputs - 1"),
-        ("return 2 * bits - 1, bits.mean(dim=1)", "targets aren't whole numbers"),
+        ("return 2 * bits - 1, bits.mean(dim=1)", "targets have to be whole numbers"),
         ("return bits", r"has to return \(inputs, targets\); it returned Tensor"),
     ],
 )

@@ -175,7 +175,7 @@ def test_a_file_that_was_changed_between_planning_and_training_is_noticed(tmp_pa
     t = by_file(path)
     path.write_text("1\n2\n5\n")
     indices.cache_clear()
-    with pytest.raises(ValueError, match="isn't what it was: its digest is"):
+    with pytest.raises(ValueError, match="has changed: its digest is"):
         split_of(t)
     assert by_file(path).values["selection.file"] == pinned(str(path)) != t.values["selection.file"]
 
@@ -194,8 +194,8 @@ fixed:
         ("1\n2\n1\n", "has 1 in line 1 and in line 3. Keep one."),
         ("1\nx2\n", "has 'x2' in line 2, where an index from 0 must be."),
         ("1\n-2\n", "has '-2' in line 2, where an index from 0 must be."),
-        ("# none\n", "has no index. Name a file with one index a line."),
-        (None, "can't be read: No such file or directory. Name a file with one index a line."),
+        ("# none\n", "has no index. Name a file with one index per line."),
+        (None, "cannot be read: No such file or directory. Name a file with one index per line."),
     ],
 )
 def test_a_file_that_cant_be_used_is_told_at_its_place_in_the_grid(
@@ -210,7 +210,7 @@ def test_a_file_that_cant_be_used_is_told_at_its_place_in_the_grid(
 
 
 BEYOND = "the indices go beyond the pairs of the table, counted from 0, or leave none to test on."
-CHANGED = "the file isn't there, or its indices aren't those of this digest."
+CHANGED = "the file is missing, or its indices have another digest."
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,19 @@ def test_the_ratio_of_gradients_of_a_vector_is_that_of_autograd(kind: str) -> No
     assert f"norm_{len(leaves) + 1}" not in found
 
 
+@pytest.mark.parametrize("count", [1, 96])
+def test_the_ratio_of_a_projected_vector_is_by_the_gradient_of_the_loss(count: int) -> None:
+    """The projection uses X^+ r, the ratio X^T r: at the start, where r isn't 0, they differ."""
+    given = SPARSE | L1 | {"optimizer.name": "projected", "model.init_scale": 0.5}
+    trials = [trial(given, optimizer__lr=0.02 + 0.001 * i) for i in range(count)]
+    (block,) = sparse_recovery.blocks(pack(trials, 30, metrics=ALL), range(count))
+    found = trained(block, steps=0)["gradient_ratio"]
+    data = sparse_recovery.instance_of(trials[0])
+    X, y, a = data.X.numpy(), data.y.numpy(), np.full(len(data.signal), 0.5)
+    expected = 0.1 * np.sqrt(len(a)) / np.linalg.norm(X.T @ (X @ a - y))
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
 def penalty(values: Any, terms: dict[str, Tensor]) -> Tensor:
     """Return the penalty of a config whose `terms` have the values that are given."""
     if values["regularizer.name"] == "sum":

@@ -52,7 +52,7 @@ second moment ``v`` for momentum, too, which is always 0 and is not read.
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a checkpoint holds of one trial.
+    """The record of one trial in a checkpoint.
 
     Attributes:
         step: Steps that it had taken.
@@ -119,9 +119,9 @@ class _Loop:
     is no longer part of it, and stays in `carried` for the next checkpoints.
 
     Attributes (beside the obvious):
-        alive: Positions of the trials that haven't ended.
+        alive: Positions of the trials that have not ended.
         steps: Steps that each trial had taken when it ended, ``[trials]``.
-        diverged: Whether a metric of the last logged row wasn't finite, ``[trials]``.
+        diverged: Whether a metric of the last logged row was not finite, ``[trials]``.
         best: Column name to the best value of each trial so far, ``[trials]``.
         aside: Position of an ended trial to its final state.
         carried: Id of a trial that ended before the pack was resumed to its record.
@@ -347,7 +347,7 @@ def _content(saved: Saved) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(saved.payload), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise StoreError(f"a checkpoint of {saved.trial_ids[0]} can't be read: {error}") from error
+        raise StoreError(f"a checkpoint of {saved.trial_ids[0]} cannot be read: {error}") from error
     if content["version"] > PAYLOAD_VERSION:
         raise StoreError(
             f"a checkpoint of {saved.trial_ids[0]} has version {content['version']}, and this "

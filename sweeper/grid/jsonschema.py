@@ -112,7 +112,7 @@ def _either(schemas: list[Schema]) -> Schema:
 
 def _field(leaf: Leaf, model: type[BaseModel], prefix: str = "") -> Schema:
     schema: Schema = leaf.adapter.json_schema()
-    note = attributes(model).get(leaf.path.removeprefix(prefix).split(".")[0])
+    note = description_of(model, leaf.path.removeprefix(prefix))
     if note:
         schema["description"] = note
     if not leaf.required:
@@ -198,6 +198,16 @@ def attributes(model: type[BaseModel]) -> dict[str, str]:
         if issubclass(base, BaseModel):
             described |= _attributes(base)
     return {name: text for name, text in described.items() if name in model.model_fields}
+
+
+def description_of(model: type[BaseModel], path: str) -> str | None:
+    """Return the description of the field of `model` at `path`, dotted below nested models."""
+    name, _, rest = path.partition(".")
+    field = model.model_fields.get(name)
+    inner = None if field is None else field.annotation
+    if rest and isinstance(inner, type) and issubclass(inner, BaseModel):
+        return description_of(inner, rest)
+    return attributes(model).get(name)
 
 
 def _attributes(model: type[BaseModel]) -> dict[str, str]:

@@ -23,7 +23,7 @@ KEPT = 512 << 20
 
 @cache
 def keep_freed() -> None:
-    """Keep freed memory for the next step; where there is no glibc, nothing changes."""
+    """Keep freed memory for the next step; without glibc this does nothing."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

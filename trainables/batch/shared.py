@@ -66,24 +66,41 @@ class Shared:
             return torch.zeros(D, size, self._M, **self._place).mT
         return torch.zeros(D, self._M, size, **self._place)
 
-    def fit(self, a: Tensor, g: Tensor, c: Tensor, back: Tensor | None = None) -> SharedProducts:
+    def fit(self, a: Tensor, g: Tensor, c: Tensor) -> SharedProducts:
         """Return the products of a step for vectors that stay where they are.
 
         Args:
             a: ``[D, M, n]``, padded, laid out as by `vectors`.
             g: Where X^T r goes, likewise.
             c: ``[D, N]``, in float64 on the CPU: added to X a.
-            back: ``[D, N, n]``, likewise: replaces X in X^T r; None: X itself.
         """
-        N, n = self._inner
+        n = self._inner[1]
         r, plus = (self.vectors(self._N) for _ in range(2))
         plus[..., : c.shape[1]] = c[:, None, :].to(plus)
-        X, Y = self._X, self._X if back is None else self._filled(back)
+        X = self._X
         if self.columns:
-            left, right = X[..., :n].contiguous(), Y.mT.contiguous()
-            return SharedProducts(r, g, (plus.mT, left, a.mT[:, :n], r.mT), (right, r.mT, g.mT))
-        Xt = X.mT.contiguous()
-        return SharedProducts(r, g, (plus, a[..., :n], Xt[:, :n], r), (r[..., :N], Y[:, :N], g))
+            forward = (plus.mT, X[..., :n].contiguous(), a.mT[:, :n], r.mT)
+        else:
+            forward = (plus, a[..., :n], X.mT.contiguous()[:, :n], r)
+        return SharedProducts(r, g, forward, self._backward(r, g, X))
+
+    def projected(self, fit: SharedProducts, back: Tensor) -> SharedProducts:
+        """Return `fit` with other matrices in place of X in X^T r; both write to the same r and g.
+
+        Args:
+            fit: The products with X.
+            back: ``[D, N, n]``, in float64 on the CPU, e.g. the transposed pseudo-inverse of X.
+        """
+        return SharedProducts(
+            fit.r, fit.g, fit.forward, self._backward(fit.r, fit.g, self._filled(back))
+        )
+
+    def _backward(self, r: Tensor, g: Tensor, Y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the operands and the result of Y^T r."""
+        if self.columns:
+            return Y.mT.contiguous(), r.mT, g.mT
+        N = self._inner[0]
+        return r[..., :N], Y[:, :N], g
 
 
 class SharedProducts:
@@ -92,6 +109,7 @@ class SharedProducts:
     Attributes:
         r: X a + c, ``[D, M, N]``.
         g: X^T r, ``[D, M, n]``.
+        forward: The summand, the operands and the result of X a + c.
     """
 
     def __init__(
@@ -102,17 +120,17 @@ class SharedProducts:
         backward: tuple[Tensor, Tensor, Tensor],
     ) -> None:
         self.r, self.g = r, g
-        self._forward, self._backward = forward, backward
+        self.forward, self._backward = forward, backward
 
     def residual(self) -> Tensor:
         """Write r of the vectors as they are now, and return it."""
-        plus, left, right, out = self._forward
+        plus, left, right, out = self.forward
         torch.baddbmm(plus, left, right, out=out)
         return self.r
 
     def gradient(self) -> Tensor:
         """Write r and g of the vectors as they are now, and return g."""
-        plus, left, right, out = self._forward
+        plus, left, right, out = self.forward
         torch.baddbmm(plus, left, right, out=out)
         left, right, out = self._backward
         torch.bmm(left, right, out=out)

@@ -6,7 +6,7 @@ values, exact to the rounding of the largest one. Always in float64.
 
 Matrices are padded with zeros to multiples of 4 (`sweeper.trainables.families.low_rank`). The Gram
 matrix gets -1 on the diagonal of its padding, so that no eigenvector mixes padding with a null
-space of A: what is returned is exactly 0 there. A matrix that is not finite gives a result that is
+space of A: results are exactly 0 there. A matrix that is not finite gives a result that is
 not finite, and does not change its neighbours.
 
 Shape suffixes: B trials, rows, columns.

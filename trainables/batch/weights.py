@@ -31,7 +31,7 @@ def padded(size: int, multiple: int = EIGHT) -> int:
 
 
 class Placement(TypedDict):
-    """Where the tensors of a block are, and what they hold: keywords of torch's functions."""
+    """The dtype and the device of a block's tensors, as keywords of torch's functions."""
 
     dtype: torch.dtype
     device: str
@@ -142,7 +142,7 @@ class Weights:
         return self.state[name]
 
     def _saved(self) -> dict[str, tuple[Weight, Tensor]]:
-        """Return what checkpoints hold: name to a weight and its values or state, unpadded."""
+        """Return the content of checkpoints: name to a weight and its values or state, unpadded."""
         tensors = {"value": [weight.value for weight in self.each]}
         tensors |= {name: buffer.each for name, buffer in self.state.items()}
         return {

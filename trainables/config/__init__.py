@@ -1,8 +1,9 @@
-"""The config of `trainables.grokking`: its parts, their fields and what goes with what.
+"""The config of `trainables.grokking`: its parts, their fields, and the constraints between them.
 
-Free of torch. A new task, model, regularizer, selection or optimizer is one class in the module
-of its part, and one entry in the union at that module's end; what it doesn't go with stands in
-`constraints`. A default never changes: a field that equals it is no part of a trial's id.
+This package does not import torch. A new task, model, regularizer, selection or optimizer is one
+class in the module of its part and one entry in the union at the end of that module. Combinations
+that are not allowed are listed in `constraints`. A default never changes, because a field that
+equals its default is not part of a trial's id.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What goes with what: conditions between fields of different parts, and their remedies."""
+"""The constraints between fields of different parts, and their remedies."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ CONSTRAINTS: tuple[Constraint, ...] = (
     Constraint(
         ("selection.file",),
         unchanged,
-        "the file isn't there, or its indices aren't those of this digest. "
-        "Name it without #... to take what it says now.",
+        "the file is missing, or its indices have another digest. "
+        "Remove #... from the path to take the file's present indices.",
     ),
     Constraint(
         ("task.p", "task.operation", "selection.file"),

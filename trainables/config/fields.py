@@ -1,4 +1,4 @@
-"""Types of fields that several parts have, the tasks of each family, and what counts pairs."""
+"""Types of fields that several parts have, the tasks of each family, and the sizes of tables."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def pairs(values: Mapping[str, Any]) -> int:
 
 @cache
 def installed(*packages: str) -> bool:
-    """Return whether all of these packages are there, without importing them."""
+    """Return whether all of these packages are installed, without importing them."""
     return all(find_spec(package) is not None for package in packages)
 
 

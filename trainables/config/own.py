@@ -3,7 +3,7 @@
 A grid file names it by import path, ``task: {name: my_lab.parity:Parity}``, and `trainables`
 runs it for as many trials side by side as a pack has. Subclass one of these, declare the fields
 that a grid may set as pydantic does, and write one method. Draw from the generator that you are
-given, never from a global one: then a trial is what its config says, wherever it runs.
+given, never from a global one, so that a trial has the same numbers wherever it runs.
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ class Task(Section):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        """Refuse a loss that there isn't.
+        """Check the name of the loss.
 
         Raises:
-            TypeError: `loss` is none of the losses, or a field.
+            TypeError: `loss` is a field, or its value is no known loss.
         """
         if "loss" in cls.model_fields:
-            raise TypeError("loss is no field: write `loss: ClassVar[str] = ...` or `loss = ...`")
+            raise TypeError(
+                "loss cannot be a field: write `loss: ClassVar[str] = ...` or `loss = ...`"
+            )
         if cls.loss not in ("cross_entropy", "mse"):
             raise TypeError(f"loss = {cls.loss!r} must be 'cross_entropy' or 'mse'")
 

@@ -131,10 +131,46 @@ class Term(BaseModel):
     strength: Annotated[NonNegative | None, BATCHED] = None
 
 
+class L1Term(Term):
+    """The term `l1` of a sum.
+
+    Attributes:
+        strength: Factor of the l1 norm, at least 0; null: the sum does not have this term.
+    """
+
+
+class L2SquaredTerm(Term):
+    """The term `l2_sq` of a sum.
+
+    Attributes:
+        strength: Factor of half the squared l2 norm, at least 0; null: the sum does not have this
+            term.
+    """
+
+
+class L2FrobeniusTerm(Term):
+    """The term `l2_fro` of a sum.
+
+    Attributes:
+        strength: Factor of the Frobenius norm, at least 0; null: the sum does not have this term.
+    """
+
+
+class NuclearTerm(Term):
+    """The term `nuclear` of a sum.
+
+    Attributes:
+        strength: Factor of the nuclear norm, at least 0; null: the sum does not have this term.
+            Not for vectors.
+    """
+
+
 class GroupTerm(Term):
     """The term `group` of a sum.
 
     Attributes:
+        strength: Factor of the sum of the groups' norms, at least 0; null: the sum does not have
+            this term. Not for matrices.
         size: As `size` of the regularizer `group`.
     """
 
@@ -145,6 +181,8 @@ class SobolevTerm(Term):
     """The term `sobolev` of a sum.
 
     Attributes:
+        strength: Factor of the distance from the teacher's Jacobian, at least 0; null: the sum
+            does not have this term. Only for `teacher_student` with the model `dense`.
         squared: As `squared` of the regularizer `sobolev`.
     """
 
@@ -152,13 +190,22 @@ class SobolevTerm(Term):
 
 
 class Terms(BaseModel):
-    """The terms that a sum can have, by the names of their regularizers."""
+    """The terms that a sum can have, by the names of their regularizers.
+
+    Attributes:
+        l1: The l1 norm.
+        l2_sq: Half the squared l2 norm.
+        l2_fro: The Frobenius norm.
+        nuclear: The nuclear norm.
+        group: Group sparsity.
+        sobolev: The distance from the teacher's Jacobian.
+    """
 
     model_config = Section.model_config
-    l1: Term = Term()
-    l2_sq: Term = Term()
-    l2_fro: Term = Term()
-    nuclear: Term = Term()
+    l1: L1Term = L1Term()
+    l2_sq: L2SquaredTerm = L2SquaredTerm()
+    l2_fro: L2FrobeniusTerm = L2FrobeniusTerm()
+    nuclear: NuclearTerm = NuclearTerm()
     group: GroupTerm = GroupTerm()
     sobolev: SobolevTerm = SobolevTerm()
 
@@ -167,8 +214,8 @@ class Sum(Section):
     """Several regularizers at once, each with its own strength.
 
     Attributes:
-        terms: Fields of the regularizer of this name, as a term of the sum. Its `strength` is at
-            least 0; null: the sum does not have this term. At least one term needs a strength.
+        terms: The terms, each with the fields of the regularizer of its name. At least one term
+            needs a strength.
     """
 
     name: Literal["sum"] = "sum"

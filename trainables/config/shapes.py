@@ -1,6 +1,6 @@
 """How large networks are: the shapes of their weights, free of torch.
 
-One definition for the tensors' side and for what the planning of packs needs to know. A new
+One definition for the networks and for the planning of packs. A new
 model for networks is an entry of `SHAPES` and `ACTIVITY`; a new task one of `EXAMPLES`.
 """
 
@@ -34,17 +34,17 @@ ENDS: dict[str, Callable[[Values], tuple[int, int]]] = {
     "imdb": lambda v: (v["task.length"], 1),
     "qm9": lambda v: (molecules.example(v), 1),
 }
-"""Task name to how many numbers an example of it has, and how many outputs it wants."""
+"""Task name to the numbers per example and the number of outputs."""
 
 
 def ends(values: Values) -> tuple[int, int]:
-    """Return how many numbers an example of the task has, and how many outputs it wants."""
+    """Return the numbers per example of the task and the number of outputs."""
     known = ENDS.get(values["task.name"], _stated)  # an own task states them
     return known(values)
 
 
 def dense(values: Values) -> list[Shape]:
-    """Return W_1, b_1, ..., W_L, b_L of a fully connected network, without b that it hasn't."""
+    """Return W_1, b_1, ..., W_L, b_L of a fully connected network, or only those that it has."""
     inputs, outputs = ends(values)
     sizes = [inputs, *[values["model.width"]] * values["model.depth"], outputs]
     shapes: list[Shape] = []
@@ -120,27 +120,27 @@ EXAMPLES: dict[str, Callable[[Values], tuple[int, int]]] = {
     **dict.fromkeys(TABLES, table),
     "toy_addition": lambda v: toy_examples(v["task.symbols"], v["task.N"]),
 }
-"""Task name to the numbers of train and test examples, where they aren't N and N_test."""
+"""Task name to the numbers of train and test examples, where they are not N and N_test."""
 
 
 OWN_PARAMETERS, OWN_ACTIVITY, OWN_EXAMPLES = 1 << 14, 1 << 10, (1 << 10, 1 << 10)
-"""What a user's own model and task are taken for before they are made."""
+"""Assumed sizes of a user's own model and task, which are unknown before they are made."""
 
 
 def parameters(values: Values) -> int:
-    """Return how many numbers one trial of a network trains; of an own model about as many."""
+    """Return how many numbers one trial trains; an assumed number for a user's own model."""
     known = SHAPES.get(values["model.name"])
     return OWN_PARAMETERS if known is None else sum(prod(shape) for shape in known(values))
 
 
 def activity(values: Values) -> int:
-    """Return how many numbers one example's forward pass keeps; of an own model about as many."""
+    """Return the numbers that one example's forward pass keeps; assumed for a user's own model."""
     known = ACTIVITY.get(values["model.name"])
     return OWN_ACTIVITY if known is None else known(values)
 
 
 def examples(values: Values) -> tuple[int, int]:
-    """Return the numbers of train and test examples; of an own task about as many."""
+    """Return the numbers of train and test examples; assumed numbers for a user's own task."""
     known = EXAMPLES.get(values["task.name"])
     if known is not None:
         return known(values)
@@ -154,7 +154,7 @@ def step_numbers(values: Values) -> int:
 
 
 def data_numbers(values: Values) -> int:
-    """Return how many numbers the examples of one trial have; images only count where to look."""
+    """Return the numbers of one trial's examples; an image counts as a row number in a table."""
     numbers = 4 if values["task.name"] in IMAGES else sum(ends(values))
     return sum(examples(values)) * numbers
 
@@ -165,8 +165,8 @@ CACHE = 1 << 21
 FEW, MOST = 16, 256
 """Trials of a block at least, and at most.
 
-Fewer are slower even where one network fills the caches: Python, autograd and torch take as long
-for one as for all.
+Fewer are slower even where one network fills the caches, because Python, autograd and torch take
+the same time for one network as for all.
 """
 
 

@@ -93,7 +93,7 @@ class Lstm(Section):
 def lstm(values: Mapping[str, Any]) -> list[tuple[int, ...]]:
     """Return the embedding, the weights of each layer, and those of the last map.
 
-    ``words + 1 x d``; of a layer what goes from its input to the gates, ``4 width x
+    ``words + 1 x d``; of a layer the weights from its input to the gates, ``4 width x
     input``, from its hidden state to the gates, ``4 width x width``, and two biases; ``1 x
     width`` and a bias.
     """
@@ -125,4 +125,4 @@ CONSTRAINTS = (
         f"there are {REVIEWS} reviews in all, half of each label. Lower task.N or task.N_test.",
     ),
 )
-"""What goes with what, see `sweeper.trainables.config.constraints`."""
+"""Constraints of this task; see `sweeper.trainables.config.constraints`."""

@@ -73,4 +73,4 @@ CONSTRAINTS = (
         "there are p (p + 1) / 2 pairs. Lower task.N or raise task.symbols.",
     ),
 )
-"""What goes with what."""
+"""Constraints of this task; see `sweeper.trainables.config.constraints`."""

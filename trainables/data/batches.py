@@ -20,11 +20,12 @@ class Batches:
     """The batches of B trials with N examples each.
 
     Args:
-        values: Of a trial: ``optimizer.batch`` examples a step, all if fewer. What is left of an
-            epoch is left out, or, without ``optimizer.drop_last``, its last, smaller batch.
-        seeds: Of the trials.
-        N: Examples of a trial.
-        device: Where they are.
+        values: Of a trial: ``optimizer.batch`` examples per step, all where there are fewer. The
+            examples that do not fill a batch are left out of an epoch, or, without
+            ``optimizer.drop_last``, form its last, smaller batch.
+        seeds: The seeds of the trials.
+        N: Number of examples per trial.
+        device: The device of the examples.
     """
 
     def __init__(self, values: Values, seeds: Sequence[int], N: int, device: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a network learns from: the examples of one trial."""
+"""The examples of one trial, from which a network learns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Rows:
     Attributes:
         table: ``[M, inputs]``, uint8.
         index: Rows of the table, ``[N]``.
-        scale: What a 1 in the table stands for.
+        scale: Factor of the table's numbers.
         shift: Added to all numbers of an example, ``[N]`` in float64; None: nothing is.
     """
 
@@ -39,7 +39,7 @@ class Examples:
     """Some examples of one trial.
 
     Attributes:
-        inputs: What the network sees, tensors of ``[N, ...]``, numbers in float64; or rows of a
+        inputs: The inputs of the network, tensors of ``[N, ...]``, numbers in float64; or rows of a
             shared table.
         targets: ``[N]`` numbers of classes, or ``[N, outputs]`` in float64.
     """
@@ -57,12 +57,14 @@ class Data:
 
 
 class Gathered:
-    """The `Rows` of B trials as one tensor ``[B, N, inputs]`` that isn't held: index it to get it.
+    """The `Rows` of B trials as one tensor ``[B, N, inputs]`` .
+
+    The tensor is not kept in memory: indexing it makes the part that is asked for.
 
     Args:
-        rows: One a trial, of one table and one scale.
-        dtype: Of the numbers.
-        device: Where they are wanted.
+        rows: One per trial, all of one table and one scale.
+        dtype: The dtype of the result.
+        device: The device of the result.
     """
 
     def __init__(self, rows: Sequence[Rows], dtype: torch.dtype, device: str) -> None:
@@ -84,7 +86,7 @@ _TABLES: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
 
 
 def _on(table: Tensor, device: str) -> Tensor:
-    """Return `table` on `device`, where it is moved once a process."""
+    """Return `table` on `device`; each process moves it once."""
     key = id(table), device
     if key not in _TABLES:
         _TABLES[key] = table, table.to(device)  # the table is kept: its id stays its own

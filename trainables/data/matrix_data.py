@@ -1,7 +1,7 @@
-"""Instances of matrix completion and sensing: the matrix A*, what is measured of it.
+"""Instances of matrix completion and sensing: the matrix A* and its measurements.
 
-The published instances can't be drawn again: their code takes A* from torch's global generator,
-unseeded (a seed of 0 counts as none there).
+The published instances cannot be drawn again: their code draws A* from torch's global generator,
+which it does not seed (a seed of 0 counts as none there).
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -31,7 +31,7 @@ class MatrixInstance:
         pinv: Of sensing: pseudo-inverse of X.
         ls_spectral: ||A_LS - A*||_2, the largest singular value, of the least-squares solution
             of least norm (law 8).
-        null_floor: ||A_LS - A*|| / ||A*||, the share of A* that isn't seen.
+        null_floor: ||A_LS - A*|| / ||A*||, the share of A* that is not measured.
     """
 
     signal: Tensor
@@ -71,7 +71,7 @@ def completion(seed: int, n1: int, n2: int, rank: int, N: int, tau: float) -> Ma
     """
     A = matrix(seed, n1, n2, rank)
     top = share(tau, N)
-    scores = leverage(A, rank).flatten().round(decimals=9)  # ties don't hang on the last bit
+    scores = leverage(A, rank).flatten().round(decimals=9)  # ties do not depend on the last bit
     chosen = torch.argsort(scores, descending=True, stable=True)[:top]
     measured = torch.zeros(n1 * n2, dtype=torch.float64)
     measured[chosen] = 1.0

@@ -1,4 +1,4 @@
-"""Molecules as graphs, and where they come from.
+"""Molecules as graphs, and their sources.
 
 Features are those of torch-geometric's QM9, perceived by RDKit from the SMILES. What ships with us
 was made so once, and is read without RDKit: a table of molecules by their heavy atoms and the
@@ -71,10 +71,10 @@ class Library:
 
 @lru_cache(maxsize=4)
 def library(source: str, path: str | None) -> Library:
-    """Return the molecules of a source, or of a file of one's own.
+    """Return the molecules of a source, or of a user's file.
 
     Raises:
-        UsageError: They aren't there, or aren't what they should be.
+        UsageError: The file or package is missing, or its content has another form.
     """
     if path is not None:
         _rdkit()
@@ -83,7 +83,7 @@ def library(source: str, path: str | None) -> Library:
         spec = find_spec("qm9pack")
         if spec is None or not spec.submodule_search_locations:
             raise UsageError(
-                "task.source = qm9pack: it isn't installed. Install it with "
+                "task.source = qm9pack: the package is not installed. Install it with "
                 "pip install 'sweeper[molecules]'."
             )
         folder = Path(spec.submodule_search_locations[0]) / "data"
@@ -152,7 +152,7 @@ def _rdkit() -> Any:
     """Return RDKit's Chem.
 
     Raises:
-        UsageError: It isn't installed.
+        UsageError: RDKit is not installed.
     """
     if find_spec("rdkit") is None:
         raise UsageError(
@@ -170,12 +170,12 @@ def described(smiles: str) -> tuple[str, str]:
     around one of `BONDS`. Ethene is ``C/2/2 C/2/2`` and ``0=1``.
 
     Raises:
-        UsageError: RDKit can't read the SMILES, or it has another element than H, C, N, O, F.
+        UsageError: RDKit cannot read the SMILES, or it has another element than H, C, N, O, F.
     """
     chem = _rdkit()
     molecule = chem.MolFromSmiles(smiles)
     if molecule is None:
-        raise UsageError(f"smiles = {smiles}: RDKit can't read it. Correct it or leave it out.")
+        raise UsageError(f"smiles = {smiles}: RDKit cannot read it. Correct the line or remove it.")
     orbitals = {"SP": 1, "SP2": 2, "SP3": 3}
     kinds = {"SINGLE": "-", "DOUBLE": "=", "TRIPLE": "#", "AROMATIC": ":"}
     atoms = []

@@ -1,4 +1,4 @@
-"""Tables of binary operations: every pair of operands, its result, and which pairs are trained on.
+"""Tables of binary operations: every pair of operands, its result, and the split of the pairs.
 
 Pairs are numbered in the order of their table, by the first operand, then by the second.
 
@@ -129,7 +129,7 @@ def mean_step(embedding: Tensor) -> Tensor:
 
 
 def _key(v: Any) -> tuple[tuple[str, Any], ...]:
-    """Return what `table_of` reads."""
+    """Return the fields that `table_of` reads."""
     paths = ("task.name", "task.operation", "task.p", "task.degree")
     return tuple((path, v[path]) for path in paths if path in v)
 

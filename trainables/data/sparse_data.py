@@ -1,7 +1,7 @@
 """Instances of sparse recovery: the signal a*, the measurements X, their values y.
 
 Two ways to draw: streams of our own, and `numpy_legacy`, which follows the published code's
-order of draws and reproduces its instances (papers' law 12).
+order of draws and reproduces its instances.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -31,8 +31,8 @@ class SparseInstance:
         y: Their values, ``[N]``.
         signal: a*, ``[n]``.
         pinv: Pseudo-inverse of X, ``[n, N]``.
-        ls_linf: ||a_LS - a*||_inf of the least-squares solution a_LS = X^+ y (law 2).
-        null_floor: ||(I - X^+ X) a*|| / ||a*||, the share of a* that X doesn't see (law 11).
+        ls_linf: ||a_LS - a*||_inf of the least-squares solution a_LS = X^+ y.
+        null_floor: ||(I - X^+ X) a*|| / ||a*||, the share of a* that X does not measure.
         coherence: Largest abs(X_ij) / ||X_i||: mu(M^T, Phi) of [N25] 1.2, as X = M Phi.
     """
 
@@ -62,9 +62,8 @@ def instance(
     """Return the instance of these fields.
 
     ``floor(tau * N)`` rows of X are rows of the identity, at distinct random places as long as
-    there are any; the others are N(0, 1/N), or a `series`. With an `snr`, y carries
-    Gaussian noise of variance
-    (s / n) / (N * snr).
+    there are any; the others are N(0, 1/N), or a `series`. With an `snr`, y has Gaussian noise of
+    variance (s / n) / (N * snr).
     """
     if rng == "numpy_legacy":
         X, y, a = _legacy(seed, n, s, N, signal, snr, tau)

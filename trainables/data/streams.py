@@ -1,8 +1,8 @@
-"""Random streams keyed by what they are for, never by trial.
+"""Random streams keyed by their purpose, never by trial.
 
 A draw depends on the seed, the purpose and the fields that shape it, nothing else: trials that
 differ in a strength, a rate or an init scale share data and base draws. Everything is drawn on
-the CPU in float64, then cast and moved, so that a draw can't depend on dtype, device or
+the CPU in float64, then cast and moved, so that a draw does not depend on dtype, device or
 pack-mates.
 """
 
@@ -20,7 +20,7 @@ def stream(seed: int, purpose: str, *shape: object) -> torch.Generator:
 
     Args:
         seed: The trial's seed, or its data seed.
-        purpose: What is drawn, e.g. ``"split"``.
+        purpose: The name of the draw, e.g. ``"split"``.
         shape: The fields that shape the draw.
     """
     text = repr((seed, purpose, *shape)).encode()
@@ -29,7 +29,7 @@ def stream(seed: int, purpose: str, *shape: object) -> torch.Generator:
 
 
 def data_seed(trial: Trial) -> int:
-    """Return what seeds the data of `trial`: `task.data_seed`, or else the trial's seed."""
+    """Return the seed of the data of `trial`: `task.data_seed`, or else the trial's seed."""
     seed = trial.values["task.data_seed"]
     if seed is None:
         return trial.seed

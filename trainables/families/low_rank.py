@@ -243,8 +243,8 @@ class LowRankBlock:
         Beyond the common ones: `distance`, ||A - A*||; `weights_l2`, the norm of all factors;
         `sigma_max`, `sigma_rank`, `sigma_next`, the first, r-th and next singular value of A, of
         which A* has r; `effective_rank`, how many are above 1 % of the first; and the data's
-        constants `ls_spectral` and `null_floor` (`sweeper.trainables.data.matrix_data`). Of what A
-        has become: `sparsity` (`sweeper.trainables.optim.optional_metrics`) and `norm_ratio`, the
+        constants `ls_spectral` and `null_floor` (`sweeper.trainables.data.matrix_data`). Of the
+        present A: `sparsity` (`sweeper.trainables.optim.optional_metrics`) and `norm_ratio`, the
         norm of all factors over its initial value.
         """
         A = self._products()[-1]

@@ -44,7 +44,7 @@ from sweeper.trainables.optim.optional_metrics import (
 from sweeper.trainables.optim.regularizers import add_gradient, decomposable, strengths
 
 TRIALS = 8
-"""Trials of a block: more don't fit into a core's cache, and are no faster."""
+"""Trials of a block: more do not fit into a core's cache, and are no faster."""
 
 
 @lru_cache(maxsize=32)

@@ -99,7 +99,7 @@ class BilinearMeasurements:
         shared = Shared(X, M, **place)
         self._a, g = shared.vectors(shared.n), shared.vectors(shared.n)
         self._fit = shared.fit(self._a, g, -y)
-        self._projection = shared.fit(self._a, g, -y, pinv)
+        self._projection = shared.projected(self._fit, pinv)
         self._n1, self._n2 = data[0].signal.shape
         self.norm = torch.linalg.vector_norm(y.to(**place), dim=-1)[self._at[0]]
 

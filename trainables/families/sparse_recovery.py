@@ -5,8 +5,9 @@ and ||a - a*|| / ||a*||; test_loss is 1/2 ||a - a*||^2, the expected loss of a f
 Gaussian measurement.
 
 Shape suffixes: D data sets, M trials of a data set, N measurements, n length of a. Trials of
-one data set share its two matrix products (`sweeper.trainables.batch.shared`). How weights make a
-is the business of `sweeper.trainables.families.products`; l1 and group act on a, l2 on the weights.
+one data set share its two matrix products (`sweeper.trainables.batch.shared`). The map
+from weights to a is in `sweeper.trainables.families.products`; l1 and group act on a, l2 on the
+weights.
 
 References:
     [N25] Notsawo et al., 2025. arXiv 2506.05718
@@ -102,7 +103,7 @@ class SparseRecoveryBlock:
         self._group = self._penalties.pop("group", None)
         self._group_size = group_size(values)
         self._optimizer = optimizer(pack, self, lambda path: self._rows(pack.column(path)))
-        del self._data  # an optimizer that solves for them has what it needs
+        del self._data  # only the optimizer's constructor reads them
 
     def _rows(self, column: Sequence[float]) -> Tensor:
         """Return the number of each row's trial, ``[D, M]`` in float64; 0 for inert rows."""
@@ -111,7 +112,7 @@ class SparseRecoveryBlock:
         return rows.reshape(self._lead)
 
     def _load_data(self, data: list[SparseInstance]) -> None:
-        """Stack what the trials of a data set have in common."""
+        """Stack the tensors that the trials of a data set share."""
         self._n = len(data[0].signal)
         self._shared = Shared(torch.stack([one.X for one in data]), self._lead[1], **self._place)
         signal = torch.stack([one.signal for one in data]).to(**self._place)
@@ -146,11 +147,11 @@ class SparseRecoveryBlock:
             torch.mul(init, base[:, None, :], out=weight.real(weight.value))
         return weights
 
-    def _fitted(self, back: Tensor | None = None) -> SharedProducts:
-        """Return the products of a step; `back` takes the place of X in the way back."""
+    def _fitted(self) -> SharedProducts:
+        """Return the products of a step."""
         a = self._factors.predict()
         g = self.weights.each[0].grad if self._factors.linear else torch.zeros_like(a)
-        return self._shared.fit(a, g, -torch.stack([one.y for one in self._data]), back)
+        return self._shared.fit(a, g, -torch.stack([one.y for one in self._data]))
 
     def step(self, taken: int) -> None:
         """Take one step of every trial."""
@@ -209,12 +210,10 @@ class SparseRecoveryBlock:
         weight.value.sub_(lr[..., None] * weight.grad)  # rounded twice: addcmul_ rounds once
 
     def projection(self) -> Callable[[], None]:
-        """Return the projection onto the solutions of X a = y.
-
-        From then on the way back is X^+ in place of X^T, which a projected step never needs.
-        """
+        """Return the projection onto the solutions of X a = y."""
         a = self.weights.each[0].value
-        fit = self._fit = self._fitted(torch.stack([one.pinv.mT for one in self._data]))
+        pinv = torch.stack([one.pinv.mT for one in self._data])
+        fit = self._shared.projected(self._fit, pinv)
 
         def project() -> None:
             a.sub_(fit.gradient())
@@ -235,7 +234,7 @@ class SparseRecoveryBlock:
 
         Beyond the common ones: `distance`, ||a - a*||; and the data set's constants `ls_linf`,
         ||a_LS - a*||_inf of the least-squares solution (law 2), and `null_floor`, the share of
-        a* that X doesn't see, ||(I - X^+ X) a*|| / ||a*|| (law 11), and `coherence`
+        a* that X does not measure, ||(I - X^+ X) a*|| / ||a*|| (law 11), and `coherence`
         (`sweeper.trainables.data.sparse_data`). Of `diagonal`: `l1_min`, the least l1 norm under X
         a = y, and `weights_l2`, the norm of all factors; half of its square is at least `l1` at
         depth 2 (law 16). Of what a has become: `sparsity`

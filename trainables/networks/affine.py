@@ -1,8 +1,8 @@
 """Linear maps with a bias and an activation, of many trials at once, with their backward pass.
 
 An automatic backward pass of the transposed products leaves gradients in another order of memory
-than their weights have, and copying those took as long as some products; here each product writes
-what it is for.
+than their weights have, and copying those took as long as some products. Here each product writes
+its result in the order of the weights.
 
 Shape suffixes: B trials, N examples, d inputs, h outputs.
 
@@ -38,7 +38,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": _tanh,
     "leaky_relu": lambda x: torch.nn.functional.leaky_relu_(x, LEAK),
 }
-"""Activation to what sets a tensor to its values; NaN stays NaN."""
+"""Activation to the function that sets a tensor to its values; NaN stays NaN."""
 
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": lambda y: (y > 0).to(y),

@@ -117,7 +117,7 @@ class NetworkBlock:
         )
 
     def _inputs(self, parts: Sequence[Any]) -> Any:
-        """Return the inputs of the trials ``[B, N, ...]``, or what makes them of shared rows."""
+        """Return the inputs of the trials ``[B, N, ...]``, or a tensor made on demand."""
         if isinstance(parts[0], Rows):
             return Gathered(parts, **self._place)
         return self._moved(parts)
@@ -144,7 +144,7 @@ class NetworkBlock:
     def _differentiate(
         self, chosen: tuple[Tensor, Tensor] | None, *, fit: bool = True, penalty: bool = True
     ) -> None:
-        """Set the weights' gradients to those of what is differentiated automatically.
+        """Set the weights' gradients to those of the terms that are differentiated automatically.
 
         Args:
             chosen: Index of the examples; None for all.

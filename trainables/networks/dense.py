@@ -19,7 +19,7 @@ class DenseNetwork:
     """x -> W_L f(... f(W_1 x + b_1) ...) + b_L.
 
     Args:
-        values: Of a trial.
+        values: The values of a trial.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:

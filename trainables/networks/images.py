@@ -43,9 +43,9 @@ def data_of(trial: Trial) -> Data:
 def _data(seed: int, task: str, path: str | None, N: int, N_test: int, messiness: float) -> Data:
     """Draw train and test examples without repetition.
 
-    They are the ends of one random order of a set that isn't split, or the beginnings of an order
-    of each part: trials of one seed with fewer images have a part of those of the others, and the
-    same tests.
+    They are the ends of one random order of a set that is not split, or the beginnings of one
+    order per part. So trials of one seed have the same tests, and a trial with fewer train images
+    has a subset of those of a trial with more.
     """
     pixels = pixels_of(task, path)
     total = len(pixels.labels)
@@ -72,5 +72,5 @@ def _data(seed: int, task: str, path: str | None, N: int, N_test: int, messiness
 
 
 def loss_of(values: Any) -> Loss:
-    """Return how outputs are judged: squares from one-hot classes, or cross-entropy."""
+    """Return the loss: squared errors from one-hot classes, or the cross-entropy."""
     return ONE_HOT if values["task.loss"] == "mse" else CLASSES

@@ -29,7 +29,7 @@ def squares(outputs: Tensor, targets: Tensor) -> Tensor:
 def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of one logit ``[B, N, 1]`` with classes 0 and 1, in nats."""
     against = (1 - 2 * targets.to(outputs)) * outputs[:, :, 0]
-    N = against.shape[1]  # padded: exp of what is left of a vector differs in the last bit
+    N = against.shape[1]  # padded: the exp of a vector's remainder differs in the last bit
     return torch.nn.functional.softplus(torch.nn.functional.pad(against, (0, -N % ALIGN)))[:, :N]
 
 
@@ -62,7 +62,7 @@ def within(tolerance: float) -> Callable[[Tensor, Tensor], Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """How outputs are judged.
+    """The loss of outputs, and the measures that are logged beside it.
 
     Attributes:
         each: (outputs ``[B, N, o]``, targets) to the loss of each example, ``[B, N]``.

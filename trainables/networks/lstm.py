@@ -38,7 +38,7 @@ class LstmLayer(torch.autograd.Function):
         """Return the hidden states ``[T, B, h, N]``; the first starts from zeros.
 
         Args:
-            ctx: Keeps what the backward pass needs.
+            ctx: Keeps the tensors that the backward pass needs.
             x: The input, ``[T, B, d, N]``.
             weight: From hidden state and input to gates, ``[B, 4 h, h + d]``.
             bias: Of the gates, ``[B, 4 h, 1]``.
@@ -126,7 +126,7 @@ class LstmNetwork:
     """Embeddings of the words, layers of LSTM [HS97], a linear map of the last hidden state.
 
     Args:
-        values: Of a trial.
+        values: The values of a trial.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:

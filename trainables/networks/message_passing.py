@@ -33,7 +33,7 @@ class MessagePassingNetwork:
     """Two rounds of h_i <- ReLU(W h_i + sum_j h_j Theta(bond ij) + b), the sum, two layers.
 
     Args:
-        values: Of a trial.
+        values: The values of a trial.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ class MessagePassingNetwork:
         return weights
 
     def forward(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Tensor:
-        """Return one output a molecule, ``[B, N, 1]``, for the inputs of `qm9.graphs`."""
+        """Return one output per molecule, ``[B, N, 1]``, for the inputs of `qm9.graphs`."""
         x, bonds, there = inputs
         B, N, A, _ = x.shape
         types = torch.arange(1, BOND + 1, dtype=bonds.dtype, device=bonds.device)

@@ -1,8 +1,8 @@
 """Regression on a function of one variable that is a sum of few ReLUs.
 
 References:
-    [B25] Boursier, Pesme, Dragomir, 2025. arXiv 2505.20172, Fig. 3; it doesn't say which function
-        its three ReLUs make, so ours is a random one.
+    [B25] Boursier, Pesme, Dragomir, 2025. arXiv 2505.20172, Fig. 3. The paper does not give the
+        function of its three ReLUs; this one is random.
 """
 
 from __future__ import annotations

@@ -71,10 +71,10 @@ class Problem:
 
     Attributes:
         data: The examples of a trial; trials with the same data get the same object.
-        loss: Values of a trial to how its outputs are judged.
+        loss: The values of a trial to its loss.
         jacobian: The derivatives that outputs should have at the train examples of a trial,
-            ``[N, outputs, inputs]`` in float64, for the penalty `sobolev`; None: it doesn't
-            apply. The architectures of such a task are `sobolev.Differentiable`.
+            ``[N, outputs, inputs]`` in float64, for the penalty `sobolev`; None: the penalty does
+            not apply. The architectures of such a task are `sobolev.Differentiable`.
     """
 
     data: Callable[[Trial], Data]
@@ -107,7 +107,7 @@ PROBLEMS: dict[str, Problem] = {
 
 
 def problem_of(pack: Pack[GrokkingConfig]) -> Problem:
-    """Return what the networks of `pack` learn."""
+    """Return the problem that the networks of `pack` learn."""
     task: Section = pack.config.task
     if isinstance(task, Task):
         return Problem(user_defined.data_of, lambda _: user_defined.loss_of(task))
@@ -121,7 +121,7 @@ def architecture_of(
 
     Args:
         pack: The trials.
-        data: Of one of them.
+        data: The examples of one of them.
     """
     values = pack.trials[0].values
     model: Section = pack.config.model

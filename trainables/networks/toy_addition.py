@@ -1,4 +1,4 @@
-"""The toy addition of Omnigrok: what its decoder sees, and how its answers are judged.
+"""The toy addition of Omnigrok: the inputs of its decoder, and the loss of its outputs.
 
 References:
     [L23] Liu, Michaud, Tegmark, Omnigrok, 2023. arXiv 2210.01117, Fig. 6 and Table 1
@@ -37,8 +37,9 @@ def data_of(trial: Trial) -> Data:
 def representation(seed: int, p: int, latent: int, noise: float, messiness: float) -> Tensor:
     """Return R = m R_random + (1 - m) R_linear, ``[p, latent]``."""
     messy, noisy = (
-        torch.rand(p, latent, generator=stream(seed, what, p, latent), dtype=torch.float64) * 2 - 1
-        for what in ("random representation", "linear representation")
+        torch.rand(p, latent, generator=stream(seed, purpose, p, latent), dtype=torch.float64) * 2
+        - 1
+        for purpose in ("random representation", "linear representation")
     )
     linear = noise * noisy
     linear[:, 0] = torch.linspace(-1, 1, p, dtype=torch.float64)

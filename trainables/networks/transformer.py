@@ -35,11 +35,11 @@ WHOLE = 16
 """Operands and pairs are filled up to multiples of this, with rows that nothing comes of.
 
 Then no elementwise pass ends on a few numbers that are rounded in another way, and a trial's
-numbers don't depend on its pack-mates to the last bit.
+numbers do not depend on its pack-mates to the last bit.
 """
 
 EPS = 1e-5
-"""What a layer norm adds to the variance, as torch.nn.LayerNorm."""
+"""The number that a layer norm adds to the variance, as torch.nn.LayerNorm."""
 
 
 Operands = frozenset[str]
@@ -106,7 +106,7 @@ class TransformerNetwork:
     """Embeddings and positions, layers, unembedding.
 
     Args:
-        values: Of a trial.
+        values: The values of a trial.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -192,7 +192,7 @@ class TransformerNetwork:
         wanted: Sequence[int],
         lookup: Lookup,
     ) -> list[OperandRows]:
-        """Return what `layer` makes of `tokens` at those places that are `wanted`."""
+        """Return the output of `layer` on `tokens` at the places that are `wanted`."""
         queries, keys, values, out = layer.heads
         K, V = ([_projected(x, W) for x in tokens] for W in (keys, values))
         out = out.mT.flatten(1, 2)  # [B, H * k, d]

@@ -1,7 +1,6 @@
-"""Runs a user's own task and model, written for one trial, for many side by side.
+"""Runs a user's own task and model, which are written for one trial, for many trials side by side.
 
-References:
-    `trainables.config.own` says what a user writes.
+The classes that a user subclasses are in `sweeper.trainables.config.own`.
 """
 
 from __future__ import annotations
@@ -56,7 +55,8 @@ def _examples(task: own.Task, seed: int) -> tuple[Tensor, Tensor]:
     if task.loss == "cross_entropy":
         if not torch.equal(targets, targets.long().to(targets)):
             raise ValueError(
-                f"{task.name}.examples: targets aren't whole numbers. Set loss = 'mse'?"
+                f"{task.name}.examples: targets have to be whole numbers. For other targets set "
+                "loss = 'mse'."
             )
         targets = targets.long()
         if int(targets.min()) < 0 or int(targets.max()) >= task.outputs:
@@ -81,8 +81,8 @@ class OwnModel:
 
     Args:
         model: The section.
-        shape: Of one example's input.
-        outputs: That it has to have.
+        shape: The shape of one example's input.
+        outputs: Number of outputs that the task needs.
     """
 
     def __init__(self, model: own.Model, shape: tuple[int, ...], outputs: int) -> None:
@@ -94,7 +94,10 @@ class OwnModel:
                 f"{type(self._module).__name__}."
             )
         if [*self._module.buffers()]:
-            raise ValueError(f"{model.name}: modules with buffers can't be trained side by side.")
+            raise ValueError(
+                f"{model.name}: a module with buffers cannot be trained here. Make "
+                "them parameters, or leave them out (batch norm)."
+            )
         if not all(p.requires_grad for p in self._module.parameters()):
             raise ValueError(
                 f"{model.name}: every parameter is trained. Make frozen ones plain tensors."

@@ -47,7 +47,7 @@ class Optimizer(ABC, Generic[S]):
 
     Args:
         system: The block that is trained, with its weights at their initial values.
-        config: The static fields; what is batched in it holds for one trial only.
+        config: The static fields; its batched fields are those of one trial only.
 
     Attributes:
         weights: The weights of the block.

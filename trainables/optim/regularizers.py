@@ -70,7 +70,7 @@ def directions(values: Tensor, size: int) -> Tensor:
 
     Args:
         values: ``[..., n]``; the last group may be shorter.
-        size: Of a group.
+        size: Entries per group.
     """
     norms = group_norms(values, size)
     return values * torch.where(norms > 0, 1 / norms, 0.0)
