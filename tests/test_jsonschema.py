@@ -14,6 +14,7 @@ from sweeper.grid.document import parse, read
 from sweeper.grid.jsonschema import attributes, json_schema
 from sweeper.trainables.config import GrokkingConfig, SparseRecovery
 from sweeper.trainables.config.own import BASES
+from sweeper.trainables.config.regularizers import Sum
 from tests.strategies import GIVEN, GRIDS, Flat, grid_text
 from tests.test_grid import MILLION
 from tests.test_overrides import FILE, MODULAR
@@ -147,8 +148,22 @@ def test_every_field_of_every_choice_is_described_in_the_schema() -> None:
                 field = fixed[path]
                 notes = [option.get("description", "") for option in field.get("anyOf", [])]
                 lines = "\n".join([*notes, field.get("description", "")]).split("\n")
-                note = attributes(section)[path.split(".")[1]]
+                *parents, last = path.split(".")[1:]
+                model: Any = section
+                for parent in parents:
+                    model = model.model_fields[parent].annotation
+                note = attributes(model)[last]
                 assert f"{name}: {note}" in lines, path
+
+
+def test_every_term_of_a_sum_has_a_description_of_its_own() -> None:
+    fixed = SCHEMA["properties"]["fixed"]["properties"]
+    paths = [path for path in leaves(Sum, "regularizer.") if path.count(".") == 3]
+    notes = [fixed[path]["description"] for path in paths]
+    assert len(paths) == len(set(notes)) == 8
+    assert notes[0] == (
+        "sum: Factor of the l1 norm, at least 0; null: the sum does not have this term."
+    )
 
 
 def test_every_field_of_a_class_that_users_extend_is_described() -> None:

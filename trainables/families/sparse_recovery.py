@@ -95,6 +95,7 @@ class SparseRecoveryBlock:
         self._initial = total_norm(self.weights)
         self._factors = factors(values, self.weights)
         self._fit = self._fitted()
+        self._projection: SharedProducts | None = None
         self._s = torch.zeros_like(self._fit.g)
         self._penalties = {
             name: self._rows(column).to(self._signal) for name, column in strengths(pack).items()
@@ -213,7 +214,7 @@ class SparseRecoveryBlock:
         """Return the projection onto the solutions of X a = y."""
         a = self.weights.each[0].value
         pinv = torch.stack([one.pinv.mT for one in self._data])
-        fit = self._shared.projected(self._fit, pinv)
+        fit = self._projection = self._shared.projected(self._fit, pinv)
 
         def project() -> None:
             a.sub_(fit.gradient())
