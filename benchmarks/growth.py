@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from benchmarks.rates import rate
 from sweeper.compile.loading import load_grid
 from sweeper.config.decoding import trials_of
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Runner
 from sweeper.engine.worker import run_inline
 from sweeper.grid.grid import Grid
@@ -111,7 +111,7 @@ def launched(family: Family, trials: int, steps: int) -> float:
     with tempfile.TemporaryDirectory(prefix="growth-") as scratch:
         grid = grid_of(family, Path(scratch), trials, steps, min(10, trials))
         begun = time.perf_counter()
-        sweep.launch(grid, str(Path(scratch, "store")), Runner(run_inline, 1))
+        commands.launch(grid, str(Path(scratch, "store")), Runner(run_inline, 1))
         return time.perf_counter() - begun
 
 

@@ -31,13 +31,11 @@ from statistics import median
 from typing import Any
 
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
-from sweeper.engine import worker
+from sweeper.engine import commands, worker
 from sweeper.engine.driver import Runner, inline
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline
-from sweeper.store import plan_index as roster
-from sweeper.store import tables as parts
+from sweeper.store import plan_index, tables
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.lease import open_sweep
@@ -204,9 +202,9 @@ STEPS: dict[str, tuple[Any, str]] = {
     "the log: open it, in a fresh process": (Ledger, "open"),
     "the log: is it still the same": (Ledger, "is_current"),
     "claim": (Claim, "take"),
-    "the listing: find the pack": (roster.Listing, "rows"),
-    "the listing and the plan: decode them, once": (parts, "content"),
-    "the plan: find the trials": (roster.Plan, "rows"),
+    "the listing: find the pack": (plan_index.Listing, "rows"),
+    "the listing and the plan: decode them, once": (tables, "content"),
+    "the plan: find the trials": (plan_index.Plan, "rows"),
     "make the trials": (worker, "trials_of"),
     "the sink: begin": (Sink, "__enter__"),
     "the sink: take rows": (Sink, "write"),
@@ -259,7 +257,7 @@ def pack(packs: int, scratch: Path) -> dict[str, Any]:
             run_inline(tasks)
 
     begun = time.perf_counter()
-    outcome = sweep.launch(grid, store, Runner(launcher, 1, inline(grid).device))
+    outcome = commands.launch(grid, store, Runner(launcher, 1, inline(grid).device))
     wall = time.perf_counter() - begun
     n = -(-outcome.counts.trials // 512)
     each = {name: 1e3 * seconds[name] / n for name in STEPS}

@@ -19,21 +19,20 @@ from sweeper.analysis.diagrams.phase import phase_diagram
 from sweeper.analysis.views.views import open_views
 from sweeper.grid.grid import Grid
 from sweeper.grid.spacing import LinSpace, LogSpace
-from sweeper.refine import diagram as diagrams
-from sweeper.refine import refine
+from sweeper.refine import diagram, refine
 from sweeper.refine.mesh import Scale, paint
-from sweeper.store import lease as store
+from sweeper.store import lease
 
 
 def dense(grid: Grid, where: str, x: str, y: str, inline: bool) -> tuple[list[Any], list[Any], Any]:
     """Train the whole grid; return both axes and the phases [x, y]."""
     assert api.launch(grid, where, inline=inline).exit_code == 0
-    with open_views(store.open_sweep(where, grid.name)) as views:
-        diagram = phase_diagram(views, x, y, value="phase")
-    phases = np.full((len(diagram.x.values), len(diagram.y.values)), "", dtype=object)
-    for (i, j), cell in diagram.panel().items():
+    with open_views(lease.open_sweep(where, grid.name)) as views:
+        whole = phase_diagram(views, x, y, value="phase")
+    phases = np.full((len(whole.x.values), len(whole.y.values)), "", dtype=object)
+    for (i, j), cell in whole.panel().items():
         phases[i, j] = cell.phase
-    return list(diagram.x.values), list(diagram.y.values), phases
+    return list(whole.x.values), list(whole.y.values), phases
 
 
 def coarse(grid: Grid, path: str) -> str:
@@ -67,8 +66,8 @@ def refined(
     assert api.launch(small, where, inline=inline).exit_code == 0
     budget = int(AFFORDED * grid.n_trials) - small.n_trials
     done = api.refine(where, grid.name, x=x, y=y, budget=budget, inline=inline)
-    wanted = diagrams.diagram(where, grid.name, x=x, y=y)
-    (panel,) = diagrams.panels(wanted, store.open_sweep(where, grid.name))
+    wanted = diagram.diagram(where, grid.name, x=x, y=y)
+    (panel,) = diagram.panels(wanted, lease.open_sweep(where, grid.name))
     marks = {at: cell.mark for at, cell in panel.items() if cell.mark is not None}
     points = [(place(wanted.x, a), place(wanted.y, b)) for a in axes[0] for b in axes[1]]
     labels = np.array(paint(marks, points)).reshape(len(axes[0]), len(axes[1]))

@@ -5,21 +5,20 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper.store import lease as store
-from sweeper.store import tables as parts
+from sweeper.store import lease, tables
 from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 
 
 def rows(book: Ledger) -> pa.Table:
     """Return all metric rows that count, by trial and step."""
-    tables = []
+    pieces = []
     for part, cutoff in book.state.parts():
-        table = parts.read(book.files, part)
-        tables.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
-    if not tables:
+        table = tables.read(book.files, part)
+        pieces.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
+    if not pieces:
         return pa.table({"trial_id": pa.array([], pa.string()), "step": pa.array([], pa.int64())})
-    whole = pa.concat_tables(tables, promote_options="default")
+    whole = pa.concat_tables(pieces, promote_options="default")
     return whole.sort_by([("trial_id", "ascending"), ("step", "ascending")])
 
 
@@ -32,12 +31,12 @@ def ends(book: Ledger) -> pa.Table:
 def plan(book: Ledger) -> pa.Table:
     """Return the trials of the latest launch with their configs."""
     assert book.state.launch is not None
-    return parts.read(book.files, book.state.launch["plan"])
+    return tables.read(book.files, book.state.launch["plan"])
 
 
 def open_sweep(where: str, name: str) -> Ledger:
     """Return the ledger of the sweep `name` in the store `where`."""
-    return store.open_sweep(where, name)
+    return lease.open_sweep(where, name)
 
 
 def busy_seconds(book: Ledger) -> float:

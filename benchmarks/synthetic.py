@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import begin
 from sweeper.engine.planner import plan_launch
-from sweeper.store import compaction
-from sweeper.store import tables as parts
+from sweeper.store import compaction, tables
 from sweeper.store.files import Files
 from sweeper.store.lease import join, open_sweep
 from sweeper.store.ledger import Ledger, PackState, Record
@@ -114,7 +113,7 @@ class Synthetic:
         ledger = open_sweep(where, name)
         assert ledger.state.launch is not None
         steps = logged_steps(ledger.meta["points_per_decade"], ledger.state.launch["steps"])
-        plan = parts.read(ledger.files, ledger.state.launch["plan"])
+        plan = tables.read(ledger.files, ledger.state.launch["plan"])
         return cls(ledger, np.array(steps, dtype=np.int64), plan, np.load(_beside(ledger)))
 
     def batches(self, trials: int) -> Iterator[tuple[list[PackState], list[NDArray[np.int64]]]]:
@@ -273,4 +272,4 @@ def write(
         columns[name] = (
             pa.nulls(n * m, pa.float64()) if column is None else pa.array(column.reshape(-1))
         )
-    return parts.write_metrics(Files.at(uri), path, pa.table(columns))
+    return tables.write_metrics(Files.at(uri), path, pa.table(columns))

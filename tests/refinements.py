@@ -9,14 +9,14 @@ from typing import Any
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Runner
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline, run_pack
 from sweeper.grid.grid import Grid
-from sweeper.refine import diagram as diagrams
-from sweeper.refine import refine as refining
+from sweeper.refine import diagram
 from sweeper.refine.refine import Refined
+from sweeper.refine.refine import refine as refine_sweep
 from tests.planes import height
 from tests.sweeps import ledger, run
 
@@ -55,8 +55,8 @@ def refine(
     store: str, budget: int = 10_000, launcher: Any = run_inline, x: str = "task.x", **options: Any
 ) -> Refined:
     """Refine the planes over x and y in this process."""
-    wanted = diagrams.diagram(store, "plane", x=x, y=options.pop("y", "task.y"), **options)
-    return refining.refine(wanted, store, Runner(launcher, 2), budget)
+    wanted = diagram.diagram(store, "plane", x=x, y=options.pop("y", "task.y"), **options)
+    return refine_sweep(wanted, store, Runner(launcher, 2), budget)
 
 
 def cells(store: str, **options: Any) -> list[Row]:
@@ -110,4 +110,6 @@ def stops(tasks: Sequence[PackTask], packs: int | None) -> None:
     """Run the first packs and ask the launch to stop."""
     for task in tasks[:packs]:
         run_pack(task)
-    sweep.request_stop(ledger(str(Path(tasks[0].sweep).parent), "plane").files, tasks[0].launch_id)
+    commands.request_stop(
+        ledger(str(Path(tasks[0].sweep).parent), "plane").files, tasks[0].launch_id
+    )

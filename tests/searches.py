@@ -18,9 +18,10 @@ from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import inline
 from sweeper.grid.grid import Grid
-from sweeper.search import search as searching
 from sweeper.search import study
 from sweeper.search.finalist import SearchResult
+from sweeper.search.search import _definition
+from sweeper.search.search import search as search_grid
 from sweeper.search.study import Study
 from sweeper.space.space import Space
 from sweeper.store.packs import pack_rows
@@ -81,7 +82,7 @@ def grid_of(folder: Path, changes: Mapping[str, Any] | None = None, *overrides: 
 
 def search(grid: Grid, store: str, **options: Any) -> SearchResult:
     """Search in this process."""
-    return searching.search(grid, store, inline(grid), **options)
+    return search_grid(grid, store, inline(grid), **options)
 
 
 def study_of(grid: Grid, store: str, storage: str | None = None) -> Study:
@@ -89,7 +90,7 @@ def study_of(grid: Grid, store: str, storage: str | None = None) -> Study:
     url = storage or f"sqlite:///{Path(store) / grid.name / 'search.db'}"
     space = Space.of(grid)
     about = {"sweep": sweeps.ledger(store, grid.name).meta["uid"], "definition": {}}
-    about["definition"] = searching._definition(space, grid)
+    about["definition"] = _definition(space, grid)
     return study.open_study(url, grid.name, space, space.search, about)
 
 

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Outcome, Runner
 from sweeper.engine.worker import run_inline
 from sweeper.grid.grid import Grid
-from sweeper.store import lease as store
-from sweeper.store import tables as parts
+from sweeper.store import lease, tables
 from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 from sweeper.store.schema import logged_steps
@@ -41,22 +40,22 @@ def toy_grid(tmp_path: Path, *overrides: str, text: str = TOY) -> Grid:
 
 def run(grid: Grid, where: str, *, workers: int = 2, launcher: Any = run_inline) -> Outcome:
     """Launch `grid` in this process."""
-    return sweep.launch(grid, where, Runner(launcher, workers))
+    return commands.launch(grid, where, Runner(launcher, workers))
 
 
 def ledger(where: str, name: str = "toy") -> Ledger:
     """Return the ledger of a sweep."""
-    return store.open_sweep(where, name)
+    return lease.open_sweep(where, name)
 
 
 def rows(where: str, name: str = "toy") -> pa.Table:
     """Return all metric rows that count, by trial and step, read without SQL."""
     book = ledger(where, name)
-    tables = []
+    pieces = []
     for part, cutoff in book.state.parts():
-        table = parts.read(book.files, part)
-        tables.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
-    whole = pa.concat_tables(tables, promote_options="default")
+        table = tables.read(book.files, part)
+        pieces.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
+    whole = pa.concat_tables(pieces, promote_options="default")
     return whole.sort_by([("trial_id", "ascending"), ("step", "ascending")])
 
 

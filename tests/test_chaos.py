@@ -10,7 +10,7 @@ import pytest
 from benchmarks import chaos, invariants
 from benchmarks.launched import Process
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Runner
 from sweeper.engine.worker import run_inline
 
@@ -46,7 +46,7 @@ def grid(tmp_path: Path) -> Path:
 @pytest.fixture
 def reference(tmp_path: Path, grid: Path) -> str:
     where = str(tmp_path / "reference")
-    sweep.launch(load_grid(grid, []), where, Runner(run_inline, 1))
+    commands.launch(load_grid(grid, []), where, Runner(run_inline, 1))
     return where
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.planner import plan_launch
 from sweeper.engine.task import PackTask
 from sweeper.store.files import Files
@@ -64,7 +64,7 @@ def test_an_open_pack_whose_checkpoint_is_damaged_begins_anew(tmp_path: Path, st
     run(grid, reference, workers=1)
 
     def die(tasks: Sequence[PackTask]) -> None:
-        sweep.request_stop(ledger(store).files, tasks[0].launch_id)
+        commands.request_stop(ledger(store).files, tasks[0].launch_id)
 
     run(grid, store, workers=1, launcher=die)
     book = ledger(store)

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sweeper.store import compaction
-from sweeper.store import tables as parts
+from sweeper.store import compaction, tables
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
 from sweeper.store.lease import join
@@ -43,7 +42,7 @@ def test_what_is_measured_is_encoded_byte_by_byte_and_what_repeats_by_a_dictiona
             "nuclear": pa.nulls(n, pa.float64()),
         }
     )
-    entry = parts.write_metrics(files, "a.parquet", table)
+    entry = tables.write_metrics(files, "a.parquet", table)
     chunks = pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0)
     split = {
         chunks.column(i).path_in_schema
@@ -51,7 +50,7 @@ def test_what_is_measured_is_encoded_byte_by_byte_and_what_repeats_by_a_dictiona
         if "BYTE_STREAM_SPLIT" in chunks.column(i).encodings
     }
     assert split == {"train_loss"}
-    assert parts.read(files, entry).equals(table)
+    assert tables.read(files, entry).equals(table)
 
 
 def test_a_compacted_file_is_bounded_and_sorted(
@@ -66,7 +65,7 @@ def test_a_compacted_file_is_bounded_and_sorted(
     assert len(book.state.compacted) >= 4
     assert all(part.rows <= most for part in book.state.compacted)
     for part in book.state.compacted:
-        table = parts.read(book.files, part)
+        table = tables.read(book.files, part)
         assert table.equals(table.sort_by([("trial_id", "ascending"), ("step", "ascending")]))
     assert rows(store).equals(before)
 

@@ -10,11 +10,11 @@ import pytest
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import stored_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Outcome, Runner, drive, inline
 from sweeper.engine.worker import run_inline
 from sweeper.errors import StoreError, UsageError
-from sweeper.refine import extend as extending
+from sweeper.refine import extend
 from tests.sweeps import assert_whole, ledger, run, toy_grid
 
 SLOW = ["task.rate=0.01,0.02,0.5", "task.shift=0", "seeds=2"]
@@ -23,8 +23,8 @@ SLOW = ["task.rate=0.01,0.02,0.5", "task.shift=0", "seeds=2"]
 
 def carry_on(where: str, steps: int, condition: str | None = None) -> Outcome:
     """Extend the toy in this process."""
-    wanted = extending.extension(where, "toy", steps, condition=condition)
-    return extending.extend(wanted, where, Runner(run_inline, 2))
+    wanted = extend.extension(where, "toy", steps, condition=condition)
+    return extend.extend(wanted, where, Runner(run_inline, 2))
 
 
 def ask(where: str, text: str, **options: Any) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def test_what_was_extended_is_shown_among_all_trials_of_the_grid(
 def test_a_horizon_that_is_no_longer_is_refused(tmp_path: Path, store: str) -> None:
     run(toy_grid(tmp_path, *SLOW), store)
     with pytest.raises(UsageError) as caught:
-        extending.extension(store, "toy", 100)
+        extend.extension(store, "toy", 100)
     assert str(caught.value) == (
         "--steps 100: no longer than what these 4 censored trials have already, 100 steps. "
         "Ask for more."
@@ -143,7 +143,7 @@ def test_a_driver_that_was_asked_to_stop_says_so_before_the_next_round(
     with drive(grid, store, Runner(run_inline, 2)) as driver:
         driver.train(grid, grid.table().slice(0, 5), adds="search")
         assert not driver.stopped
-        sweep.stop(store, "toy")
+        commands.stop(store, "toy")
         assert driver.stopped
 
 

@@ -12,7 +12,6 @@ import pytest
 from sweeper.engine import worker
 from sweeper.errors import StoreError
 from sweeper.packing import Pack, Run
-from sweeper.store import sink as sinks
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
@@ -112,7 +111,7 @@ class Trainable:
 def test_a_storage_error_in_the_thread_of_a_sink_is_never_a_fault_of_the_pack(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wraps: bool
 ) -> None:
-    monkeypatch.setattr(sinks, "FLUSH_S", 0.04)
+    monkeypatch.setattr("sweeper.store.sink.FLUSH_S", 0.04)
     grid = toy_grid(tmp_path)
     trials = tuple(t for t in grid.trials() if t.values["task.shift"] == 0)
     run = Run(steps=10, criteria={})

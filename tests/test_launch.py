@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.planner import plan_launch
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline, run_pack
@@ -70,11 +70,11 @@ def test_failed_trials_are_left_alone_until_they_are_retried(tmp_path: Path, sto
     grid = toy_grid(tmp_path, "task.fate=raises", "task.shift=0", "task.rate=0.5")
     run(grid, store)
     assert run(grid, store).counts.failed == 2
-    assert sweep.retry(store, "toy") == 2
+    assert commands.retry(store, "toy") == 2
     counts = plan_launch(grid, ledger(store), workers=2).counts
     assert (counts.new, counts.failed) == (2, 0)
     assert run(grid, store).counts.failed == 2
-    assert sweep.retry(store, "toy") == 2
+    assert commands.retry(store, "toy") == 2
 
 
 def test_a_pack_that_does_not_fit_is_run_in_halves(tmp_path: Path, store: str) -> None:
@@ -110,7 +110,7 @@ def test_a_drained_pack_saves_and_goes_on_where_it_was(tmp_path: Path, store: st
         import threading
 
         book = ledger(store)
-        stop = lambda: sweep.request_stop(book.files, tasks[0].launch_id)  # noqa: E731
+        stop = lambda: commands.request_stop(book.files, tasks[0].launch_id)  # noqa: E731
         timer = threading.Timer(0.3, stop)
         timer.start()
         run_inline(tasks)

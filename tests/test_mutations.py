@@ -106,7 +106,7 @@ MUTATIONS = {
         "sweeper/store/ledger.py",
         "if pack.void:\n            return",
         "if False:\n            return",
-        "tests/test_sweep.py",
+        "tests/test_commands.py",
     ),
     # censored, never dropped
     "a diverged trial has a delay": (

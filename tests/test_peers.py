@@ -11,7 +11,7 @@ import pytest
 from benchmarks import growth, peers
 from benchmarks.peers_side import Problem, ensembles
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Runner
 from sweeper.engine.worker import run_inline
 
@@ -20,7 +20,7 @@ def trained(kind: peers.Kind, scratch: Path) -> peers.Array:
     """Return sweeper's rows of the whole grid, trained in this process."""
     file, store = scratch / "grid.yaml", str(scratch / "sweeps")
     file.write_text(kind.file())
-    sweep.launch(load_grid(file, []), store, Runner(run_inline, 1))
+    commands.launch(load_grid(file, []), store, Runner(run_inline, 1))
     return peers.sweeper_rows(kind, store, kind.trials)
 
 

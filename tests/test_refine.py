@@ -9,12 +9,11 @@ import pytest
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import drive, inline
 from sweeper.errors import SweeperError
-from sweeper.refine import diagram as diagrams
-from sweeper.refine import refine as refining
-from sweeper.refine.refine import Refined
+from sweeper.refine import diagram
+from sweeper.refine.refine import Refined, sentence
 from tests.refinements import BASE, PLANE, KilledError, added, at, cells, cut_short, plane, refine
 from tests.sweeps import ledger, run
 
@@ -58,7 +57,7 @@ def test_a_diagram_of_one_phase_is_left_alone(tmp_path: Path, store: str) -> Non
     number = ledger(store, "plane").number
     refined = refine(store)
     assert refined == Refined(settled=True)
-    assert refining.sentence(refined) == (
+    assert sentence(refined) == (
         "0 cells, 0 trials in 0 rounds; neighbours agree, or are as close as --levels allows"
     )
     assert ledger(store, "plane").number == number
@@ -142,8 +141,8 @@ def test_split_votes_at_the_boundary_get_fresh_seeds_once(tmp_path: Path, store:
 
 def test_a_split_vote_away_from_any_boundary_gets_no_seeds(tmp_path: Path, store: str) -> None:
     plane(tmp_path, store, "task.noise=0.15", "seeds=[3,5,9]")
-    split = [c for c in cells(store) if c["agreement"] < diagrams.UNDECIDED]
-    wanted = diagrams.diagram(store, "plane", x="task.x", y="task.y")
+    split = [c for c in cells(store) if c["agreement"] < diagram.UNDECIDED]
+    wanted = diagram.diagram(store, "plane", x="task.x", y="task.y")
     one = next(cell for cell in split)
     condition = f"task.x = {one['x']} and task.y = {one['y']}"  # without neighbours
     assert wanted.condition is None
@@ -163,7 +162,7 @@ def test_failed_cells_are_neither_trained_again_nor_refined_around(
     number = ledger(store, "plane").number
     assert refine(store).trials == 0
     assert ledger(store, "plane").number == number
-    sweep.retry(store, "plane")
+    commands.retry(store, "plane")
     assert refine(store).failed == 2 * len(failed)
 
 
@@ -251,7 +250,7 @@ def test_what_makes_no_sense_is_refused_with_its_remedy_and_nothing_is_written(
     number = ledger(store, "plane").number
     given = {"x": "task.x", "y": "task.y", "name": "plane", **options}
     with pytest.raises(SweeperError) as caught:
-        diagrams.diagram(store, **given)  # type: ignore[arg-type]
+        diagram.diagram(store, **given)  # type: ignore[arg-type]
     assert str(caught.value) == message.replace("STORE", store)
     assert caught.value.exit_code == 2
     assert ledger(store, "plane").number == number

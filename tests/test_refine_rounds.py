@@ -8,9 +8,8 @@ import pytest
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import Runner, drive, inline
 from sweeper.engine.worker import run_inline
-from sweeper.refine import extend as extending
-from sweeper.refine import refine as refining
-from sweeper.refine.refine import Refined
+from sweeper.refine import extend
+from sweeper.refine.refine import Refined, sentence
 from tests.commands import sweeper
 from tests.refinements import KilledError, added, cells, cut_short, plane, refine, stops, trial_ids
 from tests.sweeps import ledger
@@ -91,7 +90,7 @@ def test_a_stop_ends_a_refinement_with_work_left(tmp_path: Path, store: str) -> 
     plane(tmp_path, store, "resources.pack=4")
     stopped = refine(store, launcher=lambda tasks: stops(tasks, 1))
     assert (stopped.unfinished, stopped.exit_code, stopped.trials) == (True, 4, 4)
-    assert refining.sentence(stopped).endswith("; stopped early: refine again to go on")
+    assert sentence(stopped).endswith("; stopped early: refine again to go on")
     assert refine(store).settled
 
 
@@ -116,8 +115,8 @@ def test_a_refined_sweep_can_be_extended_and_refined_again(tmp_path: Path, store
     plane(tmp_path, store, "checkpoint.keep=all", "steps=50", "task.ramp=-2")
     refine(store, value="delay", levels=1)
     shown = [cell["cell_id"] for cell in cells(store)]
-    wanted = extending.extension(store, "plane", 100)
-    outcome = extending.extend(wanted, store, inline(wanted.grid))
+    wanted = extend.extension(store, "plane", 100)
+    outcome = extend.extend(wanted, store, inline(wanted.grid))
     assert outcome.counts.new == 0
     assert [cell["cell_id"] for cell in cells(store)] == shown
     assert refine(store, value="delay", levels=2).cells > 0

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from sweeper.compile.loading import load_grid
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Runner, inline
 from sweeper.engine.worker import run_inline
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
-from sweeper.search import search as searching
 from sweeper.search.finalist import SearchResult
 from sweeper.search.report import reproduce
+from sweeper.search.search import search as search_grid
 from tests.searchable import BEST, CLIFF
 from tests.searches import BENT, ask, attempts, grid_of, search, study_of
 from tests.sweeps import ledger, rows
@@ -178,7 +178,7 @@ def test_what_a_grid_trained_seeds_the_study_and_is_shown_beside_it(
     few = {"search.n_trials": 4, "search.batch": 4, "search.finalists": {"top": 1, "seeds": 1}}
     few |= {"grid": {"product": {"task.x": [0.1, 0.6, 0.9], "task.y": [0.01]}}}
     grid = grid_of(tmp_path, few)
-    sweep.launch(grid, store, inline(grid))
+    commands.launch(grid, store, inline(grid))
     said: list[int] = []
     result = search(grid, store, say=lambda at: said.append(at.known))
     sources = [s.source for s in result.history.ordered]
@@ -324,16 +324,16 @@ def test_a_search_that_was_asked_to_stop_goes_on_where_it_was(
     grid, whole, finished = plain
 
     def between(at: Any) -> None:
-        sweep.stop(store, "hill")
+        commands.stop(store, "hill")
 
     first = search(grid, store, say=between)
     assert (first.exit_code, first.left, first.finalists) == (4, 15, ())
 
     def within(task: Any) -> None:
-        sweep.stop(store, "hill")
+        commands.stop(store, "hill")
         run_inline(task)
 
-    second = searching.search(grid, store, Runner(within, 1))
+    second = search_grid(grid, store, Runner(within, 1))
     assert (second.exit_code, second.left) == (4, 15)
     third = search(grid, store)
     assert third.exit_code == 0

@@ -15,7 +15,7 @@ from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import Runner
 from sweeper.engine.worker import run_inline
 from sweeper.errors import StorageError, UsageError
-from sweeper.search import search as searching
+from sweeper.search.search import search as search_grid
 from tests import killed
 from tests.postgres import Server, install
 from tests.searches import BENT, attempts, grid_of, observed, search, study_of, write
@@ -106,7 +106,7 @@ def test_a_server_that_stops_midway_is_one_line_and_the_search_goes_on_once_it_i
             server.stop()
 
     with pytest.raises(StorageError) as caught:
-        searching.search(grid, store, Runner(stopping, 1), storage=url)
+        search_grid(grid, store, Runner(stopping, 1), storage=url)
     message = str(caught.value)
     assert caught.value.exit_code == 5
     assert len(message.splitlines()) == 1

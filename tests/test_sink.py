@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
@@ -72,13 +72,13 @@ def test_a_store_has_the_rows_and_ends_that_were_written(
                     ]
             sink.flush(done=True)
         ledger = Ledger.open(claim.ledger.files)
-        tables = [parts.read(ledger.files, part) for part, _ in ledger.state.parts()]
-        stored = [row for table in tables for row in table.to_pylist()]
+        pieces = [tables.read(ledger.files, part) for part, _ in ledger.state.parts()]
+        stored = [row for table in pieces for row in table.to_pylist()]
         assert [dict.fromkeys(METRICS) | row for row in rows] == [
             {k: v for k, v in row.items() if k in METRICS or v is not None or k in want}
             for row, want in zip(stored, rows, strict=True)
         ]
-        for table in tables:
+        for table in pieces:
             assert {name: table.schema.field(name).type for name in METRICS} == METRICS
         found = ended_trials(ledger)
         assert found.drop_columns(["wall_s", "pack_id", "attempt"]).to_pylist() == ended
@@ -98,7 +98,7 @@ def test_ids_that_change_after_they_were_written_change_nothing() -> None:
             sink.write(1, ids, train_loss=[3.0, 4.0])
             sink.flush()
         (part, _), *_ = claim.ledger.state.parts()
-        table = parts.read(claim.ledger.files, part)
+        table = tables.read(claim.ledger.files, part)
     assert table["trial_id"].to_pylist() == ["t0", "t1", "t3", "t1"]
     assert table["trial_id"].type == pa.string()
 

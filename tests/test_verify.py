@@ -18,7 +18,7 @@ from sweeper.analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured, Verd
 from sweeper.cli import app
 from sweeper.engine import driver
 from sweeper.errors import UsageError
-from sweeper.store import lease as stores
+from sweeper.store import lease
 from sweeper.store.ledger import PackState
 from sweeper.verify import reproduction, verify
 from tests.stores import Made, Planned, end
@@ -159,9 +159,9 @@ def test_a_signal_drains_all_sweeps_of_a_verification(inline: bool, store: str) 
 
 def packs(store: str, name: str) -> list[PackState]:
     """The packs of a sweep, none before it exists."""
-    if name not in stores.sweeps(store):
+    if name not in lease.sweeps(store):
         return []
-    return list(stores.open_sweep(store, name).state.packs.values())
+    return list(lease.open_sweep(store, name).state.packs.values())
 
 
 def test_two_grids_are_launched_in_one_go(store: str) -> None:
@@ -172,7 +172,7 @@ def test_two_grids_are_launched_in_one_go(store: str) -> None:
     runner = driver.Runner(lambda tasks: calls.append(len({t.sweep for t in tasks})), 1)
     assert not verify.train(grids, store, runner)
     assert calls == [2]
-    assert stores.sweeps(store) == ["law_coherence", "law_l2_floor"]
+    assert lease.sweeps(store) == ["law_coherence", "law_l2_floor"]
 
 
 def test_an_unknown_law_is_named_with_its_nearest_neighbour() -> None:

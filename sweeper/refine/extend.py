@@ -20,7 +20,7 @@ from sweeper.engine.driver import Launched, Outcome, Runner, drive
 from sweeper.engine.planner import Plan
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
-from sweeper.store import lease as store
+from sweeper.store import lease
 from sweeper.store.ledger import Ledger
 
 
@@ -50,7 +50,7 @@ def extension(where: str, name: str, steps: int, *, condition: str | None = None
         UsageError: They all went as far already, or the condition means nothing.
         StoreError: There is no such sweep, or nothing of it was launched yet.
     """
-    ledger = store.open_sweep(where, name)
+    ledger = lease.open_sweep(where, name)
     grid = loading.stored_grid(ledger, [f"steps={steps}"])
     ids, furthest = _censored(ledger, condition)
     if ids and furthest >= steps:

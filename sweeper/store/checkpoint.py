@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Literal
 
 from sweeper.errors import DrainedError
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.ledger import Record
 from sweeper.store.sink import Sink
 
@@ -66,9 +66,9 @@ class Checkpoints:
         """Return the states to start from; trials in none of them start from scratch."""
         files = self._sink.claim.ledger.files
         if self._resume is not None:
-            return [Saved(parts.content(files, self._resume), self._trial_ids)]
+            return [Saved(tables.content(files, self._resume), self._trial_ids)]
         return [
-            Saved(parts.content(files, entry), tuple(trial_ids))
+            Saved(tables.content(files, entry), tuple(trial_ids))
             for entry, trial_ids in self._starts.values()
         ]
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper.errors import SupersededError
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.ledger import Ledger, PackState, Record, State
 
 MIN_PARTS = 200
@@ -54,14 +54,14 @@ def _finished(pack: PackState) -> bool:
 
 def _rewrite(ledger: Ledger, packs: list[PackState]) -> int:
     attempts = {p.id: p.attempt for p in packs}
-    tables = []
+    pieces = []
     removed = [part.path for p in packs for _, part in p.parts]
     for pack in packs:
         for part, cutoff in ledger.state.valid(pack):
-            table = parts.read(ledger.files, part)
-            tables.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
-    whole = _sorted(pa.concat_tables(tables, promote_options="default"))
-    entry = parts.write_metrics(
+            table = tables.read(ledger.files, part)
+            pieces.append(table if cutoff is None else table.filter(pc.field("step") <= cutoff))
+    whole = _sorted(pa.concat_tables(pieces, promote_options="default"))
+    entry = tables.write_metrics(
         ledger.files, f"metrics/compact-{secrets.token_hex(8)}.parquet", whole
     )
 

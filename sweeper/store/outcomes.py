@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pyarrow as pa
 
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.ledger import Ledger
 from sweeper.store.schema import ENDS, empty
 
@@ -30,20 +30,18 @@ def ended_trials(
     packs = ledger.state.packs
     chosen = packs.values() if pack_ids is None else [packs[i] for i in pack_ids]
     listed = list(ledger.state.ends(pack for pack in chosen if pack.id not in without))
-    tables = [
-        parts.upto(parts.read(ledger.files, part), cutoff, "last_step")
+    pieces = [
+        tables.upto(tables.read(ledger.files, part), cutoff, "last_step")
         for _, _, part, cutoff in listed
     ]
-    return ends_table(tables, [x[0] for x in listed], [x[1] for x in listed])
+    return ends_table(pieces, [x[0] for x in listed], [x[1] for x in listed])
 
 
-def ends_table(
-    tables: Sequence[pa.Table], packs: Sequence[str], attempts: Sequence[int]
-) -> pa.Table:
+def ends_table(ends: Sequence[pa.Table], packs: Sequence[str], attempts: Sequence[int]) -> pa.Table:
     """Return files of ends as one table, with the pack and the attempt that each is of."""
-    if not tables:
+    if not ends:
         return empty({**ENDS, "pack_id": pa.string(), "attempt": pa.int64()})
-    owner = pa.array(np.repeat(np.arange(len(tables)), [t.num_rows for t in tables]))
-    table = pa.concat_tables(tables)
+    owner = pa.array(np.repeat(np.arange(len(ends)), [t.num_rows for t in ends]))
+    table = pa.concat_tables(ends)
     table = table.append_column("pack_id", pa.array(packs, pa.string()).take(owner))
     return table.append_column("attempt", pa.array(attempts, pa.int64()).take(owner))

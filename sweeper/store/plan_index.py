@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.ledger import Record
 
@@ -147,9 +147,9 @@ def listing(files: Files, path: str, sha256: str) -> Listing:
 
 @lru_cache(maxsize=2)
 def _plan(uri: str, path: str, sha256: str) -> Plan:
-    return Plan(parts.content(Files.at(uri), {"path": path, "sha256": sha256}))
+    return Plan(tables.content(Files.at(uri), {"path": path, "sha256": sha256}))
 
 
 @lru_cache(maxsize=32)  # a pack that is split again and again has many small ones
 def _listing(uri: str, path: str, sha256: str) -> Listing:
-    return Listing(parts.read(Files.at(uri), {"path": path, "sha256": sha256}))
+    return Listing(tables.read(Files.at(uri), {"path": path, "sha256": sha256}))

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweeper.errors import StoreError, SupersededError
-from sweeper.store import tables as parts
+from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger, Record, State
 from sweeper.store.schema import ENDED, ENDS, METRICS, finite_or_null
@@ -210,9 +210,9 @@ class Sink:
         files = self.claim.ledger.files
         name = f"{self.claim.pack_id}-{self.claim.attempt}-{self._sequence}.parquet"
         if self._rows:
-            record["part"] = parts.write_metrics(files, f"metrics/{name}", self._metrics())
+            record["part"] = tables.write_metrics(files, f"metrics/{name}", self._metrics())
         if self._ends:
-            record["ends"] = parts.write(files, f"ends/{name}", self._ended(), steps="last_step")
+            record["ends"] = tables.write(files, f"ends/{name}", self._ended(), steps="last_step")
             failed = sum(len(ids) for ids, end in self._ends if end["status"] == "failed")
             record["ends"]["failed"] = failed
         if checkpoint is not None:

@@ -15,7 +15,7 @@ import pytest
 
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
-from sweeper.engine import commands as sweep
+from sweeper.engine import commands
 from sweeper.engine.driver import Runner
 from sweeper.engine.planner import Counts, Plan, plan_launch
 from sweeper.engine.task import PackTask
@@ -274,7 +274,7 @@ def test_nothing_is_written_before_the_launch_is_agreed_to(tmp_path: Path, store
         raise NoError
 
     with pytest.raises(NoError):
-        sweep.launch(toy_grid(tmp_path), store, Runner(lambda _: None, 1), announce=refuse)
+        commands.launch(toy_grid(tmp_path), store, Runner(lambda _: None, 1), announce=refuse)
     assert not Path(store).exists()
 
 
@@ -342,7 +342,9 @@ def test_a_smaller_horizon_leaves_longer_trials_as_long_as_they_are(
     grid = toy_grid(tmp_path, *options)
 
     def drain(tasks: Sequence[PackTask]) -> None:
-        timer = threading.Timer(0.6, sweep.request_stop, (ledger(store).files, tasks[0].launch_id))
+        timer = threading.Timer(
+            0.6, commands.request_stop, (ledger(store).files, tasks[0].launch_id)
+        )
         timer.start()
         run_inline(tasks)
         timer.join()
