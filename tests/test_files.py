@@ -15,6 +15,7 @@ from sweeper.packing import Pack, Run
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
+from sweeper.store.outcomes import ended_trials
 from sweeper.store.sink import Claim, Sink
 from tests.buckets import Bucket, serving
 from tests.sweeps import toy_grid
@@ -88,9 +89,12 @@ def claimed(files: Files, trials: list[str]) -> Claim:
 
 
 class Trainable:
-    """Trains until the sink's thread has failed; `wraps` hides the error in one of its own."""
+    """Trains until the sink's thread has failed; `wraps` hides the error in one of its own.
 
-    def __init__(self, bucket: Bucket, *, wraps: bool) -> None:
+    `wraps` is "from" with the error as its cause, "instead" without, and "" for the error itself.
+    """
+
+    def __init__(self, bucket: Bucket, *, wraps: str) -> None:
         self.bucket = bucket
         self.wraps = wraps
 
@@ -103,13 +107,14 @@ class Trainable:
         except Exception as error:
             self.bucket.down = False  # a split would succeed now
             if self.wraps:
-                raise RuntimeError("training failed") from error
+                cause = error if self.wraps == "from" else None
+                raise RuntimeError("training failed") from cause
             raise
 
 
-@pytest.mark.parametrize("wraps", [False, True])
+@pytest.mark.parametrize("wraps", ["", "from", "instead"])
 def test_a_storage_error_in_the_thread_of_a_sink_is_never_a_fault_of_the_pack(
-    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wraps: bool
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wraps: str
 ) -> None:
     monkeypatch.setattr("sweeper.store.sink.FLUSH_S", 0.04)
     grid = toy_grid(tmp_path)
@@ -128,6 +133,35 @@ def test_a_storage_error_in_the_thread_of_a_sink_is_never_a_fault_of_the_pack(
     claim.ledger.refresh()
     assert not claim.ledger.state.packs["a"].ends
     assert claim.ledger.state.packs["a"].split_at is None
+
+
+class Recovering:
+    """Handles a storage error that is none of the sweep's, and fails by itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def train(self, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
+        try:
+            Files.at(str(self.folder / "cache"))
+        except StoreError:
+            raise ValueError("a mistake in the trainable")  # noqa: B904 - its context
+
+
+def test_a_storage_error_that_a_trainable_handled_is_not_blamed_for_its_failure(
+    tmp_path: Path,
+) -> None:
+    trials = tuple(t for t in toy_grid(tmp_path).trials() if t.values["task.shift"] == 0)
+    pack = Pack("a", trials[:1], Config, Run(steps=10, criteria={}))
+    claim = claimed(Files.at(str(tmp_path / "store"), create=True), pack.trial_ids)
+    with Sink(claim) as sink:
+        checkpoints = Checkpoints(
+            sink, every_s=60, keep="none", resume=None, starts={}, trial_ids=pack.trial_ids
+        )
+        assert worker._train(Recovering(tmp_path), pack, sink, checkpoints) == []
+    assert sink.ended == {trials[0].id: "failed"}
+    (error,) = ended_trials(claim.ledger)["error"].to_pylist()
+    assert error.endswith("ValueError: a mistake in the trainable")
 
 
 def test_a_sink_that_failed_writes_nothing_afterwards(bucket: Bucket) -> None:

@@ -118,6 +118,7 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
     except (Exception, SystemExit) as error:
         if (cause := _storage_error(error)) is not None:
             raise cause from None
+        sink.check()  # the trainable may have replaced the sink's error by one of its own
         if len(pack.trials) > 1:
             return _split(sink, pack)
         lines = traceback.format_exception(error)
@@ -135,9 +136,13 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
 
 
 def _storage_error(error: BaseException | None) -> StoreError | None:
-    """Return the storage error that led to `error`, or None if the trials themselves failed."""
+    """Return the storage error that `error` was raised from, or None if the trials failed.
+
+    An error that was only being handled (`__context__`) is no cause: the trainable may have dealt
+    with it before it failed for another reason.
+    """
     while error is not None and not isinstance(error, StoreError):
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return error
 
 

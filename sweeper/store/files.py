@@ -1,7 +1,7 @@
-"""The one door to object storage: a folder of whole files, on a disk or in a bucket.
+"""The interface to object storage: a folder of files, on a disk or in a bucket.
 
-A file appears whole or not at all, and `create` is put-if-absent. Nothing is ever changed in
-place; nothing else is asked of the storage.
+A file appears whole or not at all, `create` is put-if-absent, and no file is changed in place. The
+storage needs nothing more.
 """
 
 from __future__ import annotations
@@ -39,15 +39,18 @@ class Files:
         """Return the folder at `uri`.
 
         Raises:
-            StoreError: It doesn't exist (a local one that wasn't to be created), or the URL
-                isn't usable.
+            StoreError: A local folder doesn't exist and `create` is false, or the URL isn't
+                usable.
         """
-        if "://" in uri and not uri.startswith("file://"):
+        root = local_folder(uri)
+        if root is None:
             try:
                 return cls(uri.rstrip("/"), from_url(uri))
             except (BaseError, ValueError) as error:
-                raise StoreError(f"store {uri!r}: {_first_line(error)}") from None
-        root = Path(uri.removeprefix("file://")).absolute()
+                raise StoreError(
+                    f"store {uri!r}: {_first_line(error)}. Use a folder of this machine, or a URL "
+                    "such as s3://BUCKET/PREFIX."
+                ) from None
         if create:
             try:
                 root.mkdir(parents=True, exist_ok=True)
@@ -63,7 +66,7 @@ class Files:
         return None if "://" in self.uri else Path(self.uri)
 
     def location(self, path: str) -> str:
-        """Return what to call `path` in a message, and what to open it by on a disk."""
+        """Return the full name of `path`: a path on this machine, or a URL."""
         return f"{self.uri}/{path}"
 
     def read(self, path: str) -> bytes | None:
@@ -86,7 +89,7 @@ class Files:
         self._put(path, content, "overwrite")
 
     def create(self, path: str, content: bytes) -> bool:
-        """Write `path` if there is no such file; return whether it was us who did.
+        """Write `path` if there is no such file; return whether this call wrote it.
 
         Raises:
             StoreFullError: No space is left.
@@ -114,7 +117,7 @@ class Files:
             return None
 
     def paths(self, prefix: str, *, after: str | None = None) -> list[str]:
-        """Return the paths below `prefix`, sorted; with `after`, those behind it."""
+        """Return the paths below `prefix`, sorted; with `after`, only those that sort after it."""
         try:
             with self._translated(prefix):
                 listed = obstore.list(self.backend, prefix, offset=after).collect()
@@ -131,7 +134,7 @@ class Files:
             return []
 
     def delete(self, path: str) -> None:
-        """Remove `path`; it may be gone already."""
+        """Remove `path`; do nothing if there is no such file."""
         try:
             with self._translated(path):
                 obstore.delete(self.backend, path)
@@ -161,6 +164,13 @@ class Files:
                     "free some space and launch again."
                 ) from None
             raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
+
+
+def local_folder(uri: str) -> Path | None:
+    """Return the folder of this machine that `uri` means, which may not exist; None for a URL."""
+    if "://" in uri and not uri.startswith("file://"):
+        return None
+    return Path(uri.removeprefix("file://")).absolute()
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The store: a folder of sweeps, each a folder of its own."""
+"""A store is a folder of sweeps; the lease of a sweep tells readers who drives it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from sweeper.errors import BusyError, StoreError, SweeperError
-from sweeper.store.files import Files
+from sweeper.store.files import Files, local_folder
 from sweeper.store.ledger import META, Ledger, Record
 
 DEFAULT = "sweeps"
@@ -23,7 +23,7 @@ LEASE_S = 5.0
 """Seconds between two renewals of a driver's lease."""
 
 STALE_S = 30.0
-"""Age in seconds beyond which a lease means nothing: its driver is dead."""
+"""Age in seconds from which on a lease is ignored: its driver is dead."""
 
 
 def join(uri: str, name: str) -> str:
@@ -32,11 +32,15 @@ def join(uri: str, name: str) -> str:
 
 
 def sweeps(uri: str) -> list[str]:
-    """Return the names of the sweeps in the store at `uri`, sorted; none if it doesn't exist."""
-    try:
-        files = Files.at(uri)
-    except StoreError:
+    """Return the names of the sweeps in the store at `uri`, sorted; none if the folder is missing.
+
+    Raises:
+        StoreError: The URL isn't usable, or its storage can't be read.
+    """
+    root = local_folder(uri)
+    if root is not None and not root.is_dir():
         return []
+    files = Files.at(uri)
     return [name for name in files.folders() if files.size(f"{name}/{META}") is not None]
 
 
@@ -44,7 +48,7 @@ def open_sweep(uri: str, name: str) -> Ledger:
     """Return the ledger of the sweep `name`.
 
     Raises:
-        StoreError: There is no such sweep; says which there are.
+        StoreError: There is no such sweep; lists those that exist.
     """
     if name not in (known := sweeps(uri)):
         names = ", ".join(known) if known else "none"
@@ -53,10 +57,10 @@ def open_sweep(uri: str, name: str) -> Ledger:
 
 
 class Lease:
-    """Tells readers who drives a sweep, renewed by a thread of its own.
+    """The lease of a driver on its sweep, renewed by a thread.
 
     Attributes:
-        launch_id: The launch that is at work.
+        launch_id: The launch that the driver runs.
     """
 
     def __init__(self, files: Files, launch_id: str) -> None:
@@ -66,7 +70,7 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def hold(self, launch_id: str) -> None:
-        """Say that the launch `launch_id` is at work now."""
+        """Write that the driver runs the launch `launch_id` now."""
         self.launch_id = launch_id
         self._write()
 
@@ -76,7 +80,7 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        """Take the lease away."""
+        """Remove the lease."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -85,7 +89,7 @@ class Lease:
 
     def _renew(self) -> None:
         while not self._over.wait(LEASE_S):
-            with suppress(SweeperError):  # a full disk: the lease grows stale, no harm
+            with suppress(SweeperError):  # a full disk: the lease grows stale, which does no harm
                 self._write()
 
     def _write(self) -> None:
@@ -100,23 +104,23 @@ class Lease:
 
 @contextmanager
 def driving(files: Files, launch_id: str) -> Iterator[Lease]:
-    """Hold the sweep as its only driver, and keep a lease that tells readers so.
+    """Hold the sweep as its only driver, with a lease for readers.
 
     Raises:
-        BusyError: Another driver is at work; says who.
+        BusyError: Another driver holds the sweep; names its process and host.
     """
     lock = FileLock(files.root / "driver.lock") if files.root is not None else None
     try:
         if lock is not None:
             lock.acquire(timeout=0)
-        elif is_fresh(found := read_lease(files)):
-            raise Timeout(str(found))
+        elif is_fresh(held := read_lease(files)):
+            raise Timeout(str(held))
     except OSError as error:
         if not isinstance(error, Timeout):
             raise StoreError(f"{files.uri}: can't be written: {error.strerror}.") from None
-        who = read_lease(files) or {}
+        other = read_lease(files) or {}
         raise BusyError(
-            f"{files.uri}: process {who.get('pid', '?')} on {who.get('host', '?')} is launching "
+            f"{files.uri}: process {other.get('pid', '?')} on {other.get('host', '?')} is launching "
             "this sweep. Wait for it, or stop it with `sweeper stop`."
         ) from None
     lease = Lease(files, launch_id)
@@ -130,7 +134,7 @@ def driving(files: Files, launch_id: str) -> Iterator[Lease]:
 
 
 def read_lease(files: Files) -> Record | None:
-    """Return the lease on a sweep: launch_id, host, pid, at; None if nobody holds one."""
+    """Return the lease: launch_id, host, pid, at (Unix time); None if there is none."""
     raw = files.read(LEASE)
     with suppress(ValueError):
         return dict(json.loads(raw or b"null") or {}) or None
@@ -138,7 +142,7 @@ def read_lease(files: Files) -> Record | None:
 
 
 def is_fresh(lease: Record | None) -> bool:
-    """Return whether a driver is alive behind `lease`."""
+    """Return whether the driver that wrote `lease` is alive."""
     if lease is None or time.time() - float(lease.get("at", 0)) >= STALE_S:
         return False
     return lease.get("host") != socket.gethostname() or psutil.pid_exists(int(lease["pid"]))

@@ -145,7 +145,7 @@ class Sink:
             metrics: Column name to one number per trial; what isn't finite is stored as null.
         """
         with self._lock:
-            self._check()
+            self.check()
             columns = {k: np.asarray(v, dtype=np.float64) for k, v in metrics.items()}
             self._rows.append((step, self._text(trial_ids), columns))
             self.last_step = step
@@ -173,7 +173,7 @@ class Sink:
             raise ValueError(f"status {status!r} must be one of {ENDED}")
         wall_s = time.monotonic() - self.claim.started
         with self._lock:
-            self._check()
+            self.check()
             self.ended |= dict.fromkeys(trial_ids, status)
             self.ended_at |= dict.fromkeys(trial_ids, last_step)
             end = {
@@ -194,14 +194,15 @@ class Sink:
                 is unknown which rows were committed.
         """
         with self._lock:
-            self._check()
+            self.check()
             try:
                 self._flush(checkpoint, done)
             except StoreError as error:
                 self._error = error
                 raise
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise the error of an earlier commit, if one failed."""
         if self._error is not None:
             raise self._error
 

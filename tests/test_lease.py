@@ -1,0 +1,81 @@
+"""The sweeps of a store, and the lease that keeps a second driver away."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from sweeper.errors import BusyError, StoreError
+from sweeper.store.files import Files
+from sweeper.store.lease import LEASE, STALE_S, driving, is_fresh, open_sweep, read_lease, sweeps
+from tests.stores import Made
+
+
+def test_the_sweeps_of_a_store_are_its_folders_with_a_sweep_file(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        Made.at(tmp_path, name)
+    (tmp_path / "notes").mkdir()
+    assert sweeps(str(tmp_path)) == ["a", "b"]
+    assert sweeps(f"file://{tmp_path}") == ["a", "b"]
+    assert sweeps(str(tmp_path / "missing")) == []
+    with pytest.raises(StoreError) as caught:
+        open_sweep(str(tmp_path), "c")
+    assert str(caught.value) == f"no sweep 'c' in {tmp_path}. There: a, b."
+
+
+def test_a_mistyped_scheme_is_an_error_and_not_an_empty_store() -> None:
+    with pytest.raises(StoreError) as caught:
+        sweeps("s4://bucket/sweeps")
+    assert str(caught.value) == (
+        "store 's4://bucket/sweeps': Generic URL error: Unable to recognise URL "
+        '"s4://bucket/sweeps". Use a folder of this machine, or a URL such as s3://BUCKET/PREFIX.'
+    )
+
+
+def test_a_driver_holds_a_sweep_alone_and_its_lease_names_it(tmp_path: Path) -> None:
+    files = Files.at(str(tmp_path))
+    with driving(files, "first") as lease:
+        held = read_lease(files)
+        assert held is not None
+        assert (held["launch_id"], held["pid"]) == ("first", os.getpid())
+        assert is_fresh(held)
+        lease.hold("second")
+        assert (read_lease(files) or {})["launch_id"] == "second"
+        with pytest.raises(BusyError) as caught, driving(files, "other"):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path}: process {os.getpid()} on {socket.gethostname()} is launching this "
+            "sweep. Wait for it, or stop it with `sweeper stop`."
+        )
+        assert (read_lease(files) or {})["launch_id"] == "second"
+    assert read_lease(files) is None
+    with driving(files, "next"):
+        assert (read_lease(files) or {})["launch_id"] == "next"
+
+
+@pytest.mark.parametrize(
+    ("host", "pid", "age_s", "fresh"),
+    [
+        ("elsewhere", 1, 0.0, True),
+        ("elsewhere", 1, STALE_S + 1, False),
+        ("", os.getpid(), 0.0, True),
+        ("", 2**22 + 1, 0.0, False),
+    ],
+)
+def test_a_lease_is_fresh_while_it_is_young_and_its_process_lives(
+    host: str, pid: int, age_s: float, fresh: bool
+) -> None:
+    lease = {"host": host or socket.gethostname(), "pid": pid, "at": time.time() - age_s}
+    assert is_fresh(lease) is fresh
+
+
+def test_a_torn_lease_is_none(tmp_path: Path) -> None:
+    files = Files.at(str(tmp_path))
+    files.write(LEASE, json.dumps({"host": "h"}).encode()[:-2])
+    assert read_lease(files) is None
+    assert not is_fresh(None)
