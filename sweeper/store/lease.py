@@ -118,9 +118,9 @@ def driving(files: Files, launch_id: str) -> Iterator[Lease]:
     except OSError as error:
         if not isinstance(error, Timeout):
             raise StoreError(f"{files.uri}: can't be written: {error.strerror}.") from None
-        other = read_lease(files) or {}
+        held = read_lease(files) or {}
         raise BusyError(
-            f"{files.uri}: process {other.get('pid', '?')} on {other.get('host', '?')} is launching "
+            f"{files.uri}: process {held.get('pid', '?')} on {held.get('host', '?')} is launching "
             "this sweep. Wait for it, or stop it with `sweeper stop`."
         ) from None
     lease = Lease(files, launch_id)
