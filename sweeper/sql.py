@@ -267,7 +267,9 @@ def mask(expression: str, cells: pa.Table) -> NDArray[np.bool_]:
     Raises:
         QueryError: The expression names an unknown column or isn't boolean.
     """
-    text = f"select coalesce(({expression}), false) as holds from cells"
+    text = (
+        f"select coalesce(({expression}\n), false) as holds from cells"  # it may end in a comment
+    )
     check_read_only(text)
     with connect(threads=1) as connection:
         connection.register("cells", cells)

@@ -264,7 +264,8 @@ def test_a_checkpoint_of_a_newer_program_is_refused_with_a_remedy() -> None:
     buffer = io.BytesIO()
     torch.save({"version": loop.PAYLOAD_VERSION + 1}, buffer)
     trials = sparse(1)
-    with pytest.raises(StoreError, match=r"has version 3, .* Upgrade sweeper\."):
+    newer = loop.PAYLOAD_VERSION + 1
+    with pytest.raises(StoreError, match=rf"has version {newer}, .* Upgrade sweeper\."):
         run(pack(trials), Memory([Saved(buffer.getvalue(), (trials[0].id,))]))
 
 

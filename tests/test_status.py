@@ -1,201 +1,92 @@
-"""What is written of a sweep: every type in every format, and files that can't be."""
+"""The status of a sweep: trials by status, rate and time left, failures, the driver."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
+import time
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from sweeper.engine.planner import plan_launch
-from sweeper.engine.progress import plan_sentence
+from sweeper.engine.worker import run_inline
 from sweeper.errors import UsageError
-from sweeper.report import figures, query
-from sweeper.trainable import load
-from tests.sweeps import TOY, run, toy_grid
+from sweeper.report import status as module
+from sweeper.report.status import Status, status, status_view
+from sweeper.store.files import Files
+from sweeper.store.lease import driving, join
+from sweeper.store.ledger import Ledger
+from tests.sweeps import ledger, run, toy_grid
 
 
-@pytest.fixture
-def finished(tmp_path: Path, store: str) -> str:
-    """A store with a finished toy sweep."""
-    run(toy_grid(tmp_path), store)
-    return store
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
 
 
-def refusal(where: str, output: Path | None, form: str | None = None, text: str = "") -> str:
-    with pytest.raises(UsageError) as caught:
-        query.sql(where, "toy", text or "select 1 as x", output=output, form=form)
-    assert caught.value.exit_code == 2
-    return str(caught.value)
+def shown(*sweeps: Status) -> str:
+    """Return the view of `status` as text."""
+    console = Console(width=200, highlight=False)
+    with console.capture() as capture:
+        console.print(status_view(list(sweeps)))
+    return capture.get()
 
 
-def test_all_columns_of_trials_are_written_as_csv(tmp_path: Path, finished: str) -> None:
-    path = tmp_path / "t.csv"
-    query.sql(finished, "toy", "select * from trials", output=path)
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 12
-    assert json.loads(rows[0]["versions"])["python"].startswith("3.")
-    assert {row["task.shift"] for row in rows} == {"0", "1"}
-
-
-NESTED = pa.table(
-    {
-        "a": pa.array(
-            [{"b": {"c": 1.5}, "m": [("k", 2.0)]}, None],
-            pa.struct(
-                {"b": pa.struct({"c": pa.float64()}), "m": pa.map_(pa.string(), pa.float64())}
-            ),
-        ),
-        "rows": pa.array([[{"x": float("nan")}], []], pa.list_(pa.struct({"x": pa.float64()}))),
-        "x": [float("inf"), 1.0],
-    }
-)
-
-
-def test_what_is_nested_becomes_dotted_columns_and_json_in_csv(tmp_path: Path) -> None:
-    path = tmp_path / "n.csv"
-    query.write(NESTED, path, "csv")
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
+def test_the_status_of_a_finished_sweep(tmp_path: Path, store: str) -> None:
+    grid = toy_grid(tmp_path, "task.fate=well,raises,diverges", "task.shift=0", "resources.pack=1")
+    before = time.time()
+    run(grid, store)
+    found = status(store, "toy")
+    assert found.counts == {"generalized": 4, "censored": 2, "failed": 6, "diverged": 6}
+    assert (found.trials, found.ended, found.steps, found.settled) == (18, 18, 100, True)
+    assert (found.driver, found.rate, found.eta_s) == (None, None, None)
+    assert before <= found.launched_at <= time.time()
+    ((n, trial_id, error),) = found.failures
+    failed = [t.id for t in grid.trials() if t.values["task.fate"] == "raises"]
+    assert (n, trial_id) == (6, min(failed))
+    text = shown(found)
+    assert f"toy: trial {trial_id} and 5 others failed\n" in text
+    assert error.splitlines()[-1] in text
+    rows = [" ".join(line.split()) for line in text.splitlines()[:2]]
     assert rows == [
-        {"a.b.c": "1.5", "a.m": '{"k": 2.0}', "rows": '[{"x": null}]', "x": "inf"},
-        {"a.b.c": "", "a.m": "", "rows": "[]", "x": "1"},
+        "sweep trials ended generalized censored diverged failed running pending rate left driver",
+        "toy 18 18 4 2 6 6 0 0",
     ]
 
 
-def test_a_duration_is_written_as_csv_too(tmp_path: Path, finished: str) -> None:
-    path = tmp_path / "d.csv"
-    query.sql(finished, "toy", "select interval 3 day as d", output=path)
-    assert path.read_text() == '"d"\n"[0, 3, 0]"\n'
-
-
-def test_json_has_null_where_a_number_is_not_finite(tmp_path: Path) -> None:
-    path = tmp_path / "n.json"
-    query.write(NESTED, path, "json")
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"a": {"b": {"c": 1.5}, "m": {"k": 2.0}}, "rows": [{"x": None}], "x": None},
-        {"a": None, "rows": [], "x": 1.0},
-    ]
-
-
-def test_a_query_may_answer_nan_in_json(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
-    text = "select 'nan'::double as a, ['-inf'::float, 1] as b, {'c': 'inf'::double} as d"
-    query.sql(finished, "toy", text, form="json")
-    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.0], "d": {"c": None}}
-
-
-@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
-def test_a_result_that_can_not_be_written_says_why(
-    tmp_path: Path, finished: str, form: str
+def test_a_driver_at_work_has_a_rate_and_a_time_left(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "missing" / f"f.{form}"
-    assert refusal(finished, path) == (
-        f"{path}: can't be written: No such file or directory. "
-        "Name a file in a folder that you may write to."
-    )
-    assert "can't be written: Is a directory." in refusal(finished, tmp_path, form)
+    grid = toy_grid(tmp_path, "task.shift=0", "resources.pack=3")  # two packs of three
+
+    def first(tasks: Any) -> None:
+        run_inline(tasks[:1])
+
+    run(grid, store, launcher=first)
+    launched_at = ledger(store).state.launch["at"]  # type: ignore[index]
+    clock = Clock()
+    clock.now = launched_at + 12.0
+    monkeypatch.setattr(module, "time", clock)
+    with driving(Files.at(join(store, "toy")), "later"):
+        found = status(store, "toy")
+    assert found.ended == 3
+    assert found.counts["pending"] == 3
+    assert found.driver is not None
+    assert found.driver.startswith("process ")
+    assert not found.settled
+    assert found.rate == pytest.approx(3 / 12)
+    assert found.eta_s == pytest.approx(3 / (3 / 12))
+    assert "0.25/s" in shown(found)
+    assert " 12 s " in shown(found)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet", "png", "svg"])
-def test_a_figure_that_can_not_be_written_says_why(
-    tmp_path: Path, finished: str, suffix: str
-) -> None:
-    path = tmp_path / "missing" / f"f.{suffix}"
-    message = rf"f\.{suffix}: can't be written: No such file or directory\. Name"
-    with pytest.raises(UsageError, match=message):
-        figures.phase(finished, "toy", x="task.rate", y="task.shift", output=path)
-    if suffix in ("png", "svg"):
-        with pytest.raises(UsageError, match=message):
-            figures.curves(finished, "toy", condition=None, output=path)
-
-
-@pytest.mark.parametrize(
-    ("name", "form", "message"),
-    [
-        ("f.xyz", None, "the suffix names no format. Add --format with one of: table, csv, json, "),
-        ("f", None, "the suffix names no format."),
-        (
-            "f.csv",
-            "json",
-            "the suffix names the format csv, but --format is json. Remove one of them.",
-        ),
-        (
-            "f.parquet",
-            "table",
-            "the suffix names the format parquet, but --format is table. Remove one of them.",
-        ),
-        ("f.csv", "xml", "format 'xml' is unknown. Choose one of: table, csv, json, parquet."),
-    ],
-)
-def test_suffix_and_format_must_agree(
-    tmp_path: Path, finished: str, name: str, form: str | None, message: str
-) -> None:
-    assert message in refusal(finished, tmp_path / name, form)
-    assert not (tmp_path / name).exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "form", "content"),
-    [
-        ("f.csv", None, b'"x"\n1\n'),
-        ("f.CSV", "csv", b'"x"\n1\n'),
-        ("f.json", None, b'{"x": 1}\n'),
-        ("f.txt", "json", b'{"x": 1}\n'),
-        ("f.txt", "table", b"x\n1\n"),
-        ("f.parquet", None, None),
-    ],
-)
-def test_a_file_holds_the_format_that_its_suffix_or_the_option_names(
-    tmp_path: Path, finished: str, name: str, form: str | None, content: bytes | None
-) -> None:
-    query.sql(finished, "toy", "select 1 as x", output=tmp_path / name, form=form)
-    if content is None:
-        assert pq.read_table(tmp_path / name).to_pylist() == [{"x": 1}]
-    else:
-        assert (tmp_path / name).read_bytes() == content
-
-
-@pytest.mark.parametrize(
-    ("code", "told", "line"),
-    [
-        ("\n1 / 0", "ZeroDivisionError: division by zero", 2),
-        ("x = (\n", "SyntaxError: '(' was never closed", 1),
-        ("raise ValueError", "ValueError", 1),
-        ("import sys\nsys.exit(3)", "SystemExit: 3", 2),
-    ],
-)
-def test_a_trainable_that_fails_at_its_import_says_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str, line: int
-) -> None:
-    path = tmp_path / "broken_trainable.py"
-    path.write_text(code)
-    monkeypatch.syspath_prepend(tmp_path)
-    sys.modules.pop("broken_trainable", None)
-    with pytest.raises(UsageError) as caught:
-        load("broken_trainable")
-    assert str(caught.value) == (
-        f"trainable 'broken_trainable' can't be imported: {told} ({path}:{line})."
-    )
-
-
-@pytest.mark.parametrize(
-    ("rates", "told"), [("[0.1, 0.1]", "(2 cells"), ("[0.1]", "(1 cell"), ("[0.2]", None)]
-)
-def test_a_plan_says_that_collapsed_cells_mean_the_same(
-    tmp_path: Path, rates: str, told: Any
-) -> None:
-    text = TOY.split("grid:")[0] + (
-        f"grid:\n  - product: {{task.rate: [0.1]}}\n  - product: {{task.rate: {rates}}}\n"
-    )
-    grid = toy_grid(tmp_path, text=text)
-    sentence = plan_sentence(grid, plan_launch(grid, None, workers=1))
-    if told is None:
-        assert "collapsed" not in sentence
-    else:
-        assert sentence.endswith(f" {told} collapsed: each means the same as another one)")
+def test_a_sweep_without_a_launch_has_no_status(store: str) -> None:
+    meta = {"name": "toy", "points_per_decade": 50, "uid": "u"}
+    Ledger.create(Files.at(join(store, "toy"), create=True), meta)
+    with pytest.raises(UsageError, match=r"^toy: nothing was launched yet\.$"):
+        status(store, "toy")

@@ -1,0 +1,201 @@
+"""What is written of a sweep: every type in every format, and files that can't be."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sweeper.engine.planner import plan_launch
+from sweeper.engine.progress import plan_sentence
+from sweeper.errors import UsageError
+from sweeper.report import figures, query
+from sweeper.trainable import load
+from tests.sweeps import TOY, run, toy_grid
+
+
+@pytest.fixture
+def finished(tmp_path: Path, store: str) -> str:
+    """A store with a finished toy sweep."""
+    run(toy_grid(tmp_path), store)
+    return store
+
+
+def refusal(where: str, output: Path | None, form: str | None = None, text: str = "") -> str:
+    with pytest.raises(UsageError) as caught:
+        query.sql(where, "toy", text or "select 1 as x", output=output, form=form)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_all_columns_of_trials_are_written_as_csv(tmp_path: Path, finished: str) -> None:
+    path = tmp_path / "t.csv"
+    query.sql(finished, "toy", "select * from trials", output=path)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 12
+    assert json.loads(rows[0]["versions"])["python"].startswith("3.")
+    assert {row["task.shift"] for row in rows} == {"0", "1"}
+
+
+NESTED = pa.table(
+    {
+        "a": pa.array(
+            [{"b": {"c": 1.5}, "m": [("k", 2.0)]}, None],
+            pa.struct(
+                {"b": pa.struct({"c": pa.float64()}), "m": pa.map_(pa.string(), pa.float64())}
+            ),
+        ),
+        "rows": pa.array([[{"x": float("nan")}], []], pa.list_(pa.struct({"x": pa.float64()}))),
+        "x": [float("inf"), 1.0],
+    }
+)
+
+
+def test_what_is_nested_becomes_dotted_columns_and_json_in_csv(tmp_path: Path) -> None:
+    path = tmp_path / "n.csv"
+    query.write(NESTED, path, "csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [
+        {"a.b.c": "1.5", "a.m": '{"k": 2.0}', "rows": '[{"x": null}]', "x": "inf"},
+        {"a.b.c": "", "a.m": "", "rows": "[]", "x": "1"},
+    ]
+
+
+def test_a_duration_is_written_as_csv_too(tmp_path: Path, finished: str) -> None:
+    path = tmp_path / "d.csv"
+    query.sql(finished, "toy", "select interval 3 day as d", output=path)
+    assert path.read_text() == '"d"\n"[0, 3, 0]"\n'
+
+
+def test_json_has_null_where_a_number_is_not_finite(tmp_path: Path) -> None:
+    path = tmp_path / "n.json"
+    query.write(NESTED, path, "json")
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"a": {"b": {"c": 1.5}, "m": {"k": 2.0}}, "rows": [{"x": None}], "x": None},
+        {"a": None, "rows": [], "x": 1.0},
+    ]
+
+
+def test_a_query_may_answer_nan_in_json(finished: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "select 'nan'::double as a, ['-inf'::float, 1] as b, {'c': 'inf'::double} as d"
+    query.sql(finished, "toy", text, form="json")
+    assert json.loads(capsys.readouterr().out) == {"a": None, "b": [None, 1.0], "d": {"c": None}}
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+def test_a_result_that_can_not_be_written_says_why(
+    tmp_path: Path, finished: str, form: str
+) -> None:
+    path = tmp_path / "missing" / f"f.{form}"
+    assert refusal(finished, path) == (
+        f"{path}: can't be written: No such file or directory. "
+        "Name a file in a folder that you may write to."
+    )
+    assert "can't be written: Is a directory." in refusal(finished, tmp_path, form)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "png", "svg"])
+def test_a_figure_that_can_not_be_written_says_why(
+    tmp_path: Path, finished: str, suffix: str
+) -> None:
+    path = tmp_path / "missing" / f"f.{suffix}"
+    message = rf"f\.{suffix}: can't be written: No such file or directory\. Name"
+    with pytest.raises(UsageError, match=message):
+        figures.phase(finished, "toy", x="task.rate", y="task.shift", output=path)
+    if suffix in ("png", "svg"):
+        with pytest.raises(UsageError, match=message):
+            figures.curves(finished, "toy", condition=None, output=path)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "message"),
+    [
+        ("f.xyz", None, "the suffix names no format. Add --format with one of: table, csv, json, "),
+        ("f", None, "the suffix names no format."),
+        (
+            "f.csv",
+            "json",
+            "the suffix names the format csv, but --format is json. Remove one of them.",
+        ),
+        (
+            "f.parquet",
+            "table",
+            "the suffix names the format parquet, but --format is table. Remove one of them.",
+        ),
+        ("f.csv", "xml", "format 'xml' is unknown. Choose one of: table, csv, json, parquet."),
+    ],
+)
+def test_suffix_and_format_must_agree(
+    tmp_path: Path, finished: str, name: str, form: str | None, message: str
+) -> None:
+    assert message in refusal(finished, tmp_path / name, form)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "content"),
+    [
+        ("f.csv", None, b'"x"\n1\n'),
+        ("f.CSV", "csv", b'"x"\n1\n'),
+        ("f.json", None, b'{"x": 1}\n'),
+        ("f.txt", "json", b'{"x": 1}\n'),
+        ("f.txt", "table", b"x\n1\n"),
+        ("f.parquet", None, None),
+    ],
+)
+def test_a_file_holds_the_format_that_its_suffix_or_the_option_names(
+    tmp_path: Path, finished: str, name: str, form: str | None, content: bytes | None
+) -> None:
+    query.sql(finished, "toy", "select 1 as x", output=tmp_path / name, form=form)
+    if content is None:
+        assert pq.read_table(tmp_path / name).to_pylist() == [{"x": 1}]
+    else:
+        assert (tmp_path / name).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "line"),
+    [
+        ("\n1 / 0", "ZeroDivisionError: division by zero", 2),
+        ("x = (\n", "SyntaxError: '(' was never closed", 1),
+        ("raise ValueError", "ValueError", 1),
+        ("import sys\nsys.exit(3)", "SystemExit: 3", 2),
+    ],
+)
+def test_a_trainable_that_fails_at_its_import_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str, line: int
+) -> None:
+    path = tmp_path / "broken_trainable.py"
+    path.write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("broken_trainable", None)
+    with pytest.raises(UsageError) as caught:
+        load("broken_trainable")
+    assert str(caught.value) == (
+        f"trainable 'broken_trainable' can't be imported: {told} ({path}:{line})."
+    )
+
+
+@pytest.mark.parametrize(
+    ("rates", "told"), [("[0.1, 0.1]", "(2 cells"), ("[0.1]", "(1 cell"), ("[0.2]", None)]
+)
+def test_a_plan_says_that_collapsed_cells_mean_the_same(
+    tmp_path: Path, rates: str, told: Any
+) -> None:
+    text = TOY.split("grid:")[0] + (
+        f"grid:\n  - product: {{task.rate: [0.1]}}\n  - product: {{task.rate: {rates}}}\n"
+    )
+    grid = toy_grid(tmp_path, text=text)
+    sentence = plan_sentence(grid, plan_launch(grid, None, workers=1))
+    if told is None:
+        assert "collapsed" not in sentence
+    else:
+        assert sentence.endswith(f" {told} collapsed: each means the same as another one)")
