@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.interpolation import labels_at
 from benchmarks.refinement import AFFORDED, BASE, boundary, lines, near
 from sweeper import api
 from sweeper.analysis.diagrams.phase import phase_diagram
@@ -20,7 +21,7 @@ from sweeper.analysis.views.views import open_views
 from sweeper.grid.grid import Grid
 from sweeper.grid.spacing import LinSpace, LogSpace
 from sweeper.refine import diagram, refine
-from sweeper.refine.mesh import Scale, paint
+from sweeper.refine.mesh import Scale
 from sweeper.store import lease
 
 
@@ -70,7 +71,7 @@ def refined(
     (panel,) = diagram.panels(wanted, lease.open_sweep(where, grid.name))
     marks = {at: cell.mark for at, cell in panel.items() if cell.mark is not None}
     points = [(place(wanted.x, a), place(wanted.y, b)) for a in axes[0] for b in axes[1]]
-    labels = np.array(paint(marks, points)).reshape(len(axes[0]), len(axes[1]))
+    labels = np.array(labels_at(marks, points)).reshape(len(axes[0]), len(axes[1]))
     return small.n_trials + done.trials, labels, done
 
 

@@ -29,7 +29,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel
 
-from sweeper.refine.mesh import FINE, Mark, Point, Scale, paint, propose
+from benchmarks.interpolation import labels_at
+from sweeper.refine.mesh import FINE, Mark, Point, Scale, propose
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -86,9 +87,9 @@ class Oracle:
         return self.looks.setdefault(cell, mark)
 
     def painted(self, n: int | None = None) -> Labels:
-        """Return every cell's label as `paint` has it after the first `n` looks."""
+        """Return every cell's label as `labels_at` has it after the first `n` looks."""
         shape = self.truth.seen.shape
-        labels = paint(dict(list(self.looks.items())[:n]), list(np.ndindex(*shape)))
+        labels = labels_at(dict(list(self.looks.items())[:n]), list(np.ndindex(*shape)))
         return np.array(labels, np.int64).reshape(shape)
 
     def nearest(self, n: int | None = None) -> Labels:

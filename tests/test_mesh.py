@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sweeper.refine.mesh import FINE, Mark, Point, Scale, ends, paint, propose
+from benchmarks.interpolation import labels_at
+from sweeper.refine.mesh import FINE, Mark, Point, Scale, ends, propose
 
 A, B = Mark("A"), Mark("B")
 SQUARE = Scale("x", (0, 1))
@@ -218,15 +219,15 @@ def test_the_ends_of_edges_that_disagree_are_at_the_boundary() -> None:
 
 def test_a_boundary_is_painted_halfway_between_points_that_disagree() -> None:
     places = [(0.0, 0.0), (0.4 * FINE, 0.1 * FINE), (0.6 * FINE, 0.9 * FINE), (2.0 * FINE, 0.0)]
-    assert paint(square(A, B, A, B), places) == ["A", "A", "B", "B"]
-    assert paint({(0, 0): A}, places) == ["A"] * 4
+    assert labels_at(square(A, B, A, B), places) == ["A", "A", "B", "B"]
+    assert labels_at({(0, 0): A}, places) == ["A"] * 4
 
 
 def test_a_split_vote_does_not_make_an_island() -> None:
     marks = {(i * FINE, j * FINE): A for i in range(5) for j in range(5)}
     odd = (2 * FINE, 2 * FINE)
-    assert paint(marks | {odd: B}, [odd]) == ["B"]
-    assert paint(marks | {odd: Mark("B", split=True)}, [odd]) == ["A"]
+    assert labels_at(marks | {odd: B}, [odd]) == ["B"]
+    assert labels_at(marks | {odd: Mark("B", split=True)}, [odd]) == ["A"]
 
 
 def lattice(lines: int) -> tuple[Scale, dict[Point, Mark]]:
@@ -253,7 +254,7 @@ def share_found(truth: Truth, marks: dict[Point, Mark], lines: int, cells: int =
     u = np.linspace(0, lines - 1, cells).tolist()
     true = np.array([[truth(x, y) for y in u] for x in u])
     places = [(x * FINE, y * FINE) for x in u for y in u]
-    believed = np.array(paint(marks, places)).reshape(true.shape)
+    believed = np.array(labels_at(marks, places)).reshape(true.shape)
     sides, others = _sides(true), _sides(believed)
     apart = np.hypot(*(sides[:, None] - others[None]).transpose(2, 0, 1)).min(axis=1)
     return float((apart < 1.001).mean())

@@ -18,7 +18,7 @@ from sweeper.store.files import Files
 from sweeper.store.lease import join
 from sweeper.store.ledger import Ledger
 from sweeper.store.packs import pack_table
-from sweeper.store.plan_index import Index, Listing, Plan
+from sweeper.store.plan_index import Index, Listing, PlanIndex
 from tests.sweeps import ledger, rows, run, toy_grid
 
 texts = st.one_of(st.text("ab", max_size=3), st.text("0123456789abcdef", min_size=4, max_size=4))
@@ -63,8 +63,8 @@ def test_a_plan_gives_the_rows_that_were_written(planned: list[Any], data: st.Da
     sink = pa.BufferOutputStream()
     pa.parquet.write_table(table, sink, row_group_size=2)
     chosen = data.draw(st.lists(st.integers(0, n + 1), unique=True))
-    found = Plan(sink.getvalue().to_pybytes()).rows([f"t{i}" for i in chosen])
-    assert found.equals(table.take(pa.array([i for i in chosen if i < n], pa.int64())))
+    rows = PlanIndex(sink.getvalue().to_pybytes()).rows([f"t{i}" for i in chosen])
+    assert rows.equals(table.take(pa.array([i for i in chosen if i < n], pa.int64())))
 
 
 def one_pack(pack: str, trials: list[str]) -> pa.Table:
@@ -83,9 +83,9 @@ def test_a_listing_gives_each_pack_its_trials_in_order(entries: list[tuple[str, 
         one = one_pack(pack, [trial]).set_column(1, "position", pa.array([position]))
         table = pa.concat_tables([table, one])
         packs[pack].append(trial)
-    found = Listing(table)
+    rows = Listing(table)
     for pack in "abc":
-        mine = found.rows(pack)
+        mine = rows.rows(pack)
         assert mine["trial_id"].to_pylist() == packs.get(pack, [])
         assert mine.equals(one_pack(pack, packs.get(pack, [])))
 

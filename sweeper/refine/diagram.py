@@ -1,4 +1,4 @@
-"""The phase diagram that a refinement works on: its cells, by their positions on the mesh."""
+"""The phase diagram of a refinement: its cells by their positions on the mesh."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from sweeper.store.ledger import Ledger
 from sweeper.store.schema import ENDED
 
 STEEP = log10(2)
-"""Neighbours whose delays differ by more than this factor, as a logarithm, disagree."""
+"""Largest difference of the logarithms (base 10) of delays at which neighbours agree."""
 
 LEVELS = 3
-"""Halvings of the grid's own spacing, unless asked for more: 8 x 8 cells become 57 x 57."""
+"""Default number of halvings of the grid's spacing: 8 x 8 cells become 57 x 57."""
 
 VALUES = ("phase", "delay")
 
 UNDECIDED = 0.75
-"""Cells at the boundary whose seeds agree less than this get more seeds."""
+"""Least share of agreeing seeds: a boundary cell with a smaller one gets more seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Cell:
 
     Attributes:
         values: Its resolved config, flat.
-        mark: What is known of it; None where nothing is, or the condition leaves it out.
-        seeds: Seeds that it has.
-        owed: Those of them that an earlier refinement planned and that haven't ended.
+        mark: Its known result; None if there is none, or the condition excludes the cell.
+        seeds: Its seeds.
+        owed: The seeds that an earlier refinement planned and that haven't ended.
     """
 
     values: Mapping[str, Scalar]
@@ -55,19 +55,19 @@ class Cell:
 
 
 Panel = Mapping[Point, Cell]
-"""The cells that differ in the two axes only, by their places on the mesh."""
+"""The cells that differ only in the two axes, by position."""
 
 
 @dataclass(frozen=True)
 class Diagram:
-    """What is refined: two axes of a grid, and what makes neighbours disagree.
+    """A diagram to refine: two axes of a grid, and the rule by which neighbours disagree.
 
     Attributes:
-        grid: The grid as it was launched last.
+        grid: The grid of the last launch.
         x: The horizontal axis.
         y: The vertical axis.
         value: ``phase`` or ``delay``.
-        condition: SQL over `cells`: which of them; None for all.
+        condition: SQL over `cells` that selects cells; None for all.
         levels: Halvings of the grid's own spacing.
     """
 
@@ -80,7 +80,7 @@ class Diagram:
 
     @property
     def steep(self) -> float | None:
-        """What `sweeper.refine.mesh.propose` calls steep."""
+        """The argument `steep` of `sweeper.refine.mesh.propose`."""
         return STEEP if self.value == "delay" else None
 
 
@@ -94,12 +94,12 @@ def diagram(
     condition: str | None = None,
     levels: int = LEVELS,
 ) -> Diagram:
-    """Return what `refine` is to refine.
+    """Return the diagram that `refine` works on.
 
     Raises:
         UsageError: An axis is unknown, isn't numeric or has one value; the value is neither
-            phase nor delay; or the condition means nothing.
-        StoreError: There is no such sweep, or nothing of it was launched yet.
+            phase nor delay; or the condition is wrong.
+        StoreError: There is no such sweep, or it was never launched.
     """
     if value not in VALUES:
         raise UsageError(f"--value {value}: refinement follows {' or '.join(VALUES)}.")
@@ -132,10 +132,10 @@ def _scale(grid: Grid, role: str, path: str) -> Scale:
 
 
 def panels(wanted: Diagram, ledger: Ledger) -> list[Panel]:
-    """Return the cells of a diagram that stand on its mesh, those that differ otherwise apart.
+    """Return the cells of a diagram, one panel per set of values of the other axes.
 
     Raises:
-        UsageError: The condition means nothing, or no cell is left.
+        UsageError: The condition is wrong, or it matches no cell.
     """
     condition = f"coalesce(({wanted.condition}), false)" if wanted.condition else "true"
     text = f"select cell_id, phase, agreement, delay, delay_bound, {condition} as chosen from cells"
@@ -187,7 +187,7 @@ def marks_of(panel: Panel) -> dict[Point, Mark]:
 
 
 def _mark(row: Mapping[str, Any], value: str) -> Mark | None:
-    """Return what is known of a cell; None where nothing is."""
+    """Return the known result of a cell; None if there is none."""
     if row["phase"] is None:
         return None
     split = row["agreement"] < UNDECIDED

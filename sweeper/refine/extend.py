@@ -1,7 +1,7 @@
-"""Longer horizons: censored trials go on from their checkpoints.
+"""Longer horizons: censored trials continue from their checkpoints.
 
-A horizon is no part of a trial's identity, so a trial that was carried on has the id and the rows
-of one that was asked to go as far from the start, bit for bit.
+The horizon isn't part of a trial's id. A trial that was extended has the same id and, bit for bit,
+the same rows as one that had the longer horizon from the start.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sweeper.store.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """Trials to carry on.
+    """Trials to extend.
 
     Attributes:
         grid: The sweep's grid with the longer horizon.
@@ -38,17 +38,17 @@ class Extension:
 
 
 def extension(where: str, name: str, steps: int, *, condition: str | None = None) -> Extension:
-    """Return the censored trials of a sweep that are to be trained up to `steps`.
+    """Return the censored trials of a sweep, to be trained up to `steps`.
 
     Args:
         where: URI of the store.
         name: The sweep.
         steps: The horizon, in optimizer steps from the start.
-        condition: SQL over the columns of `trials` and `delays`: which of them; None for all.
+        condition: SQL over the columns of `trials` and `delays` that selects trials; None for all.
 
     Raises:
-        UsageError: They all went as far already, or the condition means nothing.
-        StoreError: There is no such sweep, or nothing of it was launched yet.
+        UsageError: All of them have that many steps already, or the condition is wrong.
+        StoreError: There is no such sweep, or it was never launched.
     """
     ledger = lease.open_sweep(where, name)
     grid = loading.stored_grid(ledger, [f"steps={steps}"])
@@ -71,10 +71,10 @@ def extend(
     announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
-    """Carry the trials of `wanted` on; arguments as in `sweeper.engine.commands.launch`.
+    """Extend the trials of `wanted`; arguments as in `sweeper.engine.commands.launch`.
 
     Raises:
-        UsageError: The final checkpoint of one wasn't kept.
+        UsageError: The final checkpoint of a trial wasn't kept.
         BusyError: Another driver is at work on this sweep.
         StoreError: The store can't be read or written.
     """
@@ -85,7 +85,7 @@ def extend(
 
 
 def _censored(ledger: Ledger, condition: str | None) -> tuple[list[str], int]:
-    """Return the censored trials that meet `condition`, and the fewest steps that one has."""
+    """Return the censored trials that meet `condition`, and the fewest steps of any of them."""
     text = (
         "select trial_id, steps from trials "
         "join (select * exclude (last_step) from delays) as d using (trial_id) "
@@ -96,12 +96,12 @@ def _censored(ledger: Ledger, condition: str | None) -> tuple[list[str], int]:
     try:
         sql.check_read_only(text)
         with open_views(ledger) as views:
-            found = sql.query(views, text)
+            trials = sql.query(views, text)
     except sql.QueryError as error:
         raise UsageError(
             f"--where {condition!r}: {error} Write a condition over the columns of trials and "
             'delays, e.g. "selection.tau > 0.2".'
         ) from None
-    if condition and not found.num_rows:
+    if condition and not trials.num_rows:
         raise UsageError(f"--where {condition!r}: no censored trial matches. Loosen it.")
-    return found["trial_id"].to_pylist(), min(found["steps"].to_pylist(), default=0)
+    return trials["trial_id"].to_pylist(), min(trials["steps"].to_pylist(), default=0)

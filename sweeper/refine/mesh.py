@@ -1,11 +1,11 @@
-"""Where a phase diagram needs more cells: the mesh between the lines of a grid.
+"""The mesh between the lines of a grid: the points where a phase diagram needs more cells.
 
-Squares whose cells disagree are halved, level by level, so that a boundary between phases is
-followed wherever it goes; on the last level only the edges that it crosses are halved. Nothing is
-remembered: what comes next depends on the cells that are known, and on nothing else.
+Squares whose cells disagree are halved, level by level, along the whole boundary between phases.
+On the last level, only the edges that the boundary crosses are halved. The next points depend on
+the known cells alone; no other state is kept.
 
-Positions are whole numbers: line i of the grid stands at ``i * FINE``, and halfway between two
-neighbours means halfway in their values, or in the logarithms of their values on a log axis.
+Positions are whole numbers: line i of the grid is at ``i * FINE``. Halfway between two neighbours
+means halfway in their values, or on a log axis in the logarithms of their values.
 """
 
 from __future__ import annotations
@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 
 FINE = 1024
 """Positions from one line of the grid to the next: at most ten halvings."""
-
-ROWS = 4096
-"""Points that are painted at once."""
 
 Point = tuple[int, int]
 """Positions on the two axes, (x, y)."""
@@ -81,7 +78,7 @@ class Scale:
         return round(between) if self.whole else between
 
     def position(self, value: float) -> int | None:
-        """Return where `value` stands; None if the mesh has no such value."""
+        """Return the position of `value`; None if the mesh has no such value."""
         if not self.base[0] <= value <= self.base[-1]:
             return None
         line = min(bisect_right(self.base, value), len(self.base) - 1) - 1
@@ -92,8 +89,8 @@ class Scale:
         return next((p for p in around if 0 <= p <= self.end and self.value(p) == value), None)
 
     def middle(self, low: int, high: int) -> int | None:
-        """Return the position halfway between two; None if no other value lies there."""
-        # where its value is found again, so that each value has one position
+        """Return the position halfway between two; None if no other value lies between them."""
+        # the position of the value there, so that each value has one position
         middle = self.position(self.value((low + high) // 2))
         return middle if middle is not None and low < middle < high else None
 
@@ -108,12 +105,12 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is known at a point.
+    """The known result at a point.
 
     Attributes:
-        label: What most seeds are; or that the delay is censored.
-        value: Logarithm (base 10) of the delay; None where it is censored or not looked at.
-        split: Whether the seeds aren't of one mind.
+        label: The phase of most seeds, or whether the delay is censored.
+        value: Logarithm (base 10) of the delay; None if it is censored or not refined by.
+        split: Whether the seeds disagree.
     """
 
     label: str
@@ -134,19 +131,19 @@ def propose(
 ) -> list[list[Point]]:
     """Return the points to evaluate next, level by level, the coarsest first.
 
-    Within a level, any first part is spread over the whole boundary, so a caller may take as many
-    as it can pay for. Points without a mark are proposed again.
+    The first points of a level are spread over the whole boundary, so a caller with a small budget
+    may take any number of them. Points without a mark are proposed again.
 
     Args:
-        marks: What is known, by position; those off the lines of the mesh don't matter.
+        marks: The known results by position; results off the lines of the mesh are ignored.
         x: The horizontal axis.
         y: The vertical axis.
-        finest: Positions from one line to the next on the last level: FINE, halved as often as
-            the grid may be.
-        steep: Values further apart than this disagree, too; None where only labels count.
+        finest: Positions between two lines of the last level: FINE, divided by 2 per halving.
+        steep: Largest difference of values that agree; None if only labels count.
 
     Returns:
-        Levels that have points to offer; none once all neighbours agree or are `finest` apart.
+        The points of each level that has some; empty once all neighbours agree or are `finest`
+        apart.
 
     Raises:
         ValueError: `finest` isn't from 1 to FINE.
@@ -170,34 +167,6 @@ def ends(marks: Mapping[Point, Mark], steep: float | None = None) -> list[Point]
     """Return the points at the boundary: those that disagree with a neighbour, in order."""
     near = [edge for edge in _torn(marks, steep) if _length(edge) <= FINE]
     return sorted({point for edge in near for point in edge})
-
-
-def paint(marks: Mapping[Point, Mark], points: Sequence[tuple[float, float]]) -> list[str]:
-    """Return the likeliest label of each of `points`, positions that may lie in between.
-
-    Each label is interpolated from 1, where it is, to 0, where it isn't, with the distance as the
-    kernel, and the highest wins. A mark whose seeds are of one mind is met exactly; one that is
-    split may be overruled by those around it, so that noise makes no islands.
-
-    Args:
-        marks: What is known, by position; at least one.
-        points: Where to paint.
-    """
-    known = sorted(marks)
-    labels = sorted({mark.label for mark in marks.values()})
-    apart = _distances(known, known)
-    slack = 8 * np.min(apart, initial=FINE, where=apart > 0)
-    slacks = [slack if marks[p].split else 0.0 for p in known]
-    system = np.pad(np.diag(slacks) - apart, (0, 1), constant_values=1)
-    system[-1, -1] = 0  # the weights add up to 0, beside a constant
-    ones = [[marks[p].label == label for label in labels] for p in known]
-    weights = np.linalg.solve(system, np.pad(np.array(ones, np.float64), ((0, 1), (0, 0))))
-    painted: list[str] = []
-    for start in range(0, len(points), ROWS):
-        distances = _distances(points[start : start + ROWS], known)
-        votes = weights[-1] - distances @ weights[:-1]
-        painted += [labels[index] for index in votes.argmax(axis=1)]
-    return painted
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +197,7 @@ class _Mesh:
     def squares(self, edges: Sequence[Edge], known: Set[Point]) -> Iterator[list[Point]]:
         """Yield the corners, middles and centre of each square that holds one of `edges`.
 
-        A square that isn't known at all corners is left alone: there, the grid has a hole.
+        A square with an unknown corner is skipped: the grid has a hole there.
         """
         places = {
             (i, j)
@@ -250,14 +219,14 @@ def _on(lines: Sequence[int], position: int) -> bool:
 
 
 def _gaps(lines: Sequence[int], low: int, high: int) -> range:
-    """Return which gaps between `lines` hold both positions, their ends included."""
+    """Return the gaps between `lines` that hold both positions, ends included."""
     first = max(bisect_left(lines, high) - 1, 0)
     last = min(bisect_right(lines, low) - 1, len(lines) - 2)
     return range(first, last + 1)
 
 
 def _torn(marks: Mapping[Point, Mark], steep: float | None) -> list[Edge]:
-    """Return neighbours on a line, whatever their distance, that disagree."""
+    """Return the edges between neighbours on a line that disagree, at any distance."""
     ups = pairwise(sorted(marks))
     acrosses = pairwise(sorted(marks, key=lambda point: (point[1], point[0])))
     edges = [(a, b) for a, b in ups if a[0] == b[0]] + [(a, b) for a, b in acrosses if a[1] == b[1]]
@@ -270,7 +239,7 @@ def _length(edge: Edge) -> int:
 
 
 def _spread(points: Sequence[Point], taken: Sequence[Point]) -> list[Point]:
-    """Return `points` in another order: each as far as can be from `taken` and those before it."""
+    """Return `points` reordered: each is the furthest from `taken` and from those before it."""
     places = np.array(points, dtype=np.float64)
     apart = np.full(len(points), np.inf)
     for point in taken:
@@ -285,13 +254,5 @@ def _spread(points: Sequence[Point], taken: Sequence[Point]) -> list[Point]:
 
 
 def _squared(places: NDArray[np.float64], point: Point) -> NDArray[np.float64]:
-    """Return the squared distances of `places`, one a row, from `point`."""
+    """Return the squared distances of `places`, one per row, from `point`."""
     return np.square(places[:, 0] - point[0]) + np.square(places[:, 1] - point[1])
-
-
-def _distances(
-    points: Sequence[tuple[float, float]], others: Sequence[Point]
-) -> NDArray[np.float64]:
-    here, there = (np.array(places, np.float64).T for places in (points, others))
-    apart: NDArray[np.float64] = np.hypot(*(here[:, :, None] - there[:, None, :]))
-    return apart

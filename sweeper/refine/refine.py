@@ -1,8 +1,8 @@
 """Refinement: new cells where neighbouring cells of a phase diagram disagree.
 
-`sweeper.refine.mesh` decides where, from what is known; here what is known is read off the views,
-and what is proposed is trained, round after round. Nothing is remembered in between: a refinement
-that was killed, or is given a larger budget, goes on from the cells that are in the store.
+Each round reads the known cells from the views, asks `sweeper.refine.mesh` for the next points and
+trains their cells. No other state is kept: a refinement that was killed, or gets a larger budget,
+continues from the cells in the store.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from sweeper.store.packs import pack_rows
 
 @dataclass(frozen=True, slots=True)
 class Refined:
-    """How a refinement ended.
+    """The result of a refinement.
 
     Attributes:
-        trials: Trials that it trained.
-        cells: Cells that it added, or that an earlier one had planned.
-        rounds: How many it took.
-        failed: Those of its trials that failed.
+        trials: Number of trials that it trained.
+        cells: Number of cells that it added, or that an earlier refinement had planned.
+        rounds: Number of its rounds.
+        failed: Number of its trials that failed.
         settled: Whether nothing is left to refine at this depth.
         unfinished: Whether it was stopped early.
     """
@@ -62,14 +62,14 @@ def refine(
     announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Refined:
-    """Add cells where neighbours disagree, until they don't or `budget` new trials are spent.
+    """Add cells where neighbours disagree, until all agree or `budget` new trials are spent.
 
     Args:
-        wanted: What to refine.
+        wanted: The diagram.
         where: URI of the store.
         runner: Runs the packs.
-        budget: Most trials to train.
-        announce: Called with what each round is to train.
+        budget: Largest number of trials to train.
+        announce: Called with the plan of each round.
         started: Called once a round's packs are in the ledger.
 
     Raises:
@@ -116,7 +116,7 @@ class _Rounds:
     def next(self, every: Sequence[Panel]) -> list[list[Trial]]:
         """Return the trials of the next round, cell by cell; none if nothing is left to refine.
 
-        A round that was cut short comes first: what follows from it depends on all of it.
+        A round that was cut short comes first: the next round depends on all of its cells.
         """
         grid, cells = self.wanted.grid, [cell for panel in every for cell in panel.values()]
         if owed := [_trials(grid, cell.values, cell.owed) for cell in cells if cell.owed]:
@@ -126,9 +126,9 @@ class _Rounds:
         return fresh or [trials for panel in every for trials in self.undecided(panel)]
 
     def affordable(self, wanted: Sequence[list[Trial]]) -> tuple[list[Trial], int]:
-        """Return the trials of as many whole cells, in order, as the budget pays for; the cost.
+        """Return the trials of the first cells that the budget pays for, and their cost.
 
-        What the store holds already costs nothing.
+        A trial that is in the store costs nothing.
         """
         grid, ledger = self.wanted.grid, self.driver.ledger
         table = _table(grid, [t for trials in wanted for t in trials])
@@ -146,7 +146,7 @@ class _Rounds:
         return taken, cost
 
     def between(self, panel: Panel) -> list[list[list[Trial]]]:
-        """Return the trials of each new cell of a panel, level by level, none without any."""
+        """Return the trials of each new cell of a panel, for each level that has new cells."""
         wanted = self.wanted
         levels = propose(
             marks_of(panel), wanted.x, wanted.y, finest=FINE >> wanted.levels, steep=wanted.steep
@@ -155,7 +155,7 @@ class _Rounds:
         return [level for level in made if level]
 
     def cell(self, panel: Panel, place: Point) -> list[Trial]:
-        """Return the trials of the new cell at `place`; none where there is one or can't be."""
+        """Return the trials of the new cell at `place`; empty if it exists or can't exist."""
         grid, wanted = self.wanted.grid, self.wanted
         if place in panel:
             return []
@@ -185,7 +185,7 @@ class _Rounds:
 
 
 def sentence(refined: Refined) -> str:
-    """Return how a refinement ended, in words."""
+    """Return the result of a refinement as a sentence."""
     cells, trials = counted(refined.cells, "cell"), counted(refined.trials, "trial")
     text = f"{cells}, {trials} in {counted(refined.rounds, 'round')}; "
     if refined.unfinished:

@@ -1,4 +1,4 @@
-"""The structures of a space: combinations of the choices on which it depends what is asked."""
+"""The structures of a space: the combinations of choices that decide which dimensions apply."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sweeper.space.dimension import Choice, Dimension
 from sweeper.space.space import Space
 
 MAX_STRUCTURES = 10_000
-"""Combinations that a space may have."""
+"""Largest number of combinations of a space."""
 
 TRIES = 30
-"""Suggestions drawn at random, behind the lowest and the highest, of each structure."""
+"""Random suggestions per structure, after the lowest and the highest one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Combination:
-    """One combination of deciding choices, and what is asked under it.
+    """One combination of choices, and the dimensions that apply under it.
 
     Attributes:
-        choices: The deciding values: those of names, and of what a `when` reads.
-        asked: The dimensions that are asked, in asking order.
+        choices: The values of all names and of all dimensions that a `when` reads.
+        asked: The dimensions that apply, in asking order.
     """
 
     choices: dict[str, Choice]
@@ -34,7 +34,7 @@ class Combination:
         return {d.name: self.choices.get(d.name, d.sample) for d in self.asked}
 
     def samples(self) -> Iterator[dict[str, Choice]]:
-        """Yield suggestions: the lowest, the highest, and some at random, always the same."""
+        """Yield suggestions: the lowest, the highest, and `TRIES` random ones with a fixed seed."""
         yield self.sample()
         yield {d.name: self.choices.get(d.name, _last(d)) for d in self.asked}
         random = Random(0)  # noqa: S311 - no secret
@@ -58,7 +58,7 @@ def combinations(space: Space) -> list[Combination]:
 
 
 def conditional(space: Space) -> list[str]:
-    """Return the names of the dimensions that not every suggestion has."""
+    """Return the names of the dimensions that only some suggestions have."""
     every = combinations(space)
     return [d.name for d in space.dimensions if not all(d in c.asked for c in every)]
 
@@ -68,15 +68,15 @@ def _asked(space: Space, choices: dict[str, Choice]) -> tuple[Dimension, ...]:
 
 
 def _deciding(space: Space, dimension: Dimension) -> list[Choice]:
-    """Return the values that make a difference: of a range those that a `when` reads, and one."""
+    """Return the choices, or of a range the values that a `when` reads and one other value."""
     if dimension.kind == "categorical":
         return list(dimension.choices)
     listed = {v for d in space.dimensions for v in d.when.get(dimension.name, ())}
-    found: list[Choice] = [
+    values: list[Choice] = [
         hit[0] for v in sorted(listed, key=str) if (hit := dimension.find({dimension.name: v}))
     ]
-    other = next((v for v in dimension.values() if v not in found), None)
-    return found if other is None else [*found, other]
+    other = next((v for v in dimension.values() if v not in values), None)
+    return values if other is None else [*values, other]
 
 
 def _last(dimension: Dimension) -> Choice:

@@ -1,7 +1,7 @@
-"""The dimensions of a search: what can be suggested, and which fields a suggestion sets.
+"""The dimensions of a search: their values, and the fields that each value sets.
 
-The section `search.space` gives distributions; axes of the grid that it doesn't name are
-searched too, over the values they list.
+The section `search.space` gives distributions. Axes of the grid that it doesn't name are
+categorical dimensions over their listed values.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from sweeper.grid.search_section import Categorical, Distribution, Int, LogUnifo
 from sweeper.grid.spacing import LinSpace, LogSpace, Range
 
 Choice = bool | int | float | str | None
-"""What can be suggested; a vector, or the values of several fields, go by a label."""
+"""A value that can be suggested; a label stands for a vector or for values of several fields."""
 
 DIGITS = 12
-"""Significant digits of a stepped number: 0.30000000000000004 is nobody's intention."""
+"""Significant digits of a stepped number, so that 3 * 0.1 is 0.3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One thing that a suggestion decides.
+    """One dimension of a search space.
 
     Attributes:
-        name: The path that it sets; of several, all of them joined by ", ".
-        kind: How it is drawn.
-        low: Smallest number; None for a categorical one.
-        high: Largest number, included.
-        log: Uniform in the logarithm.
-        step: Only low, low + step, ...; None for every number.
-        choices: The values of a categorical one.
-        sets: Choice to the fields it sets, where that isn't just the field of its name.
-        when: Path to the values for which it is asked.
+        name: The path that it sets; several paths are joined by ", ".
+        kind: The kind of its distribution.
+        low: Smallest number; None for a categorical dimension.
+        high: Largest number, included; None for a categorical dimension.
+        log: Whether it is uniform in the logarithm.
+        step: The values are low, low + step, ...; None for every number.
+        choices: The values of a categorical dimension.
+        sets: Choice to the fields that it sets; empty if that is the field `name` alone.
+        when: Path to the values under which the dimension applies.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Dimension:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The fields it sets."""
+        """The fields that it sets."""
         return tuple(next(iter(self.sets.values()))) if self.sets else (self.name,)
 
     @property
@@ -60,7 +60,7 @@ class Dimension:
 
     @property
     def finite(self) -> bool:
-        """Whether it has a countable number of values: what a sampler `grid` needs."""
+        """Whether it has finitely many values, as the sampler `grid` needs."""
         return self.kind != "float" or self.step is not None
 
     @property
@@ -79,7 +79,7 @@ class Dimension:
                 yield self.snap(self.low + k * (self.step or 1))
 
     def snap(self, value: Choice) -> Choice:
-        """Return a suggested `value` as the field gets it: on its step, without rounding noise."""
+        """Return a suggested `value` for the field: on its step, without rounding noise."""
         if isinstance(value, bool) or not isinstance(value, int | float) or self.low is None:
             return value
         if self.step is not None:
@@ -97,23 +97,22 @@ class Dimension:
         return self.choices[0] if self.kind == "categorical" else self.low
 
     def find(self, values: Mapping[str, Scalar]) -> tuple[Choice] | None:
-        """Return the suggestion that gives what `values` hold, in a tuple; None if none does.
+        """Return the choice that sets the fields to `values`, in a tuple; None if there is none.
 
-        Of several fields, those that are null or absent in `values` may not apply there: they
-        count least.
+        A dimension of several fields returns the choice with the most equal fields; a field that
+        is null or absent in `values` may not apply, and excludes no choice.
         """
         if self.sets:
             return self._row(values)
         value = values.get(self.name)
         if self.kind == "categorical":
-            found = next((c for c in self.choices if c == value), self)
-            return None if isinstance(found, Dimension) else (found,)
+            return next(((choice,) for choice in self.choices if choice == value), None)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
         return (self.snap(value),) if self._holds(value) else None
 
     def _row(self, values: Mapping[str, Scalar]) -> tuple[Choice] | None:
-        """Return the choice whose fields are those of `values`, as many as there are."""
+        """Return the choice with the fewest fields that differ from `values`."""
         fitting = {
             choice: sum(values.get(p) != v for p, v in fields.items())
             for choice, fields in self.sets.items()
@@ -131,17 +130,17 @@ class Dimension:
 
 
 def owners(config: type[Config], path: str) -> list[Leaf]:
-    """Return the fields that are called `path`, one for each name that has it."""
-    found = [scalars(config)[path]] if path in scalars(config) else []
+    """Return the fields with the path `path`, one for each name that has it."""
+    fields_of = [scalars(config)[path]] if path in scalars(config) else []
     part = path.split(".")[0]
     for section in config.parts.get(part, {}).values():
         fields = leaves(section, f"{part}.")
-        found += [fields[path]] if path in fields else []
-    return found
+        fields_of += [fields[path]] if path in fields else []
+    return fields_of
 
 
 def converted(config: type[Config], path: str, value: Any) -> Scalar:
-    """Return a raw value of the file as the field holds it; as text where it can't."""
+    """Return a raw value of the file converted to its field; a list or dict of no field as text."""
     for leaf in owners(config, path):
         checked, refusal = leaf.check(value)
         if refusal is None:
@@ -150,7 +149,7 @@ def converted(config: type[Config], path: str, value: Any) -> Scalar:
 
 
 def axis_values(axis: Any) -> list[Any]:
-    """Return the raw values of an axis of the file; none where they can't be made."""
+    """Return the raw values of an axis of the file; empty if its spacing is wrong."""
     if not isinstance(axis, LogSpace | LinSpace | Range):
         return list(axis)
     try:
@@ -169,25 +168,25 @@ def dimensions(file: GridFile, config: type[Config], fixed: Mapping[str, Any]) -
             command line can have put them there.
     """
     space = file.search.space if file.search is not None else {}
-    found = [
+    result = [
         specified(config, path, distribution)
         for path, distribution in space.items()
         if path not in fixed
     ]
     for group in axes(file, space):
         dimension = listed(config, group)
-        found += [dimension] if len(dimension.choices) > 1 else []
-    return found
+        result += [dimension] if len(dimension.choices) > 1 else []
+    return result
 
 
 def constants(file: GridFile, config: type[Config]) -> dict[str, Scalar]:
-    """Return what the grid's axes of one value set."""
+    """Return the fields that axes with a single value set: path to value."""
     space = file.search.space if file.search is not None else {}
-    found: dict[str, Scalar] = {}
+    values_of: dict[str, Scalar] = {}
     for group in axes(file, space):
         if len(group[0][1]) == 1:
-            found |= {path: converted(config, path, values[0]) for path, values in group}
-    return found
+            values_of |= {path: converted(config, path, values[0]) for path, values in group}
+    return values_of
 
 
 def axes(file: GridFile, named: Iterable[str]) -> Iterator[list[tuple[str, list[Any]]]]:
@@ -202,7 +201,7 @@ def axes(file: GridFile, named: Iterable[str]) -> Iterator[list[tuple[str, list[
 
 
 def specified(config: type[Config], path: str, given: Distribution) -> Dimension:
-    """Return the dimension that the file gives `path`."""
+    """Return the dimension of `path` with the distribution that the file gives."""
     when = {
         p: tuple(converted(config, p, value) for value in values)
         for p, values in given.conditions.items()

@@ -1,7 +1,7 @@
-"""The space of a search: suggestions become cells, and cells suggestions.
+"""The space of a search: converts suggestions to cells, and cells to suggestions.
 
-A suggestion gives each dimension that is asked for a value, by the dimension's name. What
-isn't asked has its default: a path under `when` whose condition doesn't hold isn't given.
+A suggestion maps the name of each dimension that applies to a value. A dimension whose condition
+`when` doesn't hold doesn't apply, and its fields keep their defaults.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Params = Mapping[str, Choice]
 
 @dataclass(frozen=True, slots=True)
 class Impossible:
-    """A suggestion that is no cell.
+    """The answer for a suggestion that is no cell.
 
     Attributes:
-        reason: Why not.
+        reason: Why it is none.
     """
 
     reason: str
@@ -47,8 +47,8 @@ class Point:
     Attributes:
         values: The resolved config, flat: every field that applies.
         cell_id: The cell's id.
-        reference: The cell that an amplification is relative to; None where the objectives need
-            none and there is none. A cell may be its own reference.
+        reference: The cell that an amplification is relative to; None if there is none and no
+            objective needs one. A cell may be its own reference.
     """
 
     values: Mapping[str, Scalar]
@@ -58,10 +58,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """What follows from the names that a suggestion chooses, and from which fields it gives.
+    """The config that follows from the names that a suggestion chooses and the fields it gives.
 
     Attributes:
-        values: The resolved config with a sample of everything that is given.
+        values: The resolved config, with a sample value for each dimension.
         problems: The mistakes in it.
     """
 
@@ -71,12 +71,12 @@ class Structure:
 
 @dataclass(frozen=True)
 class Space:
-    """Everything that a search can suggest.
+    """All suggestions of a search.
 
     Attributes:
         file: The grid file.
         config: The config of its trainable.
-        fixed: What no suggestion changes: path to value.
+        fixed: The values that no suggestion changes, by path.
         dimensions: In asking order: names first, each after those that its `when` reads.
         rules: The exclusion rules.
     """
@@ -115,9 +115,9 @@ class Space:
         rules: Sequence[Rule] = (),
     ) -> Space:
         """Return the space of a file whose values under `fixed` are, by dotted path, `fixed`."""
-        found = asking_order(dimensions(file, config, fixed), config)
+        ordered = asking_order(dimensions(file, config, fixed), config)
         given = {p: converted(config, p, v) for p, v in fixed.items()} | constants(file, config)
-        return cls(file, config, given, tuple(found), tuple(rules))
+        return cls(file, config, given, tuple(ordered), tuple(rules))
 
     @property
     def search(self) -> Search:
@@ -126,12 +126,12 @@ class Space:
         return self.file.search
 
     def given(self, params: Params) -> dict[str, Any]:
-        """Return what a suggestion and the file give: path to value, unresolved."""
-        found = dict(self.fixed)
+        """Return the values that the file and a suggestion give, by path, unresolved."""
+        given = dict(self.fixed)
         for dimension in self.dimensions:
             if dimension.name in params:
-                found |= dimension.given(params[dimension.name])
-        return found
+                given |= dimension.given(params[dimension.name])
+        return given
 
     def asks(self, dimension: Dimension, params: Params) -> bool:
         """Return whether `dimension` applies, given the values of those before it."""
@@ -144,7 +144,7 @@ class Space:
         return any(path in applicable for path in dimension.paths)
 
     def structure(self, params: Params) -> Structure:
-        """Return what follows from the names among `params`, were all that can be given given."""
+        """Return the structure of `params`, with every dimension given that may still apply."""
         given = self.given(params)
         for dimension in self.dimensions:
             if dimension.name not in params and self.may_hold(dimension, params, given):
@@ -157,7 +157,7 @@ class Space:
         return self._structures[key]
 
     def may_hold(self, dimension: Dimension, params: Params, given: Mapping[str, Any]) -> bool:
-        """Return whether the condition of `dimension` holds or is still open."""
+        """Return whether the condition of `dimension` holds or may still come to hold."""
         still = {path for d in self.dimensions if d.name not in params for path in d.paths}
         return all(
             given[path] in allowed if path in given else path in still
@@ -165,25 +165,25 @@ class Space:
         )
 
     def point(self, params: Params) -> Point | Impossible:
-        """Return the cell that a suggestion means, or why there is none.
+        """Return the cell of a suggestion with its reference, or why there is none.
 
         Values of dimensions that don't apply are dropped.
         """
-        found = self.cell(self.given(params))
-        if isinstance(found, Impossible):
-            return found
+        cell = self.cell(self.given(params))
+        if isinstance(cell, Impossible):
+            return cell
         for rule in self.rules:
-            if self._excluded(rule, found.values):
+            if self._excluded(rule, cell.values):
                 return Impossible(f"excluded by {rule.text!r}.")
-        reference = self._reference(found)
+        reference = self._reference(cell)
         if isinstance(reference, Impossible):
             if self.search.needs_reference:
                 return Impossible(f"its reference can't exist: {reference.reason}")
-            return found
-        return Point(found.values, found.cell_id, reference)
+            return cell
+        return Point(cell.values, cell.cell_id, reference)
 
     def cell(self, given: Mapping[str, Any]) -> Point | Impossible:
-        """Return the cell of what is `given`, without a reference, or why there is none."""
+        """Return the cell of the `given` values, without a reference, or why there is none."""
         resolved = resolve(self.config, given)
         for problem in resolved.problems:
             return Impossible(problem.message)
@@ -208,18 +208,18 @@ class Space:
         return self.cell(dict(point.values) | replaced)
 
     def replaced(self, values: Values) -> dict[str, Any]:
-        """Return what replaces fields of `values` in its reference cell.
+        """Return the fields in which the reference cell differs from `values`.
 
-        As `search.reference` says, or else the neutral values of the choices in `values`.
+        These are `search.reference`, or else the neutral values of a choice in `values`.
         """
         if self.search.reference is not None:
             return dict(self.search.reference)
         return dict(neutral(self.config, values))
 
     def table(self, points: Iterable[Point], seeds: Sequence[int]) -> pa.Table:
-        """Return one row a trial, cells times seeds, in the columns of `Grid.table`.
+        """Return one row per trial, cells times seeds, in the columns of `Grid.table`.
 
-        Points that mean the same are one cell.
+        Points with the same id are one cell.
         """
         cells = {point.cell_id: point for point in points}
         trials = [
@@ -239,25 +239,25 @@ class Space:
     def params_of(self, values: Mapping[str, Any]) -> dict[str, Choice] | None:
         """Return the suggestion that gives exactly the cell of the resolved `values`.
 
-        None if the cell isn't in the space: another fixed value, out of bounds, off a step.
-        Where a null means the same as an absent field, `values` may hold nulls. Exclusion rules
-        don't count: what was trained is worth knowing.
+        None if the cell isn't in the space: another fixed value, out of bounds, off a step. In
+        `values`, a null means the same as an absent field. Exclusion rules are ignored, so that a
+        cell that was trained before a rule was added still informs the search.
         """
         wanted = {p: tuple(v) if isinstance(v, list) else v for p, v in values.items()}
         params: dict[str, Choice] = {}
         for dimension in self.dimensions:
             if self.asks(dimension, params):
-                found = dimension.find(wanted)
-                if found is None:
+                match = dimension.find(wanted)
+                if match is None:
                     return None
-                params[dimension.name] = found[0]
+                params[dimension.name] = match[0]
         resolved = resolve(self.config, self.given(params))
         if resolved.problems or _set(resolved.values) != _set(wanted):
             return None
         return params
 
     def overrides(self, params: Params) -> list[str]:
-        """Return the changes with which ``sweeper launch`` trains exactly this cell.
+        """Return the overrides with which ``sweeper launch`` trains exactly this cell.
 
         Raises:
             UsageError: There is no such cell.
@@ -270,15 +270,15 @@ class Space:
         chosen = sorted(
             (names | paths) - set(self.fixed), key=lambda p: (not p.endswith(".name"), p)
         )
-        found = [f"{p}={_spelt(point.values[p])}" for p in chosen if p in point.values]
-        found += ["search=null"]
-        return found + (["exclude=[]"] if self.file.excludes else [])
+        changes = [f"{p}={_spelt(point.values[p])}" for p in chosen if p in point.values]
+        changes += ["search=null"]
+        return changes + (["exclude=[]"] if self.file.excludes else [])
 
 
-def asking_order(found: Sequence[Dimension], config: type[Config]) -> list[Dimension]:
+def asking_order(unordered: Sequence[Dimension], config: type[Config]) -> list[Dimension]:
     """Return the dimensions with names first, each after those that its `when` reads.
 
-    Those whose conditions go round in a circle come last; that is an error elsewhere.
+    Dimensions whose conditions form a cycle come last; the checks of the file refuse them.
     """
     parts = list(config.parts)
 
@@ -286,7 +286,7 @@ def asking_order(found: Sequence[Dimension], config: type[Config]) -> list[Dimen
         named = [p.split(".")[0] for p in dimension.paths if p.endswith(".name")]
         return min((parts.index(p) for p in named if p in parts), default=len(parts))
 
-    left = sorted(found, key=rank)
+    left = sorted(unordered, key=rank)
     ordered: list[Dimension] = []
     while left:
         open_ = {path for d in left for path in d.paths}
@@ -297,7 +297,7 @@ def asking_order(found: Sequence[Dimension], config: type[Config]) -> list[Dimen
 
 
 def holds(dimension: Dimension, given: Mapping[str, Any]) -> bool:
-    """Return whether the condition of `dimension` holds for what is `given`."""
+    """Return whether the condition of `dimension` holds for the `given` values."""
     return all(path in given and given[path] in ok for path, ok in dimension.when.items())
 
 
@@ -327,7 +327,7 @@ def _spelt(value: Scalar) -> str:
 
 
 def _reads(text: str) -> Any:
-    """Return what YAML makes of `text`; None where it can't."""
+    """Return `text` parsed as YAML; None if it isn't YAML."""
     try:
         return parse_value(text, "override")
     except ConfigError:

@@ -1,7 +1,7 @@
-"""Checkpoints of a pack: opaque bytes, committed together with the rows that they follow.
+"""Checkpoints of a pack: opaque bytes, committed together with the rows before them.
 
-What is in them is the trainable's business, as long as loading it executes no code. Every row
-up to a checkpoint's step is committed with it, so resuming there loses and repeats nothing.
+The trainable decides their content; loading it must execute no code. All rows up to a checkpoint's
+step are committed with it, so an attempt that resumes there loses and repeats no row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Saved:
 
     Attributes:
         payload: The bytes given to `Checkpoints.save`.
-        trial_ids: The trials of this pack whose state is in there.
+        trial_ids: The trials of this pack whose state it holds.
     """
 
     payload: bytes
@@ -34,14 +34,15 @@ class Saved:
 
 
 class Checkpoints:
-    """Says when to save, saves, and knows what to start from.
+    """Saves the states of a pack, and returns those to start from.
 
     Args:
         sink: The sink of the same attempt.
         every_s: Seconds between two checkpoints.
-        keep: Whose final states are kept.
-        resume: This pack's own checkpoint, as the ledger lists it.
-        starts: Without one: entries of other packs' checkpoints, and the trials each is for.
+        keep: The trials whose final states are kept.
+        resume: This pack's own checkpoint, as the ledger lists it, or None.
+        starts: If `resume` is None: other packs' checkpoints, each with the trials that go on
+            from it.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Checkpoints:
         ]
 
     def due(self) -> bool:
-        """Return whether it is time to save: the interval is over, or the sweep shall stop."""
+        """Return whether it is time to save: the interval is over, or a stop was requested."""
         return self._sink.stopping or time.monotonic() - self._last >= self._every_s
 
     def keeps(self, trial_id: str) -> bool:
@@ -87,7 +88,7 @@ class Checkpoints:
         """Commit `payload` as the state at `step`, with all rows written so far.
 
         Raises:
-            DrainedError: The sweep was asked to stop; the state is saved.
+            DrainedError: A stop was requested; the state is saved.
         """
         self._commit(step, payload, done=False)
         if self._sink.stopping:

@@ -1,8 +1,8 @@
 """Compaction: many small metrics parts become few, sorted by trial and step.
 
-Ten thousand small files cost a query fifty times what one sorted file does. Only finished packs
-are compacted. What was replaced stays on disk for a grace period, so that a reader that has
-just listed it can go on reading.
+A query of ten thousand small files takes fifty times as long as of one sorted file. Only finished
+packs are compacted. Replaced files stay on disk for a grace period, so that a reader that has just
+listed them can read them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from sweeper.store import tables
 from sweeper.store.ledger import Ledger, PackState, Record, State
 
 MIN_PARTS = 200
-"""Parts of finished packs below which nothing is done."""
+"""Least number of parts of finished packs to compact."""
 
 MAX_ROWS = 2_000_000
-"""Rows of one compacted file, or those of one pack if it has more: bounds the memory of whoever
-compacts, to about 400 bytes a row."""
+"""Largest number of rows of a compacted file, unless one pack alone has more.
+
+Compaction takes about 400 bytes of memory per row.
+"""
 
 GRACE_S = 3600.0
 """Seconds that replaced files are kept."""
@@ -87,7 +89,7 @@ def _rewrite(ledger: Ledger, packs: list[PackState]) -> int:
 
 
 def _sorted(rows: pa.Table) -> pa.Table:
-    """Return `rows` by trial and step; ids are compared once each, not once a row."""
+    """Return `rows` by trial and step; each id is compared once, not once per row."""
     ids = rows["trial_id"].combine_chunks().dictionary_encode()
     rank = np.empty(len(ids.dictionary), dtype=np.int64)
     rank[pc.sort_indices(ids.dictionary).to_numpy()] = np.arange(len(rank))

@@ -1,17 +1,17 @@
-"""The ledger of a sweep: a numbered, append-only log, the only thing that readers trust.
+"""The ledger of a sweep: a numbered, append-only log, the single source of truth for readers.
 
-Every fact is one record, one file ``log/<number>.json``, written by put-if-absent: of two
-writers that want the same number one wins, and the other reads the winner's record before it
-tries the next. So a writer that appends has seen everything before it, which is what fences
-off zombies. Files that no record names don't exist.
+A record is one file ``log/<number>.json``, written by put-if-absent. Of two writers that want the
+same number one wins, and the other reads the winner's record before it tries the next number. So a
+writer that appends has read every record before its own; this keeps out a worker that lost its
+pack but still runs. A file that no record names is ignored.
 
 Records:
     launch   a driver began: the grid, its plan, the settings, the provenance
-    packs    which trials make which pack, before they are trained
+    packs    the trials of each pack, before they are trained
     claim    a worker took a pack: attempt number and the step it resumes from
     rows     metrics, ends and a checkpoint of one attempt, all at once
     split    a pack was replaced by smaller ones
-    void     packs that don't count any more, e.g. because a file of theirs is damaged
+    void     packs that no longer count, e.g. because one of their files is damaged
     compact  many metrics parts were rewritten as few
 """
 
@@ -45,7 +45,7 @@ class Part:
         path: Below the sweep's folder.
         size: In bytes.
         sha256: Of the whole file.
-        rows: How many.
+        rows: Number of rows.
         min_step: Smallest step of its rows.
         max_step: Largest step of its rows.
         columns: Metrics beyond the common ones.
@@ -67,7 +67,7 @@ class Attempt:
     Attributes:
         number: From 1, in the order of the claims.
         resumed_at: Step of the checkpoint it starts from; -1 from the beginning. Rows of
-            earlier attempts behind this step don't count any more.
+            earlier attempts after this step no longer count.
         record: The whole claim.
     """
 
@@ -78,7 +78,7 @@ class Attempt:
 
 @dataclass(slots=True)
 class PackState:
-    """What the ledger knows of one pack.
+    """The state of one pack.
 
     Attributes:
         id: The pack.
@@ -88,10 +88,10 @@ class PackState:
         parts: (attempt number, metrics part).
         ends: (attempt number, file of ends, with the same fields as a part).
         checkpoint: The last one: path, size, sha256, step, attempt.
-        done: Every trial of the last attempt ended.
-        failed: Trials that failed.
-        split_at: Step at which smaller packs took over; None if they didn't.
-        void: Nothing of it counts.
+        done: Whether every trial of the last attempt ended.
+        failed: Number of failed trials.
+        split_at: Step from which smaller packs replace it; None if it wasn't split.
+        void: Whether none of its rows and ends count.
     """
 
     id: str
@@ -127,16 +127,16 @@ class PackState:
 
 @dataclass(slots=True)
 class State:
-    """The log, folded.
+    """The state of a sweep after its records, in order.
 
     Attributes:
         launches: By id, in order.
         packs: By id, in order.
         files: Path to checksum of the files that list packs.
         compacted: Parts that replaced others.
-        compacted_packs: The packs whose rows are in there.
+        compacted_packs: The packs whose rows are in these parts.
         compacted_by: Compacted file to the packs whose rows are in it.
-        replaced: (Unix time, path) of the parts that they replaced.
+        replaced: (Unix time, path) of each part that was replaced.
     """
 
     launches: dict[str, Record] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class State:
         return next(reversed(self.launches.values()), None)
 
     def fold(self, record: Record) -> None:
-        """Take in the next record."""
+        """Apply the next record."""
         kind = record["kind"]
         if kind == "launch":
             self.launches[record["launch_id"]] = record
@@ -288,9 +288,9 @@ class Ledger:
         return ledger
 
     def is_current(self) -> bool:
-        """Return whether this is still the log in its folder, to be read on from `number`.
+        """Return whether the folder still holds this log, so that reading can continue.
 
-        Another sweep may stand there by now, or an older state of this one.
+        The folder may hold another sweep by now, or an older state of this one.
         """
         raw = self.files.read(META)
         return (
@@ -301,7 +301,7 @@ class Ledger:
 
     @classmethod
     def create(cls, files: Files, meta: Record) -> Ledger:
-        """Return the ledger in `files`, begun with `meta` if there was none."""
+        """Return the ledger in `files`; create it with `meta` if there is none."""
         files.create(META, _bytes({"format": FORMAT, **meta}))
         return cls.open(files)
 
@@ -309,7 +309,7 @@ class Ledger:
         """Check that no record is missing.
 
         Raises:
-            StoreError: A later one is there, or files that only records can have made.
+            StoreError: A record is missing, since a later one or files of one exist.
         """
         missing = _path(self.number + 1)
         later = self.files.paths("log", after=missing)
@@ -325,7 +325,7 @@ class Ledger:
             )
 
     def refresh(self) -> bool:
-        """Read what was appended since; return whether there was anything."""
+        """Read the new records; return whether there were any."""
         before = self.number
         while (raw := self.files.read(_path(self.number + 1))) is not None:
             self.state.fold(_json(self.files.location(_path(self.number + 1)), raw))
@@ -336,11 +336,11 @@ class Ledger:
     def append(self, record: Record, guard: Callable[[State], None] | None = None) -> None:
         """Append `record` once `guard` accepts the state it will follow.
 
-        The written record has one more key, ``nonce``: 16 random hexadecimal digits. By them a
-        record is recognized that was written although the answer was lost.
+        The written record has one more key, ``nonce``: 16 random hexadecimal digits. They identify
+        a record that was written although the storage's answer was lost.
 
         Args:
-            record: What to write, with its kind.
+            record: The record, with its kind.
             guard: Raises if the record must not be written after all; called again whenever
                 another writer was faster.
 
@@ -363,7 +363,7 @@ class Ledger:
         """Create `path`, and return whether it has our `content` afterwards.
 
         If the answer to a write is lost, the storage's client reports an error. If the client
-        sends the request again, it reports that the file exists. Either way the file tells.
+        sends the request again, it reports that the file exists. The file's content decides.
         """
         try:
             return self.files.create(path, content) or self.files.read(path) == content

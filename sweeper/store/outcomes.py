@@ -1,6 +1,6 @@
-"""How trials ended: one row each time that a trial did.
+"""The outcomes of trials: one row per end of a trial.
 
-Apart from the worker, so that who only reads a store imports nothing that trains.
+Apart from the worker, so that a reader of a store imports no code that trains.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def ended_trials(
 ) -> pa.Table:
     """Return the ends that count: the columns of `ENDS`, and pack_id and attempt.
 
-    A trial that was carried on has one row for each time that it ended.
+    A trial that was carried on after an end has one row per end.
 
     Args:
         ledger: The sweep's ledger.
-        pack_ids: The packs to look at; None for all.
+        pack_ids: The packs to read; None for all.
         without: Packs to leave out.
     """
     packs = ledger.state.packs
@@ -38,7 +38,7 @@ def ended_trials(
 
 
 def ends_table(ends: Sequence[pa.Table], packs: Sequence[str], attempts: Sequence[int]) -> pa.Table:
-    """Return files of ends as one table, with the pack and the attempt that each is of."""
+    """Return files of ends as one table, with the pack and the attempt of each file."""
     if not ends:
         return empty({**ENDS, "pack_id": pa.string(), "attempt": pa.int64()})
     owner = pa.array(np.repeat(np.arange(len(ends)), [t.num_rows for t in ends]))

@@ -37,7 +37,7 @@ def pack_table(
 
 
 def pack_rows(ledger: Ledger, pack_ids: Sequence[str]) -> pa.Table:
-    """Return the listed trials of packs: pack_id, position, trial_id, start; in order."""
+    """Return the rows that list packs, by pack and position: pack_id, position, trial_id, start."""
     wanted = pa.array(pack_ids, pa.string())
     paths = sorted({ledger.state.packs[i].path for i in pack_ids})
     listed = []

@@ -1,8 +1,8 @@
-"""Who is in which pack, and with what config: the big tables of a launch, as a worker asks them.
+"""The trials of a pack and their configs, looked up in the two large tables of a launch.
 
 A launch lists all its trials in two files, and each of its packs needs a few rows of both. Files
-of the store never change, so a process proves and decodes each once, keeps it small, and finds
-rows by a sorted index: a pack costs its own trials, not those of the launch.
+of the store never change, so a process proves and decodes each file once, keeps it in a compact
+form and looks up rows in a sorted index: the cost of a pack depends on its own trials only.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from sweeper.store.files import Files
 from sweeper.store.ledger import Record
 
 IDS = ("trial_id", "cell_id")
-"""Columns of a plan whose texts are all different, or nearly."""
+"""Columns of a plan whose values rarely repeat."""
 
 
 class Index:
     """Finds rows by their text.
 
     Args:
-        texts: One a row, none null; of equal ones the first is found.
+        texts: One per row, without nulls; of equal texts the first row is returned.
     """
 
     def __init__(self, texts: pa.ChunkedArray) -> None:
@@ -37,7 +37,7 @@ class Index:
         self._sorted = self._texts[self._order]
 
     def find(self, wanted: Sequence[str]) -> NDArray[np.int64]:
-        """Return the rows of those of `wanted` that are there, in their order."""
+        """Return the rows of the `wanted` texts that exist, in the order of `wanted`."""
         if not len(self._sorted) or not wanted:
             return np.zeros(0, dtype=np.int64)
         asked = np.array([text.encode() for text in wanted])
@@ -46,7 +46,7 @@ class Index:
 
 
 def _bytes(texts: pa.Array) -> NDArray[np.bytes_]:
-    """Return `texts` as bytes of one width; without an object each where all are as long."""
+    """Return `texts` as bytes of one width; without a copy if all texts have that width."""
     _, offsets, data = texts.buffers()
     n = len(texts)
     at = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + n + 1]
@@ -56,10 +56,10 @@ def _bytes(texts: pa.Array) -> NDArray[np.bytes_]:
     return np.array([text.encode() for text in texts.to_pylist()], dtype=np.bytes_)
 
 
-class Plan:
-    """The trials of a launch with their configs.
+class PlanIndex:
+    """The trials of a launch with their configs, by trial.
 
-    Most columns hold one value, or nothing: of those one value is kept.
+    Most columns hold one value in all rows, or only nulls: of these, one value is kept.
     """
 
     def __init__(self, raw: bytes) -> None:
@@ -73,25 +73,26 @@ class Plan:
         self._index = Index(self._table["trial_id"])
 
     def rows(self, trial_ids: Sequence[str]) -> pa.Table:
-        """Return the rows of those of `trial_ids` that are planned, in their order."""
-        found = self._table.take(pa.array(self._index.find(trial_ids)))
+        """Return the rows of the planned trials among `trial_ids`, in the order of `trial_ids`."""
+        rows = self._table.take(pa.array(self._index.find(trial_ids)))
         columns = [
-            pa.repeat(self._single[field.name], found.num_rows)
+            pa.repeat(self._single[field.name], rows.num_rows)
             if field.name in self._single
-            else found[field.name].cast(field.type)
+            else rows[field.name].cast(field.type)
             for field in self._schema
         ]
         return pa.table(columns, schema=self._schema)
 
 
 def single(file: pq.ParquetFile) -> dict[str, pa.Scalar]:
-    """Return each plain column that has the same value in all rows, by the file's statistics.
+    """Return the value of each scalar column that has the same value in all rows.
 
-    Not floats that are zero: to statistics, 0 and -0 are the same.
+    Reads the file's statistics only. They don't tell 0 from -0, so float columns of zeros are left
+    out.
     """
     groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
     numbers = {groups[0].column(i).path_in_schema: i for i in range(file.metadata.num_columns)}
-    found: dict[str, pa.Scalar] = {}
+    values: dict[str, pa.Scalar] = {}
     for field in file.schema_arrow:
         if field.name in IDS or pa.types.is_nested(field.type):
             continue
@@ -99,17 +100,17 @@ def single(file: pq.ParquetFile) -> dict[str, pa.Scalar]:
         if not all(s is not None and s.has_null_count for s in about):
             continue
         if all(s.null_count == g.num_rows for s, g in zip(about, groups, strict=True)):
-            found[field.name] = pa.scalar(None, field.type)
+            values[field.name] = pa.scalar(None, field.type)
         elif all(s.null_count == 0 and s.has_min_max and s.min == s.max for s in about):
             first = about[0].max
             zero = pa.types.is_floating(field.type) and first == 0
             if not zero and all(s.max == first for s in about):
-                found[field.name] = pa.scalar(first, field.type)
-    return found
+                values[field.name] = pa.scalar(first, field.type)
+    return values
 
 
 class Listing:
-    """The packs of a file that lists them: pack_id, position, trial_id, start."""
+    """The rows of a packs file, by pack: pack_id, position, trial_id, start."""
 
     def __init__(self, table: pa.Table) -> None:
         packs = table["pack_id"].combine_chunks().dictionary_encode()
@@ -126,12 +127,12 @@ class Listing:
         """Return the rows of one pack, by position."""
         code = self._index.find([pack_id])
         start, stop = self._bounds[[code[0], code[0] + 1]] if len(code) else (0, 0)
-        found = self._table.slice(int(start), int(stop - start))
-        ids = pa.repeat(pa.scalar(pack_id, pa.string()), found.num_rows)
-        return found.add_column(0, "pack_id", ids).sort_by("position")
+        listed = self._table.slice(int(start), int(stop - start))
+        ids = pa.repeat(pa.scalar(pack_id, pa.string()), listed.num_rows)
+        return listed.add_column(0, "pack_id", ids).sort_by("position")
 
 
-def plan(files: Files, entry: Record) -> Plan:
+def plan(files: Files, entry: Record) -> PlanIndex:
     """Return the plan that the ledger lists by `entry`.
 
     Raises:
@@ -146,8 +147,8 @@ def listing(files: Files, path: str, sha256: str) -> Listing:
 
 
 @lru_cache(maxsize=2)
-def _plan(uri: str, path: str, sha256: str) -> Plan:
-    return Plan(tables.content(Files.at(uri), {"path": path, "sha256": sha256}))
+def _plan(uri: str, path: str, sha256: str) -> PlanIndex:
+    return PlanIndex(tables.content(Files.at(uri), {"path": path, "sha256": sha256}))
 
 
 @lru_cache(maxsize=32)  # a pack that is split again and again has many small ones

@@ -1,7 +1,7 @@
-"""What stands in a store: its format version, its logged steps, its column types.
+"""The schema of a store: its format version, its logged steps, its column types.
 
-All of it is append-only: a column, once named, keeps its type; a new format needs a new
-version and a migration.
+The schema is append-only: a column keeps its type, and a new format needs a new version and a
+migration.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 FORMAT = 1
-"""Version of the store's layout; a store of a newer one is refused, not guessed at."""
+"""Version of the store's layout; a store with a newer version is refused."""
 
 METRICS: dict[str, pa.DataType] = {
     "trial_id": pa.string(),
@@ -29,11 +29,11 @@ METRICS: dict[str, pa.DataType] = {
     "l2": pa.float64(),
     "nuclear": pa.float64(),
 }
-"""Columns every metrics part has; a task may add float64 columns behind them."""
+"""Columns of every metrics part; a task may add float64 columns after them."""
 
 
 def metric_names(added: Sequence[str] = ()) -> list[str]:
-    """Return each M that has the columns ``train_M`` and ``test_M``; `added` are the task's."""
+    """Return each metric M with columns ``train_M`` and ``test_M``, then those of the task."""
     train = [name.removeprefix("train_") for name in METRICS if name.startswith("train_")]
     return [*(m for m in train if f"test_{m}" in METRICS), *added]
 
@@ -46,11 +46,11 @@ ENDS: dict[str, pa.DataType] = {
     "error": pa.string(),
     "wall_s": pa.float64(),
 }
-"""One row a trial that ended: how (`ENDED`), at which logged step, trained for how many
-steps; seconds from its pack's claim to its end."""
+"""Columns of a file of ends, one row per trial that ended: its status (`ENDED`), its last logged
+step, the steps it was trained for, its error, the seconds from its pack's claim to its end."""
 
 ENDED = ("generalized", "censored", "diverged", "failed")
-"""How a trial can end; values are only ever added."""
+"""The statuses of a trial that ended; values may be added, never removed."""
 
 LOG_VERSION = 1
 """Version of `logged_steps`."""
@@ -60,8 +60,8 @@ LOG_VERSION = 1
 def logged_steps(points_per_decade: int, horizon: int) -> tuple[int, ...]:
     """Return the steps up to `horizon` at which metrics are logged, ascending, from 0.
 
-    Step 0 and round(10^(k / points_per_decade)) for k = 0, 1, ...: a function of the step
-    alone, so that a longer horizon only adds rows behind.
+    Step 0 and round(10^(k / points_per_decade)) for k = 0, 1, ...: a longer horizon adds steps at
+    the end and changes none before.
     """
     steps = {0}
     k = 0
@@ -87,6 +87,6 @@ def empty(columns: dict[str, pa.DataType]) -> pa.Table:
 
 
 def finite_or_null(values: Any) -> pa.Array:
-    """Return `values` as float64 with everything that isn't finite as null."""
+    """Return `values` as float64; NaN and infinities become null."""
     array = pa.array(values, type=pa.float64(), from_pandas=True)
     return pa.compute.if_else(pa.compute.is_finite(array), array, pa.scalar(None, pa.float64()))

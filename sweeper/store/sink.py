@@ -1,9 +1,9 @@
-"""Where a pack ends: rows about trials, streamed to the store.
+"""The sink of a pack: it streams the rows of the pack's trials to the store.
 
-After `Sink.write` no pack exists any more; `pack_id` and `attempt` survive as provenance. Rows
-are buffered and committed every few seconds by a thread of the sink's own, so that they are
-visible in time however long a step takes. Rows, ends and a checkpoint that belong together are
-one record of the ledger: a reader sees all of it or nothing.
+The store holds rows of trials, not of packs; `pack_id` and `attempt` are kept as provenance. A
+thread of the sink commits buffered rows every few seconds, so that readers see them in time
+however long a step takes. Rows, ends and a checkpoint that belong together are one record of the
+ledger: a reader sees all of them or none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FLUSH_S = 2.0
 """Longest time that a row waits for its commit, in seconds; readers are promised 5."""
 
 STOP = "stop"
-"""The file whose presence asks running packs to save and end: ``stop/<launch>``."""
+"""Folder of the files ``stop/<launch>``; such a file makes running packs save and end."""
 
 
 class Claim:
@@ -35,9 +35,9 @@ class Claim:
     Attributes:
         ledger: The sweep's ledger.
         pack_id: The pack.
-        attempt: Our attempt.
-        launch_id: The launch we work for.
-        started: Clock reading when the pack was claimed, in seconds.
+        attempt: The number of this attempt.
+        launch_id: The launch of the worker.
+        started: Monotonic clock at the claim, in seconds.
     """
 
     def __init__(self, ledger: Ledger, pack_id: str, attempt: int, launch_id: str) -> None:
@@ -77,7 +77,7 @@ class Claim:
             try:
                 ledger.append(record, guard)
             except SupersededError:
-                continue  # someone was faster: look again
+                continue  # another worker was faster
             return cls(ledger, pack_id, number, launch_id)
 
     def commit(self, record: Record) -> None:
@@ -101,18 +101,18 @@ def stop_requested(files: Files, launch_id: str) -> bool:
 
 
 class Sink:
-    """Takes the rows and ends of one attempt; use it as a context manager.
+    """Takes the rows and ends of one attempt. Use it as a context manager.
 
     Attributes:
         claim: The attempt.
-        ended: Trial to how it ended, so far.
-        ended_at: Trial to its last logged step.
+        ended: Trial to status, for the trials that ended so far.
+        ended_at: Trial to last logged step, for the same trials.
         last_step: Step of the last rows taken; -1 before the first.
-        stopping: The sweep was asked to stop: save and end soon.
+        stopping: Whether a stop was requested: the pack should save and end soon.
     """
 
     def __init__(self, claim: Claim) -> None:
-        """Begin with nothing taken."""
+        """Begin without rows."""
         self.claim = claim
         self.ended: dict[str, str] = {}
         self.ended_at: dict[str, int] = {}
@@ -137,12 +137,12 @@ class Sink:
         self._thread.join()
 
     def write(self, step: int, trial_ids: Sequence[str], **metrics: Any) -> None:
-        """Take one row a trial.
+        """Take one row per trial.
 
         Args:
             step: Optimizer steps taken before these metrics were measured.
             trial_ids: The trials, in the order of the metrics.
-            metrics: Column name to one number per trial; what isn't finite is stored as null.
+            metrics: Column name to one number per trial; NaN and infinities are stored as null.
         """
         with self._lock:
             self.check()
@@ -160,14 +160,14 @@ class Sink:
         steps: int,
         error: str | None = None,
     ) -> None:
-        """Tell that trials ended: no row follows.
+        """Record that trials ended: no row of theirs follows.
 
         Args:
             trial_ids: The trials.
             status: One of `sweeper.store.schema.ENDED`.
             last_step: Their last logged step.
             steps: Optimizer steps they were trained for.
-            error: The traceback of a failed one.
+            error: The traceback, if they failed.
         """
         if status not in ENDED:
             raise ValueError(f"status {status!r} must be one of {ENDED}")
@@ -227,7 +227,7 @@ class Sink:
         self._oldest = None
 
     def _text(self, trial_ids: Sequence[str]) -> pa.Array:
-        """Return the ids as Arrow has them: made once for as long as the same trials are alive."""
+        """Return the ids as an Arrow array, made once while the same trials are alive."""
         ids = list(trial_ids)
         if ids != self._texts[0]:
             self._texts = (ids, pa.array(ids, pa.string()))

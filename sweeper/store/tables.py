@@ -19,23 +19,23 @@ from sweeper.store.schema import METRICS
 ROW_GROUP = 1_000_000
 
 SAMPLE = 50_000
-"""Rows by which it is judged whether the values of a column repeat."""
+"""Rows of a column that decide whether its values repeat."""
 
 THREADED = 1 << 20
-"""Bytes from which on a file is decoded by several threads."""
+"""Size in bytes from which a file is decoded by several threads."""
 
 
 def write(
     files: Files, path: str, table: pa.Table, *, steps: str | None = "step", **options: Any
 ) -> Record:
-    """Write `table` to `path` and return the entry that a record lists it by.
+    """Write `table` to `path` and return its entry for a record of the ledger.
 
     Args:
         files: The sweep's folder.
         path: Below it.
-        table: What to write.
-        steps: The column whose range the entry tells; None for a table without steps.
-        options: Further ones of `pyarrow.parquet.write_table`.
+        table: The rows.
+        steps: The column whose range is part of the entry; None for a table without steps.
+        options: Further options of `pyarrow.parquet.write_table`.
     """
     buffer = io.BytesIO()
     pq.write_table(
@@ -71,10 +71,10 @@ def write_metrics(files: Files, path: str, table: pa.Table) -> Record:
 
 
 def _encodings(table: pa.Table) -> dict[str, Any]:
-    """Return how columns are encoded: measured values byte by byte, what repeats by a dictionary.
+    """Return the encodings: measured values split by byte, repeating values by a dictionary.
 
-    The first bytes of neighbouring values are alike, the last ones are noise: apart, they take a
-    sixth less room than together, and two thirds of the time to read.
+    The first bytes of neighbouring measured values are alike, the last ones are noise. Split, they
+    take a sixth less space, and two thirds of the time to read.
     """
     measured = [
         field.name
@@ -96,7 +96,7 @@ def read(files: Files, part: Part | Record, **options: Any) -> pa.Table:
     """Return the table of a listed file, its checksum proven.
 
     Raises:
-        StoreError: The file is missing or isn't what the ledger lists.
+        StoreError: The file is missing or differs from the ledger's entry.
     """
     entry = part if isinstance(part, dict) else {"path": part.path, "sha256": part.sha256}
     raw = content(files, entry)
@@ -115,7 +115,11 @@ def upto(rows: pa.Table, cutoff: int | None, steps: str = "step") -> pa.Table:
 
 
 def content(files: Files, entry: Record) -> bytes:
-    """Return the bytes of a listed file, its checksum proven."""
+    """Return the bytes of a listed file and prove its checksum.
+
+    Raises:
+        StoreError: The file is missing or differs from the ledger's entry.
+    """
     raw = files.read(entry["path"])
     if message := _wrong(files, raw, entry["path"], None, entry["sha256"]):
         remedy = REWRITTEN if entry["path"].startswith("plans/") else REMEDY
@@ -124,7 +128,7 @@ def content(files: Files, entry: Record) -> bytes:
 
 
 def proven(files: Files, part: Part) -> tuple[bytes, str | None]:
-    """Return the bytes of a listed file and what is wrong with them, by size and checksum."""
+    """Return the bytes of a listed file, and a message if its size or checksum is wrong."""
     raw = files.read(part.path)
     return raw or b"", _wrong(files, raw, part.path, part.size, part.sha256)
 
@@ -147,14 +151,14 @@ REWRITTEN = "`sweeper launch` of the grid that it belongs to writes it again."
 
 
 def corrupt(files: Files, entry: Part | Record) -> str | None:
-    """Return what is wrong with a listed file, its checksum proven; None if nothing is."""
+    """Return a message if a listed file is missing or its checksum is wrong; None otherwise."""
     if isinstance(entry, Part):
         return proven(files, entry)[1]
     return _wrong(files, files.read(entry["path"]), entry["path"], None, entry["sha256"])
 
 
 def damaged(files: Files, part: Part) -> str | None:
-    """Return what is wrong with a listed file by its size alone; None if nothing is."""
+    """Return a message if a listed file is missing or its size is wrong; None otherwise."""
     size = files.size(part.path)
     if size is None:
         return f"{files.location(part.path)}: missing, though the ledger lists it."
