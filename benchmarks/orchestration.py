@@ -204,7 +204,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "claim": (Claim, "take"),
     "the listing: find the pack": (plan_index.Listing, "rows"),
     "the listing and the plan: decode them, once": (tables, "content"),
-    "the plan: find the trials": (plan_index.Plan, "rows"),
+    "the plan: find the trials": (plan_index.PlanIndex, "rows"),
     "make the trials": (worker, "trials_of"),
     "the sink: begin": (Sink, "__enter__"),
     "the sink: take rows": (Sink, "write"),
