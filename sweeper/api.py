@@ -43,22 +43,22 @@ def launch(
     announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
-    """Train every trial of `grid` that the store `where` doesn't hold yet.
+    """Train every trial of `grid` that isn't in the store `where` yet.
 
     Args:
-        grid: What is wanted.
+        grid: The grid to train.
         where: URI of the store.
         address: ``local`` starts Ray on this machine; ``auto`` and ``host:port`` join a cluster.
         inline: Train in this process instead, one pack after the other.
-        max_concurrent: Most packs at the same time; null for as many as there is room for.
-        announce: Called with what is to be done, before anything is written; may raise.
+        max_concurrent: The most packs at the same time; None for as many as fit.
+        announce: Called with the plan before anything is written; may raise.
         started: Called once the packs are in the ledger.
 
     Returns:
-        How it ended; its `exit_code` is the command's.
+        The outcome. Its `exit_code` is that of the command.
 
     Raises:
-        SweeperError: With a remedy.
+        SweeperError: The launch is impossible; the message names a remedy.
     """
     with runner(grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
         return commands.launch(grid, where, here, announce=announce, started=started)
@@ -74,7 +74,7 @@ def search(
     storage: str | None = None,
     fresh: bool = False,
 ) -> SearchResult:
-    """Search as the section `search` of the grid file says, see `sweeper.search.search`."""
+    """Run the search of the grid file's section `search`; see `sweeper.search.search`."""
     with runner(
         grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
     ) as here:
@@ -95,17 +95,17 @@ def refine(
     inline: bool = False,
     max_concurrent: int | None = None,
 ) -> Refined:
-    """Add cells where neighbours of a phase diagram disagree, see `sweeper.refine.refine`.
+    """Add cells where neighbours of a phase diagram disagree; see `sweeper.refine.refine`.
 
     Args:
         where: URI of the store.
-        name: The sweep.
-        x: Numeric axis, a dotted name.
-        y: Another one.
-        budget: Most new trials.
-        value: ``phase``, or ``delay``: also where the delay doubles.
-        condition: SQL over `cells`: which of them; None for all.
-        levels: How often the grid's spacing may be halved.
+        name: Name of the sweep.
+        x: Path of a numeric axis.
+        y: Path of another numeric axis.
+        budget: The most new trials.
+        value: ``phase``, or ``delay`` to refine also where the delay doubles.
+        condition: SQL condition on the rows of `cells`; None for all cells.
+        levels: Number of times that the grid's spacing may be halved.
         address: As in `launch`.
         inline: As in `launch`.
         max_concurrent: As in `launch`.
@@ -127,7 +127,7 @@ def extend(
     inline: bool = False,
     max_concurrent: int | None = None,
 ) -> Outcome:
-    """Carry the censored trials of a sweep on up to `steps`, see `sweeper.refine.extend`."""
+    """Continue the censored trials of a sweep up to `steps`; see `sweeper.refine.extend`."""
     wanted = extension(where, name, steps, condition=condition)
     with runner(wanted.grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
         return extend_sweep(wanted, where, here)
@@ -141,12 +141,12 @@ def verify(
     inline: bool = False,
     max_concurrent: int | None = None,
 ) -> list[Verified]:
-    """Measure the papers' laws; those that the store can't tell yet are trained first.
+    """Measure the papers' laws, after training the trials that the store lacks.
 
     Args:
         where: URI of the store.
-        laws: Ids or numbers, see ``sweeper verify --list``; none for all.
-        quick: Cut the grids, and leave out slow laws that aren't named.
+        laws: Ids or numbers, listed by ``sweeper verify --list``; none for all laws.
+        quick: Use smaller grids, and leave out slow laws that aren't named.
         address: As in `launch`.
         inline: As in `launch`.
         max_concurrent: As in `launch`.
@@ -168,7 +168,7 @@ def runner(
     max_concurrent: int | None = None,
     rounds: bool = False,
 ) -> AbstractContextManager[Runner]:
-    """Return what runs the packs of `grid`; use it as a context manager, see `launch`."""
+    """Return the runner of the packs of `grid` as a context manager; arguments as in `launch`."""
     if inline:
         return nullcontext(driver.inline(grid))
     return on_ray(grid, address=address, max_concurrent=max_concurrent, rounds=rounds)
@@ -179,9 +179,9 @@ def query(where: str, name: str, text: str, *, everything: bool = False) -> pa.T
 
     Args:
         where: URI of the store.
-        name: The sweep.
+        name: Name of the sweep.
         text: One SQL statement over trials, metrics, delays and cells.
-        everything: Every trial ever run instead of the latest grid.
+        everything: Query every trial in the store instead of the latest grid's.
     """
     with open_views(open_sweep(where, name), everything=everything) as views:
         sql.check_read_only(text)

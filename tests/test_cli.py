@@ -95,7 +95,7 @@ def test_max_failures_stops_a_launch_with_work_left(grid_file: str, store: str) 
     words = ("--max-failures", "2", "--inline", "--store", store)
     done = sweeper("launch", grid_file, *changes, *words)
     assert done.returncode == 4, done.stdout
-    assert "left: launch again to go on" in done.stdout
+    assert "left: launch again to continue" in done.stdout
 
 
 def test_a_broken_grid_file_is_exit_code_2_with_line_and_column_and_makes_no_store(
@@ -275,7 +275,7 @@ def test_the_first_signal_drains_and_a_relaunch_goes_on(
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, out + err
-    assert "draining" in err
+    assert "stopping: packs save a checkpoint and end." in err
     packs = ledger(store).state.packs.values()
     assert all(p.checkpoint is not None and not p.done for p in packs if p.attempts)
     grid = toy_grid(tmp_path, *options)
@@ -311,7 +311,7 @@ def test_stop_drains_a_launch_from_outside(grid_file: str, store: str) -> None:
     assert f"process {process.pid} on " in said
     out, err = process.communicate(timeout=60)
     assert process.returncode == 4, out + err
-    assert sweeper("stop", "toy", "--store", store).stdout == "no launch is at work on toy\n"
+    assert sweeper("stop", "toy", "--store", store).stdout == "toy has no running launch\n"
 
 
 def test_colours_are_only_for_a_terminal(finished: str) -> None:

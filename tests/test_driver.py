@@ -78,7 +78,7 @@ def test_a_failed_worker_is_an_error_where_trials_are_left(
     with pytest.raises(WorkerError) as error:
         run(grid, store, launcher=launcher)
     assert str(error.value) == (
-        "pack a on node n: ValueError: no. 3 of 12 trials are left to train: launch again when "
-        "the cause is mended."
+        "pack a on node n: ValueError: no. 3 of 12 trials are left to train: fix the "
+        "cause and launch again."
     )
     assert run(grid, store).counts.new == 0

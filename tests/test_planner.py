@@ -149,7 +149,8 @@ def test_the_plan_is_what_a_loop_over_trials_says(past: list[Past], keep: str, s
         ]
         if lost:
             with pytest.raises(
-                UsageError, match=f"trial {ids[lost[0]]} should go on from step {ends[lost[0]][1]},"
+                UsageError,
+                match=f"trial {ids[lost[0]]} has to continue from step {ends[lost[0]][1]},",
             ):
                 plan_launch(grid, book.ledger, workers=2)
             return

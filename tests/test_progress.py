@@ -104,7 +104,7 @@ def test_a_launch_is_asked_once_to_stop_when_too_many_trials_failed(
         return at
 
     monkeypatch.setattr(module, "POLL_S", 0.001)
-    monkeypatch.setattr(module, "LOOKING", 1.0)
+    monkeypatch.setattr(module, "POLL_SHARE", 1.0)
     monkeypatch.setattr("sweeper.engine.progress.Ledger.open", lambda _: None)
     launched: Any = SimpleNamespace(ledger=SimpleNamespace(files=None), progress=look)
     with Monitor(shown.append, max_failures=most, stop=lambda: asked.append(None)) as monitor:

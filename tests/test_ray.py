@@ -281,7 +281,7 @@ def test_a_trainable_that_a_node_cannot_import_is_one_clear_line(
     assert re.fullmatch(
         r"error: pack \w+ on node [\d.]+: UsageError: trainable 'absent' can't be imported: "
         r"No module named 'dataset'\. Install it, or add its folder to PYTHONPATH\. "
-        r"\(1 more pack failed\.\) 12 of 12 trials are left to train: launch again when the cause "
-        r"is mended\.\n",
+        r"\(1 more pack failed\.\) 12 of 12 trials are left to train: fix the cause "
+        r"and launch again\.\n",
         done.stderr,
     ), done.stderr

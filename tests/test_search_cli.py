@@ -40,11 +40,11 @@ def test_a_search_says_each_round_its_leaders_and_how_to_train_the_best_again(
     assert lines[0].startswith("2 of 4 suggestions")
     assert lines[1].startswith("4 of 4 suggestions; best delay ")
     assert lines[2] == "The leaders on 2 fresh seeds:"
-    assert lines[-3].startswith(f"To train the best cell again: sweeper launch {grid_file} ")
+    assert lines[-3].startswith(f"Train the best cell again: sweeper launch {grid_file} ")
     file = Path(store) / "hill" / "search.db"
-    assert lines[-2:] == [figure, f"the study: optuna-dashboard sqlite:///{file}"]
+    assert lines[-2:] == [figure, f"Show the study: optuna-dashboard sqlite:///{file}"]
     assert Path(figure).read_bytes().startswith(b"\x89PNG")
-    again = lines[-3].removeprefix("To train the best cell again: sweeper ")
+    again = lines[-3].removeprefix("Train the best cell again: sweeper ")
     launched = subprocess.run(
         ["/bin/sh", "-c", f"{sys.executable} -m sweeper.cli {again} --inline --store {store}"],
         capture_output=True,
@@ -159,7 +159,7 @@ def test_the_first_signal_drains_a_search_and_another_one_goes_on(
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 143, out + err
-    assert "draining: packs save and end" in err
+    assert "stopping: packs save a checkpoint and end." in err
     assert sweeper(*words).returncode == 0
     study = study_of(load_grid(slow, []), store)
     assert (study.pending(), study.n_asked) == ([], 4)

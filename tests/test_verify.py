@@ -150,8 +150,8 @@ def test_a_signal_drains_all_sweeps_of_a_verification(inline: bool, store: str) 
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, out + err
-    assert "draining" in err
-    assert out.endswith("stopped early: verify again to go on\n")
+    assert "stopping: packs save a checkpoint and end." in err
+    assert out.endswith("stopped early: verify again to continue\n")
     assert not all(p.done for p in packs(store, wanted))
     for name in (wanted, "law_l2_floor"):
         assert not [p for p in packs(store, name) if p.open and p.attempts and not p.checkpoint]

@@ -1,6 +1,6 @@
-"""The commands: parse, call one function, print.
+"""The command line: each command parses its arguments, calls one function, and prints.
 
-Heavy libraries are imported in the bodies of the commands, so that `sweeper --help` is instant.
+The functions of commands import heavy libraries themselves, so that `sweeper --help` is instant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sweeper.cli import reading, training, verifying
 from sweeper.cli.options import expanded
 
 GARBAGE = (50_000, 20, 20)
-"""Thresholds of the garbage collection: imports make many objects and hardly any garbage."""
+"""Thresholds of garbage collection: imports make many objects and hardly any garbage."""
 
 app = typer.Typer(
     add_completion=False,
@@ -57,9 +57,9 @@ for panel, kind in (
 
 
 def main() -> None:
-    """Run the command line; a mistake on it is exit code 2."""
-    # A trainable of the user's own lives in the working folder. Behind everything else: a folder
-    # of theirs that is called analysis must not hide ours. Ray's workers take over the path.
+    """Run the command line. Exit with code 2 if the user has made a mistake on it."""
+    # A user's own trainable is in the working folder. The folder comes last in the path: a user's
+    # folder `analysis` must not hide our package. Ray's workers use the same path.
     sys.path.append(str(Path.cwd()))
     gc.set_threshold(*GARBAGE)
     try:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def _leave(code: int) -> None:
-    """End this process at once: to take apart all that Ray has imported takes half a second."""
+    """End this process at once: Python's own exit takes half a second after Ray was imported."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,7 +1,7 @@
-"""The arguments and options that several commands have: each is declared once, here.
+"""The arguments and options that several commands share, each declared once.
 
-An alias is the type of one parameter. `Training` is a group: a command that trains has one
-parameter of that type, and `expanded` turns it into the options of the group.
+An alias is the type of one parameter. `Training` is a group of options: a command that trains has
+one parameter of this type, and `expanded` replaces it by the options.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 STORE = "sweeps"
-"""The store where neither --store nor SWEEPER_STORE names one: a folder of the working folder."""
+"""The store without --store and SWEEPER_STORE: a folder in the working folder."""
 
 GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="Path of the grid file.")]
 Overrides = Annotated[
@@ -44,7 +44,7 @@ class Training:
     Attributes:
         address: ``local``, ``auto`` or ``host:port``.
         store: Folder or URI of the store.
-        max_concurrent: Most packs at the same time; None for no limit.
+        max_concurrent: The most packs at the same time; None for no limit.
         max_failures: Stop after this many failed trials; None for no limit.
         inline: Train in this process, without Ray.
         as_json: Print one JSON object per line.
@@ -73,7 +73,7 @@ class Training:
 
     @property
     def silent(self) -> bool:
-        """Whether nothing is printed for a person to read."""
+        """Whether no text is printed, only JSON or errors."""
         return self.as_json or self.quiet
 
 

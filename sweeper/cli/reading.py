@@ -170,7 +170,7 @@ def fit(
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit a power law to t1, t2 or delay; censored trials count as bounds."""
+    """Fit a power law to t1, t2 or delay. Censored trials count as lower bounds."""
     from sweeper.engine import progress
     from sweeper.report import figures
 
@@ -187,7 +187,7 @@ def fit(
 
 
 def schema() -> None:
-    """Print the JSON schema of grid files; editors check and complete files by it."""
+    """Print the JSON schema of grid files, for editors that check and complete them."""
     from sweeper import trainable
     from sweeper.grid.jsonschema import json_schema
 

@@ -1,4 +1,4 @@
-"""What the commands share: consoles, errors in red, the runner, signals, the announcement."""
+"""The parts that commands share: consoles, errors in red, the runner, signals, the plan."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ out = Console(highlight=False, soft_wrap=True, width=_width)
 err = Console(stderr=True, highlight=False, soft_wrap=True, width=_width)
 
 ASK_ABOVE = 100_000
-"""Launching more new trials than this asks first, unless --yes."""
+"""A launch of more new trials than this asks first, unless --yes is given."""
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn an error that a user can mend into red lines and its exit code."""
+    """Print an error that the user can fix in red, and exit with its code."""
     try:
         yield
     except ConfigError as error:
@@ -91,14 +91,14 @@ def runner(
 
 
 class Stopper:
-    """The first Ctrl-C drains a launch: packs save and end. The second one kills it."""
+    """Stops a launch: after the first Ctrl-C packs save and end, the second one kills it."""
 
     def __init__(self) -> None:
         self.signal = 0
         self._launched: Launched | None = None
 
     def arm(self, launched: Launched) -> None:
-        """Listen to SIGINT and SIGTERM from now on."""
+        """Handle SIGINT and SIGTERM from now on."""
         self._launched = launched
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
@@ -112,18 +112,18 @@ class Stopper:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.signal:
-            err.print("killed; what was committed is safe")
+            err.print("killed: all committed results are safe")
             os._exit(128 + number)
         self.signal = number
-        err.print("draining: packs save and end; once more to kill")
+        err.print("stopping: packs save a checkpoint and end. Press Ctrl-C again to kill them.")
         self.ask()
 
 
 class Shown:
-    """What a training command shows of its launches; made by `showing`.
+    """The output of a command that trains, for its launches. `showing` makes it.
 
     Attributes:
-        stopper: Listens to signals.
+        stopper: Handles signals.
     """
 
     def __init__(self, grid: Grid, monitor: Monitor, training: Training, *, yes: bool) -> None:
@@ -135,7 +135,7 @@ class Shown:
         self._yes = yes
 
     def announce(self, plan: Plan) -> None:
-        """Say what is to be done, and ask about very many trials."""
+        """Print the plan, and ask before very many trials."""
         from sweeper.engine import progress
 
         for message in plan.damage:
@@ -147,16 +147,16 @@ class Shown:
         _confirm(plan.counts.new, yes=self._yes)
 
     def started(self, launched: Launched) -> None:
-        """Listen to signals, and follow the launch."""
+        """Handle signals, and follow the launch."""
         self.stopper.arm(launched)
         self._monitor.start(launched)
 
     def signalled(self, code: int, *, work_left: bool) -> int:
-        """Return the exit code: `code`, or the signal's where one left work undone."""
+        """Return the exit code: `code`, or that of the signal that left trials untrained."""
         return 128 + self.stopper.signal if self.stopper.signal and work_left else code
 
     def finish(self, outcome: Outcome) -> int:
-        """Say how the launch ended; return the exit code."""
+        """Print how the launch ended; return the exit code."""
         from sweeper.engine import progress
 
         counts = outcome.counts
@@ -172,7 +172,7 @@ class Shown:
             )
         elif not self.quiet:
             name = self.grid.name
-            rest = f", {counts.new} left: launch again to go on" if counts.new else ""
+            rest = f", {counts.new} left: launch again to continue" if counts.new else ""
             failed = (
                 f", {counts.failed} failed: see `sweeper status {name}`" if counts.failed else ""
             )
@@ -182,7 +182,7 @@ class Shown:
 
 @contextmanager
 def showing(grid: Grid, training: Training, *, yes: bool = False) -> Iterator[Shown]:
-    """Yield what shows the launches of a command on this terminal."""
+    """Yield the output of a command's launches on this terminal."""
     from sweeper.engine import progress
 
     with (
@@ -198,7 +198,7 @@ def _confirm(new: int, *, yes: bool) -> None:
     if new > ASK_ABOVE and not yes:
         if not sys.stdin.isatty():
             raise UsageError(
-                f"{new} new trials are more than {ASK_ABOVE}. Say --yes to train them."
+                f"{new} new trials are more than {ASK_ABOVE}. Add --yes to train them."
             )
         if not typer.confirm(f"Train {new} new trials?"):
             raise typer.Exit(4)

@@ -22,12 +22,12 @@ def launch_grid(
     grid: GridFile,
     overrides: Overrides = None,
     yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Train more than 100,000 new trials unasked.")
+        bool, typer.Option("--yes", "-y", help="Train more than 100,000 new trials without asking.")
     ] = False,
     *,
     training: Training,
 ) -> None:
-    """Train every trial of GRID that the store doesn't hold yet; launch again to resume."""
+    """Train every trial of GRID that isn't in the store yet. Launch again to resume."""
     from sweeper.compile import loading
     from sweeper.engine import commands
 
@@ -53,7 +53,7 @@ def search_grid(
     ] = None,
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Begin a new study; it starts from the trials in the store."),
+        typer.Option("--fresh", help="Begin a new study. It starts from the trials in the store."),
     ] = False,
     output: Annotated[
         Path, typer.Option("-o", help="File of the figure: png or svg.")
@@ -100,10 +100,10 @@ def search_grid(
     elif not training.quiet:
         out.print(report.result_view(result))
         if command:
-            out.print(f"To train the best cell again: {command}", markup=False)
+            out.print(f"Train the best cell again: {command}", markup=False)
         if drawn:
             out.print(str(output), markup=False)
-        out.print(f"the study: optuna-dashboard {result.storage}", markup=False)
+        out.print(f"Show the study: optuna-dashboard {result.storage}", markup=False)
     raise typer.Exit(shown.signalled(result.exit_code, work_left=result.left > 0))
 
 
@@ -196,7 +196,7 @@ def plan_grid(
         progress.emit(**event, seconds=cost.seconds, memory_bytes=cost.memory)
         return
     for message in cost.damage:
-        err.print(f"damaged: {message} `launch` trains its trials again.", markup=False)
+        err.print(f"damaged: {message} The next launch trains its trials again.", markup=False)
     out.print(progress.plan_sentence(loaded, cost, cost.seconds), markup=False)
     shown = ", ".join(f"{path} x {n}" for path, n in estimate.axis_sizes(loaded).items())
     sizes = f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}"

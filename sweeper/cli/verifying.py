@@ -21,7 +21,7 @@ Laws = Annotated[
 
 
 class _Stopper(Stopper):
-    """Drains all launches of a verification at once."""
+    """Stops all launches of a verification at once."""
 
     training: Verification | None = None
 
@@ -82,7 +82,7 @@ def _verify(
         complete = verify.train(grids, training.store, here, started=started, show=show)
     if not complete:
         if not training.silent:
-            out.print("stopped early: verify again to go on", markup=False)
+            out.print("stopped early: verify again to continue", markup=False)
         return 128 + stopper.signal if stopper.signal else verify.WORK_LEFT
     verified = []
     for one in verify.measure(laws, training.store, quick=quick, figures=folder):

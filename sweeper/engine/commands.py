@@ -1,6 +1,6 @@
-"""Commands on sweeps: launch a grid, carry trials on, stop, retry.
+"""Commands on sweeps: launch a grid, stop a launch, retry failed trials.
 
-Resuming, running again and growing a grid are the same thing.
+A launch also resumes an interrupted one, and trains only the new trials of a grid that has grown.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ def launch(
     announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
-    """Train every trial of `grid` that the store `where` doesn't hold yet.
+    """Train every trial of `grid` that isn't in the store `where` yet.
 
     Args:
-        grid: What is wanted.
-        where: URI of the store; made if it isn't there.
+        grid: The grid to train.
+        where: URI of the store; it is created if it doesn't exist.
         runner: Runs the packs.
-        announce: Called with what is to be done, before anything is written; may raise.
+        announce: Called with the plan before anything is written; may raise.
         started: Called once the packs are in the ledger.
 
     Raises:
         UsageError: The grid has no cells.
-        BusyError: Another driver is at work on this sweep.
+        BusyError: Another driver is running this sweep.
         StoreError: The store can't be read or written.
     """
     check_cells(grid)
     plan: Plan | None = None
     known = peek(join(where, grid.name))
-    if known is None:  # what can go wrong goes wrong before a folder is made
+    if known is None:  # an error comes before a folder is made
         plan = plan_launch(grid, None, workers=runner.workers)
         announce(plan)
     with drive(grid, where, runner, known) as driver:
@@ -55,17 +55,17 @@ def check_cells(grid: Grid) -> None:
     """Check that the grid has cells to launch.
 
     Raises:
-        UsageError: It has none: its file is for a search.
+        UsageError: It has no cells: its file is for a search.
     """
     if not grid.subgrids:
         raise UsageError(
-            f"{grid.name}: the file has no cell to launch: values that it needs stand in "
-            "search.space alone. Search it, or give them under fixed or grid."
+            f"{grid.name}: the file has no cell to launch: values that a cell needs are only "
+            "in search.space. Run `sweeper search`, or add the values to fixed or grid."
         )
 
 
 def peek(uri: str) -> Ledger | None:
-    """Return the ledger of the sweep at `uri`, or None where there is none yet."""
+    """Return the ledger of the sweep at `uri`, or None if there is none yet."""
     if "://" not in uri and not os.path.isdir(uri):  # noqa: PTH112
         return None
     files = Files.at(uri)
@@ -80,22 +80,22 @@ def peek(uri: str) -> Ledger | None:
 
 
 def request_stop(files: Files, launch_id: str) -> None:
-    """Ask the running packs of a launch to save and end."""
+    """Ask the running packs of a launch to save a checkpoint and end."""
     files.write(f"{STOP}/{launch_id}", b"")
 
 
 def stop(where: str, name: str) -> str:
-    """Ask the launch at work on the sweep `name` to drain; return what was done."""
+    """Ask the running launch of the sweep `name` to stop; return a message for the user."""
     ledger = open_sweep(where, name)
     lease = read_lease(ledger.files)
     if lease is None or not is_fresh(lease):
-        return f"no launch is at work on {name}"
+        return f"{name} has no running launch"
     request_stop(ledger.files, lease["launch_id"])
-    return f"process {lease['pid']} on {lease['host']} drains: packs save and end"
+    return f"process {lease['pid']} on {lease['host']} stops: its packs save a checkpoint and end"
 
 
 def retry(where: str, name: str) -> int:
-    """Make the failed trials of the sweep `name` new again; return how many there were."""
+    """Mark the failed trials of the sweep `name` as new; return their number."""
     ledger = open_sweep(where, name)
     failed = [p for p in ledger.state.packs.values() if p.failed and not p.void]
     if failed:

@@ -1,8 +1,8 @@
-"""The one driver of a sweep: what is wanted goes to the ledger, its packs to a runner.
+"""The driver of a sweep: it writes the plan to the ledger and gives the packs to a runner.
 
-A grid is launched in one go. Search and refinement go on in rounds, each decided by the rows of
-the one before: all rounds of a command hold the sweep together, and each is a launch of its own
-that adds trials to what the views show.
+A grid is one launch. A search and a refinement train in rounds, each planned from the rows of the
+rounds before. The command holds the sweep for all of its rounds. Each round is a launch of its own
+that adds trials to the views.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from sweeper.store.ledger import Ledger, PackState, Record
 from sweeper.store.sink import stop_requested
 
 Adds = Literal["search", "refine", "extend"]
-"""The commands whose launches add to what a grid shows."""
+"""The commands whose launches add trials to those of a grid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a launch stands.
+    """The progress of a launch.
 
     Attributes:
-        trials: Trials this launch has to train.
-        ended: Those that ended.
-        failed: Those of them that failed.
-        packs: Packs to run.
-        running: Packs at work.
+        trials: Number of trials that this launch trains.
+        ended: Number of those that have ended.
+        failed: Number of those that have failed.
+        packs: Number of packs to run.
+        running: Number of packs that are running.
     """
 
     trials: int
@@ -56,11 +56,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a launch ended.
+    """The outcome of a launch.
 
     Attributes:
-        counts: The trials of the grid after it.
-        stopped: It was asked to stop before all was done.
+        counts: The trials of the grid by status, after the launch.
+        stopped: Whether it was asked to stop before all trials had ended.
     """
 
     counts: Counts
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 3 some trials failed, 4 work remains."""
+        """0 if all trials are done, 3 if some failed, 4 if some are left to train."""
         if self.counts.new:
             return 4
         return 3 if self.counts.failed else 0
@@ -76,14 +76,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A launch whose packs are in the ledger and whose tasks can be run.
+    """A launch that has been written to the ledger.
 
     Attributes:
         ledger: The sweep's ledger.
-        launch_id: The launch.
-        tasks: One a pack.
-        counts: The trials before it.
-        trials: Trials that the tasks train.
+        launch_id: Id of the launch.
+        tasks: One task per pack.
+        counts: The trials of the grid by status, before the launch.
+        trials: Number of trials that the tasks train.
     """
 
     ledger: Ledger
@@ -93,7 +93,7 @@ class Launched:
     trials: int
 
     def progress(self, ledger: Ledger) -> Progress:
-        """Return where the launch stands, by a ledger of the caller's own."""
+        """Return the progress of the launch, read through the caller's own `ledger`."""
         ledger.refresh()
         packs = self._packs(ledger)
         ended = sum(self._ended(pack) for pack in packs)
@@ -102,15 +102,15 @@ class Launched:
         return Progress(self.trials, min(ended, self.trials), failed, len(self.tasks), running)
 
     def _packs(self, ledger: Ledger) -> list[PackState]:
-        """Return the packs of the tasks and all that they were split into."""
+        """Return the packs of the tasks, and the packs that these were split into."""
         family = {task.pack_id for task in self.tasks}
-        for pack in ledger.state.packs.values():  # a pack stands behind its parents
+        for pack in ledger.state.packs.values():  # a pack comes after its parents
             if not family.isdisjoint(pack.parents):
                 family.add(pack.id)
         return [pack for pack in ledger.state.packs.values() if pack.id in family]
 
     def _ended(self, pack: PackState) -> int:
-        """Return how many trials of the pack have ended in attempts of this launch."""
+        """Return the number of trials of the pack that ended in attempts of this launch."""
         ended = 0
         for attempt, part in pack.ends:
             if pack.attempts[attempt - 1].record["launch_id"] == self.launch_id:
@@ -120,18 +120,18 @@ class Launched:
         return ended
 
     def _has_last(self, pack: PackState) -> bool:
-        """Return whether the last attempt at the pack is one of this launch."""
+        """Return whether the last attempt at the pack belongs to this launch."""
         return bool(pack.attempts) and pack.attempts[-1].record["launch_id"] == self.launch_id
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """What packs run on.
+    """The workers that run packs.
 
     Attributes:
-        launcher: Runs them.
-        workers: Packs that can run at the same time.
-        device: Torch's name of the device.
+        launcher: Runs the packs.
+        workers: Number of packs that run at the same time.
+        device: The device, by its name in torch.
     """
 
     launcher: Launcher
@@ -150,17 +150,16 @@ def device(grid: Grid) -> str:
 
 
 def new_id() -> str:
-    """Return the id of a new launch: its time, and what no other one has."""
+    """Return the id of a new launch: its time and random digits."""
     return f"{int(time.time()):x}-{secrets.token_hex(4)}"
 
 
 class Driver:
-    """Trains in one sweep, round after round; made by `drive`.
+    """Trains trials of one sweep, in one round or several. `drive` makes it.
 
     Attributes:
         ledger: The sweep's ledger.
         runner: Runs the packs.
-        stopped: It was asked to stop: no further round begins.
     """
 
     def __init__(self, ledger: Ledger, runner: Runner, lease: Lease) -> None:
@@ -171,7 +170,7 @@ class Driver:
 
     @property
     def stopped(self) -> bool:
-        """Whether the last round was asked to stop, while it ran or since."""
+        """Whether the last round was asked to stop, while it ran or later."""
         return stop_requested(self.ledger.files, self._lease.launch_id)
 
     def train(
@@ -184,20 +183,20 @@ class Driver:
         announce: Callable[[Plan], None] = lambda _: None,
         started: Callable[[Launched], None] = lambda _: None,
     ) -> Outcome:
-        """Train what is wanted and the store doesn't hold yet.
+        """Train the wanted trials that aren't in the store yet.
 
         Args:
-            grid: The grid; its settings hold for all trials.
+            grid: The grid. Its settings hold for all trials.
             table: The wanted trials in the columns of `Grid.table`; None for those of the grid.
-            adds: The command that adds `table` to what is shown; None for the grid itself.
-            plan: What is to be done, where the caller knows and has announced it.
-            announce: Called with what is to be done, before anything is written; may raise.
+            adds: The command that adds the trials of `table`; None for the grid itself.
+            plan: The plan, if the caller has already made and announced it.
+            announce: Called with the plan before anything is written; may raise.
             started: Called once the packs are in the ledger.
 
         Raises:
-            UsageError: Trials can't go on, see `sweeper.engine.planner.plan_launch`.
+            UsageError: Trials can't be continued, see `sweeper.engine.planner.plan_launch`.
             StoreError: The store can't be read or written.
-            WorkerError: A worker failed, and trials are left.
+            WorkerError: A worker failed, and trials are left to train.
         """
         ledger, workers = self.ledger, self.runner.workers
         ledger.refresh()
@@ -224,22 +223,22 @@ class Driver:
         after = counts(grid, ledger, plan.table) if begun.tasks else plan.counts
         if failure is not None and after.new:
             left = f"{after.new} of {after.trials} trials are left to train"
-            raise WorkerError(f"{failure} {left}: launch again when the cause is mended.")
+            raise WorkerError(f"{failure} {left}: fix the cause and launch again.")
         return Outcome(after, self.stopped)
 
 
 @contextmanager
 def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -> Iterator[Driver]:
-    """Hold the sweep of `grid` in the store `where` as its only driver.
+    """Yield the only driver of the sweep of `grid` in the store `where`.
 
     Args:
         grid: Names the sweep.
         where: URI of the store.
         runner: Runs the packs.
-        known: The sweep's ledger, where the caller has just read it.
+        known: The sweep's ledger, if the caller has just read it.
 
     Raises:
-        BusyError: Another driver is at work on this sweep.
+        BusyError: Another driver is running this sweep.
         StoreError: The store can't be read or written.
     """
     files = Files.at(join(where, grid.name), create=True)
@@ -303,7 +302,7 @@ def begin(
 
 
 def _write_plan(ledger: Ledger, plan: Plan, launch_id: str) -> Record:
-    """Return the entry of the plan's file; one that an earlier launch wrote serves again."""
+    """Return the entry of the plan's file; reuse the file if an earlier launch wrote the same."""
     digest = _digest(plan.table["trial_id"])
     for record in reversed(ledger.state.launches.values()):
         entry: Record = record["plan"]
@@ -313,10 +312,10 @@ def _write_plan(ledger: Ledger, plan: Plan, launch_id: str) -> Record:
 
 
 def _digest(ids: pa.ChunkedArray) -> str:
-    """Return what names the plan of these trials: a hash of their ids, a line each."""
+    """Return a hash of the trials' ids, one per line, which names the file of their plan."""
     hashed = sha256()
     before = b""
-    for chunk in ids.chunks:  # never all of them as objects
+    for chunk in ids.chunks:  # one chunk at a time: a Python object per id takes much memory
         if len(chunk):
             hashed.update(before + "\n".join(chunk.to_pylist()).encode())
             before = b"\n"
@@ -324,10 +323,10 @@ def _digest(ids: pa.ChunkedArray) -> str:
 
 
 def _beside(ledger: Ledger, table: pa.Table, adds: Adds | None) -> list[str]:
-    """Return the launches whose trials are shown beside those of the launch of `table`.
+    """Return the launches whose trials the views show beside those of the launch of `table`.
 
-    What a search or a refinement added is shown with the grid that it was added to, and with
-    every grid that has all cells of that one.
+    Trials that a search or a refinement added are shown with the grid that they were added to, and
+    with every later grid that has all trials of that grid.
     """
     last = ledger.state.launch
     if last is None:

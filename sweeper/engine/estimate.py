@@ -1,6 +1,6 @@
-"""What a launch would do and cost, without doing it.
+"""The estimate of a launch: trials, packs, time and memory, without training.
 
-For a fresh store nothing is enumerated: a million cells are counted by static group.
+For a new store no trial is enumerated: a million cells are counted by static group.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sweeper.store.lease import join
 from sweeper.trainable import Trainable
 
 PROBES = 4
-"""Static groups, the largest ones, of which a pack is run for some 0.2 s."""
+"""The number of static groups, largest first, that are timed: about 0.2 s each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What launching on this machine would do.
+    """The work and the cost of a launch on this machine.
 
     Attributes:
-        counts: The trials.
-        n_packs: Packs to run.
-        workers: Packs at the same time.
-        seconds: Estimated wall time of the training, an upper bound: every trial up to the
-            horizon.
+        counts: The trials of the grid by status.
+        n_packs: Number of packs to run.
+        workers: Number of packs that run at the same time.
+        seconds: Estimated wall time of the training. It is an upper bound: it counts every trial
+            up to the horizon.
         memory: Bytes of the largest pack.
-        damage: What is wrong with the store's files.
+        damage: One message per damaged file of the store.
     """
 
     counts: Counts
@@ -45,12 +45,12 @@ class Estimate:
 
 
 def local_workers(grid: Grid) -> int:
-    """Return how many packs run at the same time on this machine."""
+    """Return the number of packs that run at the same time on this machine."""
     return max(1, slots(local_cpus(), grid.file.resources.cpu))
 
 
 def estimate(grid: Grid, where: str) -> Estimate:
-    """Return what launching `grid` into the store `where` would do and cost."""
+    """Return the estimate of a launch of `grid` into the store `where`."""
     check_cells(grid)
     workers = local_workers(grid)
     module = trainable.load(grid.file.trainable)
@@ -68,7 +68,7 @@ def estimate(grid: Grid, where: str) -> Estimate:
         plan = plan_launch(grid, ledger, workers=workers)
         counts, packs, damage = plan.counts, plan.n_packs, tuple(plan.damage)
     steps = counts.new * grid.steps
-    per_step = _seconds_a_trial_step(grid, module, groups, sizes) if steps else 0.0
+    per_step = _seconds_per_trial_step(grid, module, groups, sizes) if steps else 0.0
     memory = max(
         (
             module.memory_bytes(build(grid.config, g.values)) * size
@@ -79,7 +79,7 @@ def estimate(grid: Grid, where: str) -> Estimate:
     return Estimate(counts, packs, workers, steps * per_step / workers, memory, damage)
 
 
-def _seconds_a_trial_step(
+def _seconds_per_trial_step(
     grid: Grid, module: Trainable, groups: list[StaticGroup], sizes: list[int]
 ) -> float:
     """Return the seconds of one step of one trial, averaged over the trials of probed groups."""
@@ -93,7 +93,7 @@ def _seconds_a_trial_step(
 
 
 def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:
-    """Return a pack like those of `group`: one cell, with as many seeds as packs have data sets."""
+    """Return a pack like those of `group`: one cell, one seed per data set of such a pack."""
     sets = max(1, round(size * group.sets / group.trials))
     seeds = sorted(k % sets for k in range(size))
     name = grid.file.trainable
@@ -103,5 +103,5 @@ def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:
 
 
 def axis_sizes(grid: Grid) -> dict[str, int]:
-    """Return each axis of `grid` and how many different values it takes."""
+    """Return axis to number of different values, for each axis of `grid`."""
     return {path: len(grid.axis_values(path)) for path in grid.axes}

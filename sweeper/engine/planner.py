@@ -1,7 +1,7 @@
-"""What a grid wants, minus what the store has: the plan of a launch.
+"""The plan of a launch: the trials of a grid that aren't in the store yet, grouped into packs.
 
-Open packs of an earlier launch are taken up as they were; trials that need more steps go on from
-their final checkpoints; all others make new packs.
+Open packs of an earlier launch are continued as they are. Trials that need more steps continue from
+their final checkpoints. All other trials go into new packs.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from sweeper.store.scan import ScanResult, damaged_checkpoints, reached, scan
 from sweeper.trainable import Trainable
 
 MEMORY_SHARE = 0.5
-"""Share of the machine's memory that all packs together may plan with."""
+"""Share of the machine's memory that all running packs together may use."""
 
 NEW, LONGER, DONE, FAILED = range(4)
-"""What became of a trial; a LONGER one goes on from its end."""
+"""The states of a trial. A LONGER one continues from its final checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Trials of a grid by what became of them; `new` have to be trained still."""
+    """Numbers of trials of a grid by state; the `new` ones are left to train."""
 
     trials: int
     done: int
@@ -47,17 +47,17 @@ class Counts:
 
 @dataclass(slots=True)
 class Plan:
-    """What a launch has to do.
+    """The plan of a launch.
 
     Attributes:
-        counts: The trials.
-        restored: Open packs of an earlier launch that are taken up again.
-        packs: New packs: the rows of their listing.
-        parents: New pack to the packs that it carries on.
-        void: Packs that are damaged; their trials are trained again.
-        damage: What is wrong with them.
-        table: The plan: all trials of the grid, with their configs.
-        workers: Packs that can run at the same time.
+        counts: The trials of the grid by state.
+        restored: Open packs of an earlier launch, which are continued.
+        packs: Id of a new pack to its rows in the listing of packs.
+        parents: Id of a new pack to the packs from whose checkpoints it continues.
+        void: Damaged packs, whose trials are trained again.
+        damage: One message per damaged file.
+        table: All trials of the grid, with their configs.
+        workers: Number of packs that run at the same time.
     """
 
     counts: Counts
@@ -71,24 +71,24 @@ class Plan:
 
     @property
     def n_packs(self) -> int:
-        """Packs to run."""
+        """Number of packs to run."""
         return len(self.restored) + len(self.packs)
 
 
 def plan_launch(
     grid: Grid, ledger: Ledger | None, *, workers: int, table: pa.Table | None = None
 ) -> Plan:
-    """Return what is to be done for `grid` beyond what `ledger` holds.
+    """Return the plan of a launch of `grid`: the trials that `ledger` doesn't have.
 
     Args:
-        grid: What is wanted.
-        ledger: What there is; None for an empty store.
-        workers: Packs that can run at the same time.
-        table: The wanted trials, where they aren't those of the grid: columns of `Grid.table`.
+        grid: The grid to train.
+        ledger: The ledger of the sweep; None for an empty store.
+        workers: Number of packs that run at the same time.
+        table: The trials to train, in the columns of `Grid.table`; None for those of the grid.
 
     Raises:
-        UsageError: The logged steps differ from the store's, or trials should go on whose
-            final checkpoints weren't kept.
+        UsageError: The logged steps differ from the store's, or a trial has to continue from a
+            final checkpoint that wasn't kept.
     """
     table = grid.table() if table is None else table
     if ledger is None:
@@ -246,12 +246,12 @@ def _reached(
 
 @dataclass(frozen=True, slots=True)
 class _Starts:
-    """What new trials go on from, one value a trial.
+    """The checkpoints that new trials continue from, one value per trial.
 
     Attributes:
-        steps: The step; -1 from the beginning.
-        paths: The checkpoint; null for none.
-        packs: The pack that wrote it; null for none.
+        steps: Step of the checkpoint; -1 without one.
+        paths: Path of the checkpoint; null without one.
+        packs: Id of the pack that wrote the checkpoint; null without one.
     """
 
     steps: NDArray[np.int64]
@@ -260,7 +260,7 @@ class _Starts:
 
 
 def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Starts:
-    """Return what trials go on from: those that are `longer`, from their `ends`."""
+    """Return the checkpoints: those of `ends` for the `longer` trials, none for the others."""
     state = ledger.state
     packs = ends["pack_id"].combine_chunks().dictionary_encode()
     which = packs.indices.to_numpy()
@@ -279,9 +279,9 @@ def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Start
         row = int(np.argmax(gone))
         end = ends.slice(row, 1).to_pylist()[0]
         raise UsageError(
-            f"trial {end['trial_id']} should go on from step {end['steps']}, but its final "
+            f"trial {end['trial_id']} has to continue from step {end['steps']}, but its final "
             f"checkpoint wasn't kept (checkpoint.keep: {keeps[which[row]]}). "
-            "Launch under another name."
+            "Choose another name for the sweep, or the old number of steps."
         )
     kept = [pack.checkpoint["path"] for pack in sources if pack.checkpoint is not None]
     steps = np.full(len(longer), -1, dtype=np.int64)
@@ -293,7 +293,7 @@ def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Start
 
 
 def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: int) -> int:
-    """Return how many of `n` trials of one static group make a pack."""
+    """Return the number of trials per pack, for a static group of `n` trials."""
     asked = grid.file.resources.pack
     if isinstance(asked, int):
         return asked
@@ -311,8 +311,9 @@ def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts
     if not len(fresh):
         return
     module = trainable.load(grid.file.trainable)
-    told = [n for n in plan.table.column_names if plan.table[n].null_count < plan.table.num_rows]
-    table = plan.table.select(told)  # the others tell nothing apart
+    table = plan.table.select(
+        [n for n in plan.table.column_names if plan.table[n].null_count < plan.table.num_rows]
+    )  # columns of nulls distinguish no trials
     table = table if len(fresh) == table.num_rows else table.take(pa.array(fresh))
     group = static_groups(grid.config, table)
     salt = f"{time.time_ns()}" if starts is not None or plan.void else ""

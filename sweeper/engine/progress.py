@@ -1,6 +1,6 @@
-"""What a launch shows while it runs: one line of progress, or one JSON object a line.
+"""The progress of a launch, shown while it runs: a bar, plain lines, or JSON objects.
 
-Everything shown is read from the ledger, so it is true whoever trains the packs and wherever.
+Everything is read from the ledger, so it is correct on any runner and on any machine.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from sweeper.errors import SweeperError
 from sweeper.grid.grid import Grid
 from sweeper.store.ledger import POLL_S, Ledger
 
-LOOKING = 0.05
-"""Largest share of a core that looking takes: with very many packs the looks become fewer."""
+POLL_SHARE = 0.05
+"""Largest share of a core that polling may take: with very many packs it polls less often."""
 
 PLAIN_S = 10.0
-"""Seconds between two plain lines where nobody watches a terminal."""
+"""Seconds between two plain lines, where the output isn't a terminal."""
 
 
 def emit(**event: object) -> None:
@@ -50,10 +50,10 @@ class Monitor:
     """Follows a launch in a thread of its own; use it as a context manager.
 
     Args:
-        show: Called with where the launch stands, every `POLL_S` seconds (less often where
-            looking takes long) and once at the end.
-        max_failures: Ask the launch to stop once this many trials failed; None for never.
-        stop: Called to ask for that.
+        show: Called with the progress every `POLL_S` seconds, less often if reading the ledger
+            takes long, and once at the end.
+        max_failures: Stop the launch once this many trials have failed; None for no limit.
+        stop: Called to stop the launch.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Monitor:
         self._thread: threading.Thread | None = None
 
     def start(self, launched: Launched) -> None:
-        """Begin to follow `launched`, instead of the launch before it."""
+        """Follow `launched` from now on, instead of an earlier launch."""
         self._end()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(launched, self._over), daemon=True)
@@ -100,7 +100,7 @@ class Monitor:
                     self.stop()
             if over:
                 return
-            wait = min(PLAIN_S, max(POLL_S, (time.monotonic() - begun) / LOOKING))
+            wait = min(PLAIN_S, max(POLL_S, (time.monotonic() - begun) / POLL_SHARE))
 
     def __enter__(self) -> Monitor:
         return self
@@ -151,7 +151,7 @@ def _sentence(p: Progress) -> str:
 
 
 class _Lines:
-    """Prints a line when something changed, every `PLAIN_S` seconds at the most."""
+    """Prints a line when the progress has changed, at most every `PLAIN_S` seconds."""
 
     def __init__(self, write: Callable[[Progress], None]) -> None:
         self._write = write
@@ -166,7 +166,7 @@ class _Lines:
 
 
 class _Live:
-    """Moves a bar."""
+    """Updates a progress bar."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
@@ -203,7 +203,7 @@ def plan_event(grid: Grid, plan: Plan | Estimate) -> dict[str, object]:
 
 
 def plan_sentence(grid: Grid, plan: Plan | Estimate, seconds: float | None = None) -> str:
-    """Return a plan in words: "480 trials: 360 done, 120 new, 0 failed; 4 packs on 2 CPUs"."""
+    """Return a plan as a sentence: "480 trials: 360 done, 120 new, 0 failed; 4 packs on 2 CPUs"."""
     c = plan.counts
     text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"
     if c.new:

@@ -1,4 +1,4 @@
-"""Where numbers come from: code, versions, machine. Recorded once per launch."""
+"""The provenance of numbers: code, versions, machine. It is recorded once per launch."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def versions() -> dict[str, str]:
 def provenance() -> dict[str, Any]:
     """Return commit, dirtiness, versions, host and command of this process.
 
-    `git_commit` is null outside of a repository; `dirty` is a hash of the uncommitted changes,
-    null where there are none.
+    `git_commit` is null outside of a repository. `dirty` is a hash of the uncommitted changes, or
+    null if there are none.
     """
     changes = _git("status", "--porcelain")
     diff = _git("diff", "HEAD") if changes else None

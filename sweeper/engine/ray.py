@@ -1,14 +1,14 @@
-"""The one door to Ray: one Tune trial a pack, actors reused, nothing of Ray's on the screen.
+"""The launcher on Ray: one Tune trial per pack, in reused actors, without any output of Ray.
 
-Ray Tune executes and remembers nothing that we need: a worker reads its pack from the store and
-writes everything there, so Tune's own state is scratch. Workers that die are retried; a trial
-that raises never reaches Tune (`sweeper.engine.worker`).
+This is the only module that imports Ray. A worker reads its pack from the store and writes all
+results there, so Tune's own state is temporary. Workers that die are retried. An error of a trial
+never reaches Tune (`sweeper.engine.worker`).
 
-Every run of Tune starts workers of its own, which import torch first. The short rounds of a
-search or a refinement therefore go to Ray as plain tasks: its idle workers stay warm.
+Every run of Tune starts its own workers, which first import torch. The short rounds of a search or
+a refinement therefore run as plain Ray tasks, whose idle workers stay alive between rounds.
 
-A small launch is mostly start-up, so nothing waits that needn't: Tune is imported while Ray
-starts, and its actors take over the workers that Ray has started already.
+A small launch is mostly start-up. Tune is therefore imported while Ray starts, and its actors use
+the workers that Ray has already started.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ from sweeper.errors import ClusterError
 from sweeper.grid.grid import Grid
 
 WAVE = 500
-"""Most Tune trials of one `Tuner`: its state grows with them and is rewritten whole."""
+"""The most Tune trials of one `Tuner`: it rewrites its whole state, which grows with them."""
 
 RETRIES = 3
-"""How often a pack is tried again after its worker or node died."""
+"""Number of times that a pack is retried after its worker or node has died."""
 
 CONNECT_S = 5.0
 """Seconds to wait for a cluster's port to answer."""
 
 OBJECT_STORE = 80 << 20
-"""Bytes of the local object store: nothing of ours goes through it."""
+"""Bytes of the local object store, which is hardly used."""
 
 
 ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
-"""Where Tune keeps the environment variables that it asks for."""
+"""Names of the dictionaries in which Tune keeps the variables that its actors ask for."""
 
 GARBAGE = (50_000, 20, 20)
-"""Thresholds of a worker's garbage collection: by default it takes a quarter of importing torch."""
+"""Thresholds of garbage collection in workers: the default slows the import of torch by a third."""
 
 
 def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
     gc.set_threshold(*GARBAGE)
-    here = str(Path.cwd())  # Ray puts it first, where a folder of the user's could hide ours
+    here = str(Path.cwd())  # Ray puts it first, where a user's folder could hide our packages
     sys.path[:] = [*(path for path in sys.path if path != here), here]
     try:
         run_pack(PackTask(**config["task"]))
@@ -85,8 +85,8 @@ class Cluster:
     """A connection to Ray; use it as a context manager.
 
     Args:
-        address: ``local``: start Ray on this machine, and end it afterwards. ``auto`` or
-            ``host:port``: join a running cluster, and leave it as it was.
+        address: ``local`` starts Ray on this machine and shuts it down afterwards. ``auto`` and
+            ``host:port`` join a running cluster, which keeps running.
     """
 
     def __init__(self, address: str = "local") -> None:
@@ -125,7 +125,7 @@ class Cluster:
         _protect_token()
 
     def room(self, cpu: float, gpu: float) -> int:
-        """Return how many packs with these resources run at the same time, at least 1.
+        """Return the number of packs with these resources that run at the same time, at least 1.
 
         Raises:
             ClusterError: The cluster can't be reached, or no node has room for one pack.
@@ -152,7 +152,7 @@ class Cluster:
     def run(
         self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
     ) -> None:
-        """Run every task once, in waves; what became of them stands in the store.
+        """Run every task once, in waves. The results are in the store.
 
         Raises:
             ClusterError: Ray couldn't be reached.
@@ -161,7 +161,7 @@ class Cluster:
         """
         with ThreadPoolExecutor(1) as beside:
             loading = beside.submit(_load_tune)
-            self._connect()  # here: Ray's processes end with the thread that started them
+            self._connect()  # in this thread: Ray's processes end with the thread that started them
             loaded = loading.result()
         scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
         failures: list[Failure] = []
@@ -180,7 +180,7 @@ class Cluster:
     def run_round(
         self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
     ) -> None:
-        """Run every task once on workers that stay for the next round; errors as in `run`."""
+        """Run every task once on workers that stay for the next round; raise as `run` does."""
         self._connect()
         remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=RETRIES, max_calls=0)(
             _train_pack
@@ -249,7 +249,7 @@ class _Loaded:
 
     Attributes:
         tune: The module.
-        class_cache: The module that says which environment Tune's actors ask for.
+        class_cache: The module with the environment variables that Tune's actors ask for.
     """
 
     tune: Any
@@ -257,7 +257,7 @@ class _Loaded:
 
     @contextmanager
     def inherited(self, ours: bool) -> Iterator[None]:
-        """Within: Tune's actors ask for no environment of their own, if Ray is `ours`.
+        """Let Tune's actors ask for no environment variables within the context, if Ray is `ours`.
 
         The workers of a Ray that this process started inherit its variables. An actor that asks
         for variables gets a new process, and the workers that Ray started in advance stay idle.
@@ -276,7 +276,7 @@ class _Loaded:
 
 @contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Within: `logger` prints no errors. Tune logs those of workers, which we raise ourselves."""
+    """Silence `logger` within the context: Tune logs errors of workers, which are raised later."""
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
@@ -286,7 +286,7 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
 
 
 def _load_tune() -> _Loaded:
-    """Import Ray Tune: it takes most of a second, in which Ray can start."""
+    """Import Ray Tune. This takes most of a second, in which Ray can start."""
     from ray import tune
     from ray.tune.execution import class_cache
 
@@ -300,10 +300,10 @@ def on_ray(
     """Yield the runner that trains the packs of `grid` on Ray.
 
     Args:
-        grid: Says what a pack needs.
+        grid: The grid, with the resources of a pack.
         address: See `Cluster`.
-        max_concurrent: Most packs at the same time; None for as many as there is room for.
-        rounds: There will be many short runs.
+        max_concurrent: The most packs at the same time; None for as many as fit.
+        rounds: Whether there will be many short runs.
 
     Raises:
         ClusterError: The cluster can't be reached, or no node has room for one pack.
@@ -314,7 +314,7 @@ def on_ray(
         if address == "local":
             workers = min(room, max_concurrent or room)
             most: int | None = workers
-        else:  # packs that wait are what makes a cluster grow
+        else:  # a cluster grows only if packs are waiting
             workers, most = max_concurrent or room, max_concurrent
 
         def launcher(tasks: Sequence[PackTask]) -> None:
@@ -325,16 +325,16 @@ def on_ray(
 
 
 def _check_reachable(address: str) -> None:
-    """Check that something listens at ``host:port``; Ray itself would wait for minutes.
+    """Check that a server listens at ``host:port``. Ray itself would wait for minutes.
 
     Raises:
-        ClusterError: Nothing does.
+        ClusterError: The address is invalid, or no server listens there.
     """
     host, separator, port = address.rpartition(":")
     if address in ("local", "auto"):
         return
     if not separator or not port.isdigit():
-        raise ClusterError(f"address {address!r} is none of local, auto and HOST:PORT.")
+        raise ClusterError(f"address {address!r} is invalid. Use local, auto or HOST:PORT.")
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
@@ -345,7 +345,7 @@ def _check_reachable(address: str) -> None:
 
 
 def _protect_token() -> None:
-    """Make the token that Ray writes for its users readable by its owner alone."""
+    """Make Ray's token file readable only by its owner."""
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
     if token.exists() and token.stat().st_uid == os.getuid():
         token.chmod(0o600)

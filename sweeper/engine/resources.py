@@ -1,11 +1,11 @@
-"""How many packs the resources of a machine have room for."""
+"""The number of packs that fit into the resources of a machine."""
 
 from __future__ import annotations
 
 import os
 
 _ROUNDING = 1e-9
-"""What a quotient may lack to the next whole number: 0.3 is stored as a little less than 3/10."""
+"""The rounding error that a quotient may have: 0.3 is stored as a little less than 3/10."""
 
 
 def local_cpus() -> int:
@@ -14,5 +14,5 @@ def local_cpus() -> int:
 
 
 def slots(available: float, per_pack: float) -> int:
-    """Return how many packs that take `per_pack` of a resource fit into `available`."""
+    """Return the number of packs that fit into `available`, each of which takes `per_pack`."""
     return int(available / per_pack + _ROUNDING)

@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class PackTask:
-    """One pack to train: everything else stands in the store.
+    """One pack to train. Everything else is read from the store.
 
     Attributes:
         sweep: URI of the sweep's folder.
-        launch_id: The launch that wants it.
+        launch_id: The launch that the pack belongs to.
         pack_id: The pack.
-        device: Torch's name of the device.
-        threads: Threads on a CPU.
+        device: The device, by its name in torch.
+        threads: Number of threads on a CPU.
     """
 
     sweep: str
@@ -26,9 +26,9 @@ class PackTask:
     threads: int = 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for the way to a worker."""
+        """Return the fields as plain values, to send them to a worker."""
         return asdict(self)
 
 
 Launcher = Callable[[Sequence[PackTask]], None]
-"""Runs every task once and returns; what became of them stands in the store."""
+"""Runs every task once and returns. The results are in the store."""

@@ -1,7 +1,7 @@
-"""What a worker does with a pack, and the launcher that does it in this process.
+"""The work of a worker on one pack, and the launcher that does it in this process.
 
-The launcher on Ray (`sweeper.engine.ray`) calls the same `run_pack`, elsewhere. All that comes
-back goes through the store, so a driver may die at any time.
+The launcher on Ray (`sweeper.engine.ray`) calls the same `run_pack` in its workers. All results go
+through the store, so a driver may die at any time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sweeper.store.packs import pack_table
 from sweeper.store.sink import Claim, Sink, stop_requested
 
 ERROR_LINES = 20
-"""Lines of a traceback that are kept."""
+"""The most lines of a traceback that are kept."""
 
 
 def run_inline(tasks: Sequence[PackTask]) -> None:
@@ -44,8 +44,8 @@ def run_inline(tasks: Sequence[PackTask]) -> None:
 def run_pack(task: PackTask) -> None:
     """Train one pack until all its trials have ended, or until it is drained or superseded.
 
-    A trial that raises is `failed` and its traceback is kept; its pack-mates are trained in
-    smaller packs.
+    A trial that raises is `failed`, and its traceback is kept. The other trials of its pack are
+    trained in smaller packs.
 
     Raises:
         StoreError: The store can't be read or written.
@@ -88,7 +88,7 @@ def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
         listed = ledger.state.packs[pack_id_].path
         rows = plan_index.listing(ledger.files, listed, ledger.state.files[listed]).rows(pack_id_)
         pack = _pack(ledger, launch, module.Config, rows, task, pack_id_)
-        if pack is None:  # the grid shrank: nothing of it is wanted any more
+        if pack is None:  # the grid has shrunk: none of the trials is wanted any more
             claim.commit({"kind": "rows", "done": True})
             return []
         with Sink(claim) as sink:
@@ -176,7 +176,7 @@ def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
 
 
 def run_of(launch: Record, points_per_decade: int, device: str, threads: int) -> Run:
-    """Return the run settings that a launch recorded."""
+    """Return the run settings in the record of a launch."""
     return Run(
         steps=launch["steps"],
         points_per_decade=points_per_decade,
@@ -221,7 +221,8 @@ def _starts(
             entry = checkpoints.get(row["start"])
             if entry is None:
                 raise StoreError(
-                    f"{ledger.files.location(row['start'])}: the checkpoint to go on from is gone."
+                    f"{ledger.files.location(row['start'])}: missing, though a trial continues "
+                    "from this checkpoint. Launch again."
                 )
             starts.setdefault(row["start"], (entry, []))[1].append(row["trial_id"])
     return starts

@@ -1,4 +1,4 @@
-"""The pictures of a sweep, drawn from one consistent moment of its ledger."""
+"""The figures of a sweep, drawn from a snapshot of its ledger."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def phase(
 
     Args:
         where: URI of the store.
-        name: The sweep.
-        x: Axis, a dotted name.
-        y: Another one.
-        value: delay, t1, t2, phase, what a metric came to, e.g. ``min(test_loss)``, or a column
+        name: Name of the sweep.
+        x: Path of an axis.
+        y: Path of another axis.
+        value: delay, t1, t2, phase, an aggregate of a metric, e.g. ``min(test_loss)``, or a column
             or expression of `cells`.
-        facet: Axis of the small multiples.
+        facet: Path of the axis with one diagram per value.
         condition: SQL condition on the cells to show.
-        output: png, svg, csv or parquet by its suffix; None prints a table.
+        output: A file: png, svg, csv or parquet by its suffix. None prints a table.
     """
     if output is not None and output.suffix not in TABLES:
         check_suffix(output)
@@ -102,10 +102,10 @@ def fit(
 
     Args:
         where: URI of the store.
-        name: The sweep.
+        name: Name of the sweep.
         law: E.g. ``t2 ~ 1/(optimizer.lr*regularizer.strength)``, see `sweeper.analysis.fit.law`.
         condition: SQL condition on the trials.
-        by: Path whose values are fitted apart.
+        by: Path of the field per whose value the law is fitted.
         level: Confidence level of the intervals.
         output: png or svg by its suffix.
     """

@@ -119,7 +119,7 @@ def status_view(sweeps: list[Status]) -> Group:
             parts.append(Text(f"\n{sweep.name}: trial {trial_id}{more} failed", style="bold red"))
             parts.append(Text(error))
         if sweep.failures:
-            parts.append(Text(f"mend the cause, then: sweeper retry {sweep.name}"))
+            parts.append(Text(f"fix the cause, then: sweeper retry {sweep.name}"))
     return Group(*parts)
 
 

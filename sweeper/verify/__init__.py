@@ -1,1 +1,1 @@
-"""The papers' laws: launch their grids, judge their claims, write the page of results."""
+"""The papers' laws: launch their grids, measure their claims, write the page of results."""

@@ -29,7 +29,7 @@ same sweep count it each.
 
 
 def plan_sentence(laws: int, verification: Verification, workers: int) -> str:
-    """Return what is to be done, in words."""
+    """Return the plan of a verification as a sentence."""
     known = verification.trials - verification.new
     return (
         f"{counted(laws, 'law')}, {counted(len(verification.launched), 'sweep')}; "
@@ -72,12 +72,12 @@ def write(verified: Sequence[Verified], path: Path, *, wall_s: float, asked: Seq
 
     Args:
         verified: The laws; a page that was there is replaced by theirs.
-        path: Of the page.
-        wall_s: How long the command took, of which what was trained before is no part.
+        path: Path of the page.
+        wall_s: Seconds that the command took, without training in earlier commands.
         asked: The laws that the command named.
 
     Raises:
-        UsageError: It can't be written.
+        UsageError: The page can't be written.
     """
     quick = any(one.quick for one in verified)
     lines = [HEAD]

@@ -1,8 +1,8 @@
-"""The papers' claims, verified: launch their grids, read the rows, say what came out.
+"""The verification of the papers' laws: launch their grids, read the rows, measure the claims.
 
-All grids of the chosen laws are launched together, so that the packs of one fill the cores while
-another one ends. Each is an ordinary sweep of an ordinary store: what is there isn't trained
-again, and an interrupted verification goes on where it was.
+All grids of the chosen laws are launched together, so that the packs of one grid fill the cores
+while another one ends. Each grid is an ordinary sweep in an ordinary store: trials that are there
+aren't trained again, and an interrupted verification continues.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from sweeper.store.lease import open_sweep
 from sweeper.store.ledger import POLL_S, Ledger
 
 OFF_EXPECTATION = 3
-"""Exit code where a verdict is worse than the expected one."""
+"""Exit code if a verdict is worse than expected."""
 
 WORK_LEFT = 4
-"""Exit code where a law couldn't be measured because its sweeps were stopped."""
+"""Exit code if a law could not be measured because its sweeps were stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A claim with what came out.
+    """A claim with its result.
 
     Attributes:
         claim: The claim.
-        measured: What came out; a claim that couldn't be measured has no check that is met.
-        seconds: Seconds that the packs of its sweeps took, one after the other and whenever that
-            was; packs shared with other claims included.
-        trials: Trials that it was measured on.
-        quick: Whether its grids were cut.
+        measured: The result. A claim that could not be measured meets none of its checks.
+        seconds: Seconds of all packs of its sweeps, added up, with packs that other claims share
+            and packs of earlier launches.
+        trials: Number of trials of its sweeps.
+        quick: Whether its grids were the smaller ones.
     """
 
     claim: Claim
@@ -58,7 +58,7 @@ class Verified:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the verdict is at least the one that we got."""
+        """Whether the verdict is at least as good as the expected one."""
         return self.measured.verdict.reaches(self.claim.expected)
 
     def as_dict(self) -> dict[str, Any]:
@@ -85,10 +85,10 @@ class Verified:
 
 
 def choose(wanted: Sequence[str], *, quick: bool) -> list[Claim]:
-    """Return the laws with these ids or numbers; without any, all, or with `quick` the quick ones.
+    """Return the laws with these ids or numbers; without any, all laws or all `quick` ones.
 
     Raises:
-        UsageError: There is no such law; names the nearest.
+        UsageError: There is no such law. The message names the nearest one.
     """
     if not wanted:
         return [law for law in LAWS if law.quick or not quick]
@@ -101,9 +101,7 @@ def choose(wanted: Sequence[str], *, quick: bool) -> list[Claim]:
 
 
 def grids_of(laws: Sequence[Claim], *, quick: bool) -> dict[str, Grid]:
-    """Return the grids of `laws` by name, each once; with `quick` their cuts.
-
-    Those with the longest horizon come first: what takes long mustn't start last.
+    """Return name to grid for the grids of `laws`; with `quick` the smaller grids.
 
     Raises:
         ConfigError: A grid file is wrong.
@@ -114,11 +112,11 @@ def grids_of(laws: Sequence[Claim], *, quick: bool) -> dict[str, Grid]:
 
 @dataclass(slots=True)
 class Verification:
-    """The launches of a verification; made by `train`.
+    """The launches of a verification. `train` makes it.
 
     Attributes:
-        launched: One a grid.
-        stopped: It was asked to stop.
+        launched: One launch per grid.
+        stopped: Whether it was asked to stop.
     """
 
     launched: list[Launched] = field(default_factory=list)
@@ -126,12 +124,12 @@ class Verification:
 
     @property
     def new(self) -> int:
-        """Trials to train."""
+        """Number of trials to train."""
         return sum(one.trials for one in self.launched)
 
     @property
     def trials(self) -> int:
-        """All trials of the grids."""
+        """Number of all trials of the grids."""
         return sum(one.counts.trials for one in self.launched)
 
     @property
@@ -140,7 +138,7 @@ class Verification:
         return [task for one in self.launched for task in one.tasks]
 
     def stop(self) -> None:
-        """Ask all packs to save and end."""
+        """Ask all packs to save a checkpoint and end."""
         self.stopped = True
         for one in self.launched:
             request_stop(one.ledger.files, one.launch_id)
@@ -154,17 +152,17 @@ def train(
     started: Callable[[Verification], None] = lambda _: None,
     show: Callable[[Progress], None] = lambda _: None,
 ) -> bool:
-    """Train what the store `where` lacks of `grids`, their packs together; return if all is done.
+    """Train the trials of `grids` that aren't in the store `where`; return whether all are done.
 
     Args:
-        grids: Of different names.
-        where: URI of the store; made if it isn't there.
+        grids: Grids of different names, whose packs are trained together.
+        where: URI of the store; it is created if it doesn't exist.
         runner: Runs the packs; all grids need the same resources.
         started: Called once all packs are in the ledgers.
         show: Called with the progress of all of them.
 
     Raises:
-        BusyError: Another driver is at work on one of the sweeps.
+        BusyError: Another driver is running one of the sweeps.
         StoreError: The store can't be read or written.
     """
     verification = Verification()
@@ -199,7 +197,7 @@ def _followed(verification: Verification, show: Callable[[Progress], None]) -> I
                     one.progress(ledger)
                     for one, ledger in zip(verification.launched, ledgers, strict=True)
                 ]
-            except SweeperError:  # e.g. a file system that hiccups: the next look will tell
+            except SweeperError:  # e.g. a network error: the next poll reads again
                 each = []
             if each:
                 fields = asdict(each[0])
@@ -219,13 +217,13 @@ def _followed(verification: Verification, show: Callable[[Progress], None]) -> I
 def measure(
     laws: Sequence[Claim], where: str, *, quick: bool = False, figures: Path | None = None
 ) -> Iterator[Verified]:
-    """Yield each law with what the rows in the store `where` say of it.
+    """Yield the result of each law, measured on the rows in the store `where`.
 
     Args:
-        laws: Whose grids were trained.
+        laws: Laws whose grids were trained.
         where: URI of the store.
-        quick: Whether the grids were cut; only told on.
-        figures: Folder that gets a figure of each law, ``<id>.png``; None for none.
+        quick: Whether the grids were the smaller ones; only recorded in the results.
+        figures: Folder for a figure of each law, ``<id>.png``; None for no figures.
 
     Raises:
         StoreError: A sweep is missing or damaged.
@@ -247,11 +245,11 @@ def measure(
 
 
 MEASURABLE = "can be measured"
-"""The only check of a law whose trials failed, or didn't get to what it is measured by."""
+"""The only check of a law that could not be measured, because trials failed or stopped early."""
 
 
 def _measured(law: Claim, evidence: Evidence) -> Measured:
-    """Return what came out; trials that failed or never got there are a claim that failed."""
+    """Return the result; if it can't be measured, a result with one check that isn't met."""
     counted = "select count(*) as n from trials where status = 'failed'"
     failed = sum(query(views, counted).to_pylist()[0]["n"] for _, views in evidence.views())
     if failed:
@@ -265,7 +263,7 @@ def _measured(law: Claim, evidence: Evidence) -> Measured:
 COST = """
     select sum(n)::bigint as trials, coalesce(sum(wall_s), 0) as seconds
     from (select count(*) as n, max(wall_s) as wall_s from trials group by pack_id, attempt)"""
-"""How many trials there are, and the seconds that the last attempts of their packs took."""
+"""The number of trials, and the seconds that the last attempts of their packs took."""
 
 
 def _cost(evidence: Evidence) -> tuple[float, int]:
@@ -276,7 +274,7 @@ def _cost(evidence: Evidence) -> tuple[float, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Joined(Provenance):
-    """The provenance of a figure that several sweeps feed."""
+    """The provenance of a figure of several sweeps."""
 
     sizes: str = ""
 
