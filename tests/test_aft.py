@@ -10,7 +10,7 @@ import pytest
 from lifelines import LogNormalAFTFitter
 from scipy import optimize, stats
 
-from sweeper.analysis.fit.aft import Floats, Regression, bootstrap, draw_seeds, interval
+from sweeper.analysis.fit.aft import Floats, Regression
 
 
 def design(x: Floats) -> Floats:
@@ -190,69 +190,57 @@ def test_bounds_alone_determine_no_line(seen: np.ndarray) -> None:
     assert early.fit() is None
 
 
-def test_the_bootstrap_draws_whole_seeds() -> None:
-    x, y, _ = drawn(24, seed=5)
-    seeds = np.tile([0, 1, 2], 8)
-    regression = Regression(*right(y), design(x))
-    draws = np.array([[1, 1, 1], [2, 0, 1], [1, 1, 1]])
-    found = bootstrap(regression, seeds, draws)
-    twice = np.concatenate([np.flatnonzero(seeds != 1), np.flatnonzero(seeds == 0)])
-    by_hand = Regression(*right(y[twice]), design(x[twice])).fit()
-    assert found[1] == pytest.approx(by_hand, abs=1e-4)
-    assert found[0].tolist() == found[2].tolist()
-    assert found[0] == pytest.approx(regression.fit(), abs=1e-5)
+def test_the_likelihood_is_that_of_normal_noise_and_its_profile_has_its_top_at_the_estimate() -> (
+    None
+):
+    x, y, _ = drawn(40, seed=2)
+    low, high = gridded(y, 0.7, 5.0)
+    regression = Regression(low, high, design(x))
+    best = regression.fit()
+    assert best is not None
+
+    def by_scipy(a: float, k: float, sigma: float) -> float:
+        ends = (stats.norm.cdf(v, a + k * x, sigma) for v in (low, high))
+        return float(np.sum(np.log(-np.subtract(*ends))))
+
+    other = np.array([0.5, 2.2, 0.8])
+    gain = regression.log_likelihood(best) - regression.log_likelihood(other)
+    assert gain == pytest.approx(by_scipy(*best) - by_scipy(*other), rel=1e-6)
+    top = regression.log_likelihood(best)
+    for column in (0, 1):
+        assert regression.profile(column, best[column]) == pytest.approx(top, abs=1e-3)
+        for off in (-0.5, 0.3):
+            held = float(best[column]) + off
+
+            def loss(point: Floats, column: int = column, held: float = held) -> float:
+                a, k = np.insert(point[:1], column, held)
+                return -by_scipy(a, k, np.exp(point[1]))
+
+            start = [best[1 - column], np.log(best[2])]
+            largest = -optimize.minimize(loss, start, method="Nelder-Mead").fun
+            drop = regression.profile(column, held) - top
+            assert drop == pytest.approx(largest - by_scipy(*best), abs=2e-3)
+            assert drop < -0.1
 
 
-def test_seeds_that_cannot_be_fitted_leave_a_gap() -> None:
-    x = np.array([0.0, 1.0, 0.0, 1.0])
-    low = np.array([0.0, 1.0, 0.0, 1.0])
-    high = np.array([0.5, 1.5, np.inf, np.inf])
-    found = bootstrap(
-        Regression(low, high, design(x)), np.array([0, 0, 1, 1]), np.array([[2, 0], [0, 2]])
-    )
-    assert np.isfinite(found[0]).all()
-    assert np.isnan(found[1]).all()
+def test_a_profile_of_exact_times_has_least_squares_for_its_parabola() -> None:
+    """2 (top - profile) is n ln(RSS(k) / RSS), whatever the unit of x."""
+    x, y, _ = drawn(30, seed=6)
+    for unit in (1.0, 1e4):
+        regression = Regression(y, y, design(unit * x))
+        best = regression.fit()
+        assert best is not None
+        rest = float(np.sum((y - best[0] - best[1] * unit * x) ** 2))
+        for k in (1.7, 2.4):
+            offset = y - k * x
+            held = float(np.sum((offset - offset.mean()) ** 2))
+            drop = regression.log_likelihood(best) - regression.profile(1, k / unit)
+            assert 2 * drop == pytest.approx(30 * np.log(held / rest), rel=1e-3)
 
 
-def test_resampled_seeds_keep_their_number() -> None:
-    draws = draw_seeds(4, 500, np.random.default_rng(0))
-    assert draws.shape == (500, 4)
-    assert (draws.sum(axis=1) == 4).all()
-    assert draws.mean(axis=0) == pytest.approx([1] * 4, abs=0.15)
-    assert draw_seeds(1, 500, np.random.default_rng(0)).shape == (0, 1)
-
-
-@pytest.mark.long
-def test_the_interval_covers_where_seeds_differ_in_their_slope_and_trials_alone_do_not() -> None:
-    """Ten seeds, each with a slope of its own around 2; trials as if independent mislead."""
-    covered = {"seeds": 0, "trials": 0}
-    repeats = 60
-    for repeat in range(repeats):
-        rng = np.random.default_rng(repeat)
-        seeds = np.repeat(np.arange(10), 8)
-        x = np.tile(np.linspace(0, 3, 8), 10)
-        y = 1 + rng.normal(2, 0.4, 10)[seeds] * x + rng.normal(0, 0.2, 80)
-        for name, places in (("seeds", seeds), ("trials", np.arange(80))):
-            regression = Regression(*right(y), design(x))
-            draws = draw_seeds(places[-1] + 1, 60, np.random.default_rng(repeat))
-            low, high = interval(bootstrap(regression, places, draws)[:, 1], 0.9)
-            assert low is not None
-            assert high is not None
-            covered[name] += low <= 2 <= high
-    assert covered["seeds"] >= 0.75 * repeats
-    assert covered["trials"] <= 0.65 * repeats
-
-
-@pytest.mark.parametrize(
-    ("draws", "expected"),
-    [
-        (list(range(101)), (6, 94)),
-        ([*range(93), *[np.nan] * 8], (None, None)),
-        ([*range(98), *[np.nan] * 3], (3, 94)),
-        ([], (None, None)),
-    ],
-)
-def test_a_resample_without_a_fit_counts_as_the_worst_for_either_end(
-    draws: list[float], expected: tuple[float | None, float | None]
-) -> None:
-    assert interval(np.array(draws, dtype=np.float64), 0.87) == expected
+def test_the_spacing_is_the_width_of_the_known_times() -> None:
+    low = np.array([0.0, 1.0, 2.0, 3.0, -np.inf])
+    high = np.array([0.5, 1.3, 2.1, np.inf, 4.0])
+    assert Regression(low, high, np.ones((5, 1))).spacing == pytest.approx(0.3)
+    assert Regression(low[:4], low[:4], np.ones((4, 1))).spacing == 0
+    assert Regression(low[3:], high[3:], np.ones((2, 1))).spacing == 0

@@ -21,6 +21,7 @@ class Provenance:
         trials: Trials in the views.
         seeds: Distinct seeds among them.
         record: Last record of the ledger that the views show.
+        method: How the figure's intervals were made; empty without any.
     """
 
     sweep: str
@@ -30,6 +31,7 @@ class Provenance:
     trials: int
     seeds: int
     record: int
+    method: str = ""
 
     @classmethod
     def of(cls, ledger: Ledger, connection: sql.Connection) -> Provenance:
@@ -49,7 +51,7 @@ class Provenance:
 
     @property
     def footer(self) -> str:
-        """One line: sweep, code, size, ledger record."""
+        """One line: sweep, code, size, ledger record, method."""
         code = f"commit {self.git_commit[:7]}" if self.git_commit else "no commit"
         return " · ".join(
             [
@@ -57,6 +59,7 @@ class Provenance:
                 f"{code} (dirty)" if self.dirty else code,
                 f"{counted(self.trials, 'trial')}, {counted(self.seeds, 'seed')}",
                 f"ledger record {self.record}",
+                *([self.method] if self.method else []),
             ]
         )
 

@@ -14,15 +14,15 @@ elsewhere it doesn't matter.
 References:
     [Olsen78] Olsen, Note on the Uniqueness of the Maximum Likelihood Estimator for the Tobit
         Model, Econometrica, 1978.
+    [NW06] Nocedal and Wright, Numerical Optimization, 2006.
     [Pratt81] Pratt, Concavity of the Log Likelihood, JASA, 1981.
-    [ET93] Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +35,15 @@ RESOLVED = 1e-3
 FLAT = 1e-12
 """Added to the curvature, so that no step is infinite where the likelihood is flat."""
 
+MOST_STEPS = 200
+"""Newton steps. A handful is enough; some 20 where a line meets all intervals."""
+
+CONVERGED = 1e-10
+"""Mean log likelihood that is to be gained at most where the last step is taken."""
+
+SUFFICIENT = 1e-4
+"""Share of the expected gain that a step must bring."""
+
 _NORM = 0.5 * np.log(2 * np.pi)
 
 
@@ -42,7 +51,9 @@ class Regression:
     """Times with what they depend on, ready to be fitted with any weights.
 
     Attributes:
+        design: What the times depend on, ``[n, k]``.
         known: For each time whether it has two ends or is exact. The others only bound.
+        spacing: Median width of the known times' intervals in ln t; 0 for exact times.
     """
 
     def __init__(self, low: Floats, high: Floats, design: Floats) -> None:
@@ -53,7 +64,11 @@ class Regression:
             high: Of what it is at most; inf: right-censored; equal to `low`: exact.
             design: What it depends on, ``[n, k]``; the first column is 1.
         """
+        self.design = design
         self.known = np.isfinite(low) & np.isfinite(high)
+        self.spacing = (
+            float(np.median(high[self.known] - low[self.known])) if self.known.any() else 0.0
+        )
         ends = np.where(np.isfinite(low), low, np.where(np.isfinite(high), high, 0.0))
         middle = np.where(self.known, (ends + np.where(np.isfinite(high), high, 0.0)) / 2, ends)
         self._shift, self._unit = float(np.mean(middle)), max(float(np.std(middle)), 1e-3)
@@ -86,25 +101,75 @@ class Regression:
         k = self._x.shape[1]
         if np.linalg.matrix_rank(np.unique(known, axis=0), tol=1e-6) < k:
             return None
-        last: list[Floats] = [np.empty(0), np.empty(0)]  # the curvature comes with the loss
-
-        def loss(point: Floats) -> tuple[float, Floats]:
-            value, slope, bend = self._loss(point, w)
-            last[:] = point.copy(), bend
-            return value, slope
-
-        def bend(point: Floats) -> Floats:
-            return last[1] if np.array_equal(point, last[0]) else self._loss(point, w)[2]
-
         start = self._guess() if self._start is None else self._start
-        found = optimize.minimize(  # of SciPy's methods one without LAPACK: no idle threads
-            loss, start, jac=True, hess=bend, method="trust-ncg", options={"gtol": 1e-8}
-        ).x
-        if self._start is None:  # the first one, of all times, is near those of resamples
-            self._start = found
-        beta = found[:-1] / found[-1] * self._unit / self._spreads
+        best = self._minimize(start, w)
+        if self._start is None:  # the first one, of all times, is near those of some of them
+            self._start = best
+        beta = best[:-1] / best[-1] * self._unit / self._spreads
         beta[0] += self._shift - beta[1:] @ self._means[1:]
-        return np.append(beta, self._unit / found[-1])
+        return np.append(beta, self._unit / best[-1])
+
+    def profile(self, column: int, value: float) -> float:
+        """Return the largest log likelihood of all lines whose coefficient of `column` is `value`.
+
+        It is that of the times in a unit of their own: differences have a meaning, not the number.
+        The penalty of a small sigma isn't part of it.
+
+        Args:
+            column: Of the design.
+            value: Of its coefficient.
+        """
+        start = self._guess() if self._start is None else self._start
+        held = np.zeros(len(start))  # the held coordinate, linear in the others
+        if column:
+            held[-1] = value * self._spreads[column] / self._unit
+        else:
+            held[1:-1] = (self._means / self._spreads)[1:]
+            held[-1] = (value - self._shift) / self._unit
+        embed = np.delete(np.eye(len(start)), column, axis=1)
+        embed[column] = np.delete(held, column)
+        w = np.ones(len(self._x))
+        best = self._minimize(np.delete(start, column), w, embed)
+        return self._log_likelihood(embed @ best, w)
+
+    def log_likelihood(self, coefficients: Floats) -> float:
+        """Return the log likelihood of coefficients and sigma, ``[k + 1]``, as `profile` does."""
+        gamma = self._unit / coefficients[-1]
+        beta = coefficients[:-1].copy()
+        beta[0] += beta[1:] @ self._means[1:] - self._shift
+        point = np.append(beta * self._spreads / coefficients[-1], gamma)
+        return self._log_likelihood(point, np.ones(len(self._x)))
+
+    def _log_likelihood(self, point: Floats, weights: Floats) -> float:
+        penalized = -self._loss(point, weights)[0] * weights.sum()
+        return float(penalized + self._least * point[-1])
+
+    def _minimize(self, start: Floats, weights: Floats, embed: Floats | None = None) -> Floats:
+        """Return where the loss is least, by Newton's method with backtracking [NW06].
+
+        Args:
+            start: Where to begin.
+            weights: How often each time counts, ``[n]``.
+            embed: Points to try are this matrix times what is returned; the unit matrix by default.
+        """
+        into = np.eye(len(start)) if embed is None else embed
+        point = start
+        value, slope, bend = self._loss(into @ point, weights)
+        for _ in range(MOST_STEPS):
+            step = np.linalg.solve(into.T @ bend @ into, slope @ into)
+            drop = float(slope @ into @ step)  # twice what is left to gain if the loss is quadratic
+            if drop < CONVERGED:  # the last step doubles the digits: no need to look
+                return point - step
+            size = 1.0
+            while size > CONVERGED:
+                tried = self._loss(into @ (point - size * step), weights)
+                if tried[0] <= value - SUFFICIENT * size * drop:
+                    break
+                size /= 2
+            else:
+                break
+            point, (value, slope, bend) = point - size * step, tried
+        return point
 
     def _guess(self) -> Floats:
         """Return what least squares say, bounds taken as times."""
@@ -157,46 +222,3 @@ def _log_between(below: Floats, above: Floats) -> Floats:
     tail = special.log_ndtr(large)
     found: Floats = tail + np.log1p(-np.exp(special.log_ndtr(small) - tail))
     return found
-
-
-def draw_seeds(n_seeds: int, resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return how often each seed is drawn in each resample, ``[resamples, n_seeds]`` [ET93]."""
-    if n_seeds < 2:
-        return np.zeros((0, n_seeds), dtype=np.int64)
-    return rng.multinomial(n_seeds, [1 / n_seeds] * n_seeds, size=resamples).astype(np.int64)
-
-
-def bootstrap(regression: Regression, seeds: NDArray[np.int64], draws: NDArray[np.int64]) -> Floats:
-    """Return the fits of resampled seeds, ``[resamples, k + 1]``; NaN where there is none.
-
-    Whole seeds are drawn, since trials of one seed share their data and initialization.
-
-    Args:
-        regression: Fitted to all times before.
-        seeds: Place of each time's seed among the seeds, ``[n]``.
-        draws: Of `draw_seeds`.
-    """
-    distinct, which = np.unique(draws, axis=0, return_inverse=True)
-    k = regression.fit()
-    width = 0 if k is None else len(k)
-    found = np.full((len(distinct), width), np.nan)
-    for row, counts in zip(found, distinct, strict=True):
-        fitted = regression.fit(counts[seeds].astype(np.float64))
-        if fitted is not None:
-            row[:] = fitted
-    return found[which.reshape(-1)]
-
-
-def interval(draws: Floats, level: float) -> tuple[float | None, float | None]:
-    """Return the percentile interval of some resampled values [ET93].
-
-    A resample without a fit could have had any value: it counts as the least for the lower end
-    and as the largest for the upper one. None: unbounded, or there are no resamples.
-    """
-    if not draws.size:
-        return None, None
-    outside = (1 - level) / 2
-    missing = np.isnan(draws)
-    low = float(np.quantile(np.where(missing, -np.inf, draws), outside, method="lower"))
-    high = float(np.quantile(np.where(missing, np.inf, draws), 1 - outside, method="higher"))
-    return low if np.isfinite(low) else None, high if np.isfinite(high) else None

@@ -8,17 +8,14 @@ A law ``t2 ~ u``, u a product of powers of config values, is read in three ways:
 
 Trials that ended before t2 are right-censored, all others lie between two logged steps
 (`sweeper.analysis.fit.aft`). What can't have the time at all is left out and counted: diverged
-trials and, for t2 and delay, those that never memorized. Intervals come from a bootstrap over whole
-seeds [ET93].
-
-References:
-    [ET93] Efron and Tibshirani, An Introduction to the Bootstrap, 1993.
+trials and, for t2 and delay, those that never memorized. Intervals come from the scatter between
+seeds and, where it is hidden, from the likelihood (`sweeper.analysis.fit.interval`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,14 +24,12 @@ import pyarrow as pa
 
 from sweeper import sql
 from sweeper.analysis.diagrams.phase import Axis
-from sweeper.analysis.fit.aft import Floats, Regression, bootstrap, draw_seeds, interval
+from sweeper.analysis.fit.aft import Floats, Regression
+from sweeper.analysis.fit.interval import JOINED, MEANING, NOT_DETERMINED, PooledFit, student
 from sweeper.analysis.fit.law import Law
 from sweeper.analysis.fit.sample import Sample
 from sweeper.analysis.views.kaplan_meier import encode, survival
 from sweeper.errors import UsageError
-
-FEW_SEEDS = 5
-"""With fewer seeds the intervals carry a warning."""
 
 SAME = 1e-9
 """Logarithms that are nearer to each other are of one value."""
@@ -47,14 +42,33 @@ class Estimate:
     Attributes:
         claimed: What the law says; None where it says nothing.
         value: The maximum likelihood estimate; None where it can't be fitted.
-        low: Lower end of its bootstrap interval over seeds; None: unbounded, or a single seed.
+        low: Lower end of its interval; None: the data don't bound it, or there is one seed.
         high: Upper end, likewise.
+        note: How the interval was made, where it isn't the jackknife over seeds: see
+            `sweeper.analysis.fit.interval.MEANING`.
     """
 
     claimed: float | None
     value: float | None
     low: float | None = None
     high: float | None = None
+    note: str | None = None
+
+    def negated(self, claimed: float | None) -> Estimate:
+        """Return the exponent of the inverse of a law, of which `claimed` is said."""
+        value, low, high = (None if v is None else -v for v in (self.value, self.high, self.low))
+        return Estimate(claimed, value, low, high, self.note)
+
+    def between(self, number: Callable[[float], str]) -> str:
+        """Return the interval in words: ``0.9 to 1.1``, ``> 0.4``, ``< 2``; empty without ends.
+
+        Args:
+            number: Returns the text of a number.
+        """
+        if self.low is None:
+            return "" if self.high is None else f"< {number(self.high)}"
+        low = number(self.low)
+        return f"> {low}" if self.high is None else f"{low} to {number(self.high)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +105,8 @@ class Group:
             where neither can be fitted.
         exponents: Path to its exponent, in the order of the law.
         collapse: Of the law as it stands.
-        lines: Resampled ``(ln C, k)``, ``[resamples, 2]``; empty without a slope or with one seed.
+        covariance: Of ``(ln C, k)`` by the jackknife over seeds, ``[2, 2]``; None where the
+            interval of k isn't the jackknife's.
         notes: What couldn't be fitted and why, and what to beware of.
     """
 
@@ -103,8 +118,21 @@ class Group:
     sigma: float | None
     exponents: Mapping[str, Estimate]
     collapse: Collapse
-    lines: Floats
+    covariance: Floats | None
     notes: tuple[str, ...]
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The numbers with an interval: slope, exponents, prefactor."""
+        return (self.slope, *self.exponents.values(), self.prefactor)
+
+    def half_band(self, log_law: Floats, level: float) -> Floats | None:
+        """Return half the width of the confidence band of ln t at each of `log_law`."""
+        if self.covariance is None:
+            return None
+        at = np.column_stack([np.ones_like(log_law), log_law])
+        variance: Floats = np.sum(at @ self.covariance * at, axis=1)
+        return student(self.sample.n_seeds - 1, level) * np.sqrt(variance)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,13 +153,26 @@ class Fit:
     left_out: Mapping[str, int]
     groups: tuple[Group, ...]
 
+    @property
+    def method(self) -> str:
+        """How the intervals were made, in words."""
+        notes = dict.fromkeys(e.note for g in self.groups for e in g.estimates if e.note in JOINED)
+        joined = f" and likelihood ({', '.join(map(str, notes))})" if notes else ""
+        return f"{100 * self.level:g} % intervals: jackknife over seeds{joined}"
+
     def rows(self) -> list[dict[str, Any]]:
         """Return one mapping a group, as JSON can hold it."""
         return [self._row(group) for group in self.groups]
 
     def _row(self, group: Group) -> dict[str, Any]:
-        def plain(e: Estimate) -> dict[str, float | None]:
-            return {"claimed": e.claimed, "value": e.value, "low": e.low, "high": e.high}
+        def plain(e: Estimate) -> dict[str, float | str | None]:
+            return {
+                "claimed": e.claimed,
+                "value": e.value,
+                "low": e.low,
+                "high": e.high,
+                "note": e.note,
+            }
 
         sample, collapse = group.sample, group.collapse
         return {
@@ -166,8 +207,6 @@ def fit_law(
     where: str | None = None,
     by: str | None = None,
     level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
 ) -> Fit:
     """Return `law` fitted to the trials of a sweep.
 
@@ -177,8 +216,6 @@ def fit_law(
         where: SQL condition over the columns of `trials` and `delays`; all trials without.
         by: Dotted name of a config value, or seed: each of its values is fitted apart.
         level: Confidence level of the intervals, in (0, 1).
-        resamples: How often seeds are drawn.
-        seed: Of the draws; the same data and seed give the same intervals.
 
     Raises:
         UsageError: The law names what isn't there, isn't a number or isn't above 0, no trial is
@@ -196,8 +233,7 @@ def fit_law(
     groups = []
     for value in names.values if names else (None,):
         chosen = np.array([names is None or g == value for g in sample.groups], dtype=bool)
-        rng = np.random.default_rng(seed)
-        groups.append(_Fitter(law, sample.take(chosen), level, resamples, rng).group(value))
+        groups.append(_Fitter(law, sample.take(chosen), level).group(value))
     if all(group.sigma is None for group in groups):
         raise UsageError(f"no group can be fitted: {groups[0].notes[0]}")
     return Fit(law, by, level, left_out, tuple(groups))
@@ -210,78 +246,70 @@ class _Fitter:
         notes: What couldn't be fitted and why.
     """
 
-    def __init__(
-        self, law: Law, sample: Sample, level: float, resamples: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, law: Law, sample: Sample, level: float) -> None:
         self.law = law
         self.sample = sample
         self.level = level
         self.notes: list[str] = []
-        distinct, self.places = np.unique(sample.seeds, return_inverse=True)
-        self.draws = draw_seeds(len(distinct), resamples, rng)
 
     def group(self, value: Any) -> Group:
         """Return the group; `value` is what its trials have in common."""
         sample = self.sample
-        slope, free, lines = self._slope()
+        slope, free = self._slope()
         exponents = self._exponents()
-        plain, draws = self._regress(np.empty((sample.size, 0)), shift=sample.log_law)
-        prefactor = Estimate(None, None)
-        if plain is None:
+        plain = self._pool(np.empty((sample.size, 0)), shift=sample.log_law)
+        prefactor = _exp(self._estimate(None, plain, 0))
+        if plain.best is None:
             self.notes = [
                 f"none of {sample.size} trials reached {self.law.time} at a step that is known."
             ]
-        else:
-            ends = interval(draws[:, 0], self.level)
-            prefactor = Estimate(None, *(_exp(v) for v in (plain[0], *ends)))
-        n, best = sample.n_seeds, plain if free is None else free
-        if n == 1:
-            self.notes.append("one seed: no interval.")
-        elif n < FEW_SEEDS:
-            self.notes.append(f"{n} seeds: intervals over so few are too narrow.")
+        line = None if free is None else free.best
+        best = plain.best if line is None else line
+        notes = dict.fromkeys(e.note for e in (slope, *exponents.values(), prefactor))
+        self.notes += [f"{note}: {MEANING[note]}" for note in notes if note in MEANING]
         return Group(
             value,
             sample,
             slope,
             prefactor,
-            None if free is None else math.exp(free[0]),
+            None if line is None else math.exp(line[0]),
             None if best is None else float(best[-1]),
             exponents,
             _collapse(sample),
-            lines,
+            free.covariance()[:2, :2] if free is not None and slope.note is None else None,
             tuple(self.notes),
         )
 
-    def _regress(
-        self, columns: Floats, shift: Floats | float = 0.0
-    ) -> tuple[Floats | None, Floats]:
-        """Return the coefficients behind a constant and `columns`, and those of the resamples."""
+    def _pool(self, columns: Floats, shift: Floats | float = 0.0) -> PooledFit:
+        """Return the fit of the times over their law, on a constant and `columns`."""
         sample = self.sample
         design = np.column_stack([np.ones(sample.size), columns])
-        regression = Regression(sample.low - shift, sample.high - shift, design)
-        found = regression.fit()
-        if found is None:
-            return None, np.empty((0, design.shape[1] + 1))
-        return found, bootstrap(regression, self.places, self.draws)
+        return PooledFit(Regression(sample.low - shift, sample.high - shift, design), sample.seeds)
 
-    def _slope(self) -> tuple[Estimate, Floats | None, Floats]:
-        """Return the slope k, the fit ``[ln C, k, sigma]`` and its resampled lines."""
+    def _estimate(self, claimed: float | None, fit: PooledFit, column: int) -> Estimate:
+        """Return the coefficient of a column of the design."""
+        if fit.best is None:
+            return Estimate(claimed, None, note=NOT_DETERMINED)
+        ends = fit.interval(column, self.level)
+        return Estimate(claimed, float(fit.best[column]), ends.low, ends.high, ends.note)
+
+    def _slope(self) -> tuple[Estimate, PooledFit | None]:
+        """Return the slope k and the fit on ``[1, ln law]``; None where it can't be fitted."""
         log_law, right = self.sample.log_law, self.law.right
-        found, draws = None, np.empty((0, 2))
         if np.ptp(log_law) < SAME:
             said = f"{right} has one value in all {self.sample.size} trials"
         else:
             said = f"{self.law.time} is reached at fewer than two values of {right}"
-            found, draws = self._regress(log_law[:, None])
-        if found is None:
-            self.notes.append(f"{said}: its slope can't be fitted.")
-            return Estimate(1.0, None), None, draws[:, :2]
-        return _estimate(1.0, found, draws, 1, self.level), found, draws[:, :2]
+            fit = self._pool(log_law[:, None])
+            if fit.best is not None:
+                return self._estimate(1.0, fit, 1), fit
+        self.notes.append(f"{said}: its slope can't be fitted.")
+        return Estimate(1.0, None, note=NOT_DETERMINED), None
 
     def _exponents(self) -> dict[str, Estimate]:
         """Return the exponent of each path, fitted together."""
         sample, powers = self.sample, self.law.powers
-        estimates = {p.path: Estimate(p.exponent, None) for p in powers}
+        estimates = {p.path: Estimate(p.exponent, None, note=NOT_DETERMINED) for p in powers}
         varying = [k for k in range(len(powers)) if np.ptp(sample.log_paths[:, k]) >= SAME]
         for k in sorted(set(range(len(powers))) - set(varying)):
             only = math.exp(sample.log_paths[0, k])
@@ -291,8 +319,8 @@ class _Fitter:
             )
         if not varying:
             return estimates
-        found, draws = self._regress(sample.log_paths[:, varying])
-        if found is None:
+        fit = self._pool(sample.log_paths[:, varying])
+        if fit.best is None:
             names = ", ".join(powers[k].path for k in varying)
             self.notes.append(
                 f"the trials that reached {self.law.time} don't tell the exponents of {names} "
@@ -302,18 +330,15 @@ class _Fitter:
                 "its exponent can't be fitted."
             )
             return estimates
-        for place, k in enumerate(varying, start=1):
-            path, claimed = powers[k].path, powers[k].exponent
-            estimates[path] = _estimate(claimed, found, draws, place, self.level)
+        for column, k in enumerate(varying, start=1):
+            estimates[powers[k].path] = self._estimate(powers[k].exponent, fit, column)
         return estimates
 
 
-def _estimate(claimed: float, found: Floats, draws: Floats, place: int, level: float) -> Estimate:
-    return Estimate(claimed, float(found[place]), *interval(draws[:, place], level))
-
-
-def _exp(value: float | None) -> float | None:
-    return None if value is None else math.exp(value)
+def _exp(log: Estimate) -> Estimate:
+    """Return the estimate of a number whose logarithm was estimated."""
+    value, low, high = (None if v is None else math.exp(v) for v in (log.value, log.low, log.high))
+    return Estimate(log.claimed, value, low, high, log.note)
 
 
 def _collapse(sample: Sample) -> Collapse:

@@ -66,12 +66,7 @@ def measure_delay(evidence: Evidence) -> Measured:
     """Fit the delay under the nuclear norm for every solver and seed."""
     slopes = _slopes(evidence)
     fit = evidence.fit("t2 ~ 1/(optimizer.lr*regularizer.strength)", by="optimizer.name")
-    whole = {
-        str(g.value): Estimate(
-            -1.0, *(None if v is None else -v for v in (g.slope.value, g.slope.high, g.slope.low))
-        )
-        for g in fit.groups
-    }
+    whole = {str(g.value): g.slope.negated(-1.0) for g in fit.groups}
     factors = evidence.columns(TIMES)["prefactor"]
     off = float(np.max(np.abs(evidence.columns(SOLVERS)["ratio"] - 1)))
     return Measured(

@@ -32,9 +32,7 @@ def measure_exponents(evidence: Evidence) -> Measured:
     parts, values, inside, falling = [], {}, {}, {}
     for penalty, sweep in OF:
         slope = evidence.fit(LAW, sweep, where=f"regularizer.name = '{penalty}'").groups[0].slope
-        exponent = Estimate(
-            None, *(None if v is None else -v for v in (slope.value, slope.high, slope.low))
-        )
+        exponent = slope.negated(None)
         rows = [r for r in evidence.rows(TIMES, sweep) if r["penalty"] == penalty]
         values[penalty] = exponent
         inside[penalty] = exponent.value is not None and -1 < exponent.value < 0

@@ -26,9 +26,7 @@ TIMES = """
 def measure_decay(evidence: Evidence) -> Measured:
     """Fit t2 over the weight decay; t1 doesn't depend on it."""
     slope = evidence.fit("t2 ~ 1/optimizer.weight_decay").groups[0].slope
-    exponent = Estimate(
-        -1.0, *(None if v is None else -v for v in (slope.value, slope.high, slope.low))
-    )
+    exponent = slope.negated(-1.0)
     rows = evidence.columns(TIMES)
     value = exponent.value if exponent.value is not None else math.nan
     censored = int(rows["censored"].sum())

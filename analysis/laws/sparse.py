@@ -46,8 +46,7 @@ def measure_delay(evidence: Evidence) -> Measured:
     whole = evidence.fit(law, where=gd).groups[0].slope
     each = [-(g.slope.value or math.nan) for g in evidence.fit(law, where=gd, by="seed").groups]
     # fitted is the power of 1 / (lr * strength), claimed that of lr * strength
-    turned = (None if v is None else -v for v in (whole.value, whole.high, whole.low))
-    exponent = Estimate(-1.0, *turned)
+    exponent = whole.negated(-1.0)
     return Measured(
         f"slope {said(exponent)}; seeds one by one {span(each)}",
         {f"slope within -1 +- {EXPONENT} for each seed": near(each, -1, EXPONENT)},

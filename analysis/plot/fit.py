@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def draw_fit(fit: Fit, path: Path, provenance: Provenance) -> None:
     with mpl.rc_context(STYLE):
         columns = 1 if len(paths) <= 3 else 2
         rows = max(1, -(-len(paths) // columns))
-        sheet = Sheet(6.4 + 3.0 * columns, 4.6, provenance, fit.law.text)
+        about = replace(provenance, method=fit.method)
+        sheet = Sheet(6.4 + 3.0 * columns, 4.6, about, fit.law.text)
         sheet.figure.set_layout_engine(SteadyLayout())
         ratios = [6.4, *[3.0] * columns]
         places = sheet.body.add_gridspec(rows, 1 + columns, width_ratios=ratios)
@@ -135,11 +137,10 @@ def _draw_times(ax: Axes, fit: Fit, place: int, colour: Any) -> None:
             alpha=0.8,
             zorder=2,
         )
-        lines = group.lines[~np.isnan(group.lines).any(axis=1)]
-        if len(lines):
-            outside = (1 - fit.level) / 2
-            drawn = lines[:, :1] + lines[:, 1:] * log_u
-            low, high = np.exp(np.quantile(drawn, [outside, 1 - outside], axis=0))
+        half = group.half_band(log_u, fit.level)
+        if half is not None:
+            line = math.log(group.free_prefactor) + group.slope.value * log_u
+            low, high = np.exp(line - half), np.exp(line + half)
             ax.fill_between(u, low, high, color=colour, alpha=0.15, linewidth=0, zorder=1)
     if group.prefactor.value is not None:
         ax.plot(
@@ -213,7 +214,7 @@ def _handles(fit: Fit, colours: list[Any]) -> list[Any]:
     if any(group.slope.value is not None for group in fit.groups):
         slope = "" if fit.by else _slope(fit.groups[0])
         found.append(Line2D([], [], color=colour, linewidth=1.8, label=f"fitted{slope}"))
-    if any(len(group.lines) for group in fit.groups):
+    if any(group.covariance is not None for group in fit.groups):
         found.append(Patch(facecolor=colour, alpha=0.15, label=f"{100 * fit.level:g} % band"))
     found.append(
         Line2D(
@@ -232,5 +233,6 @@ def _slope(group: Group) -> str:
     k = group.slope
     if k.value is None:
         return ""
-    ends = f" ({k.low:.3f} to {k.high:.3f})" if k.low is not None and k.high is not None else ""
-    return f": k = {k.value:.3f}{ends}"
+    about = [text for text in (k.between("{:.3f}".format), k.note) if text]
+    listed = f" ({', '.join(about)})" if about else ""
+    return f": k = {k.value:.3f}{listed}"

@@ -52,14 +52,15 @@ def _lines(fit: Fit, group: Group) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _line(what: str, estimate: Estimate) -> tuple[str, str, str, str]:
-    low, high = estimate.low, estimate.high
-    between = "-" if low is None and high is None else f"{_number(low)} to {_number(high)}"
     claimed = "" if estimate.claimed is None else f"{estimate.claimed:g}"
-    return what, claimed, "-" if estimate.value is None else _number(estimate.value), between
+    value = "-" if estimate.value is None else _number(estimate.value)
+    ends, note = estimate.between(_number), estimate.note or "-"
+    noted = f"{ends} ({note})" if estimate.note else ends
+    return what, claimed, value, noted if ends else note
 
 
-def _number(value: float | None) -> str:
-    return "unbounded" if value is None else f"{value:#.4g}".removesuffix(".")
+def _number(value: float) -> str:
+    return f"{value:#.4g}".removesuffix(".")
 
 
 def _collapse(collapse: Collapse) -> tuple[str, str]:
