@@ -71,8 +71,7 @@ def test_a_horizon_that_is_no_longer_is_refused(tmp_path: Path, store: str) -> N
     with pytest.raises(UsageError) as caught:
         extend.extension(store, "toy", 100)
     assert str(caught.value) == (
-        "--steps 100: no longer than what these 4 censored trials have already, 100 steps. "
-        "Ask for more."
+        "--steps 100: these 4 censored trials have 100 steps already. Choose more than 100 steps."
     )
 
 

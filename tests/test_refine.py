@@ -218,23 +218,23 @@ def test_delays_are_followed_where_they_double_though_the_phase_is_one(
     [
         (
             {"x": "task.label"},
-            "x: task.label isn't numeric (a, b), so there is nothing in between. "
+            "x: task.label isn't numeric (a, b), so no value lies between two others. "
             "Choose a numeric axis.",
         ),
         (
             {"x": "task.decades"},
-            "x: task.decades isn't numeric (false, true), so there is nothing "
-            "in between. Choose a numeric axis.",
+            "x: task.decades isn't numeric (false, true), so no value lies "
+            "between two others. Choose a numeric axis.",
         ),
         ({"x": "task.xx"}, "x: no axis 'task.xx'. Did you mean 'task.x'?"),
         ({"y": "task.label2"}, "y: no axis 'task.label2'. Did you mean 'task.label'?"),
-        ({"y": "task.x"}, "x and y must differ: task.x."),
+        ({"y": "task.x"}, "x and y are both task.x. Choose two different axes."),
         (
             {"y": "task.noise"},
-            "y: task.noise has no two values in the grid. Its axes: "
+            "y: task.noise has fewer than two values in the grid. Choose one of its axes: "
             "task.decades, task.label, task.x, task.y.",
         ),
-        ({"value": "t2"}, "--value t2: refinement follows phase or delay."),
+        ({"value": "t2"}, "--value t2: can't be refined. Choose phase or delay."),
         ({"condition": "task.x > 5"}, "no cell matches 'task.x > 5'. Loosen it."),
         (
             {"condition": "(with w as (copy (select 1) to '/tmp/x') select true)"},

@@ -90,7 +90,7 @@ def test_a_stop_ends_a_refinement_with_work_left(tmp_path: Path, store: str) -> 
     plane(tmp_path, store, "resources.pack=4")
     stopped = refine(store, launcher=lambda tasks: stops(tasks, 1))
     assert (stopped.unfinished, stopped.exit_code, stopped.trials) == (True, 4, 4)
-    assert sentence(stopped).endswith("; stopped early: refine again to go on")
+    assert sentence(stopped).endswith("; stopped early: refine again to continue")
     assert refine(store).settled
 
 
@@ -141,7 +141,7 @@ def test_the_command_says_each_round_and_how_it_ended(tmp_path: Path, store: str
     lines = one.stdout.splitlines()
     assert lines[0] == "10 trials: 0 done, 10 new, 0 failed; 1 pack on 1 CPU"
     assert lines[-1] == (
-        "5 cells, 10 trials in 1 round; the budget is spent: neighbours disagree still"
+        "5 cells, 10 trials in 1 round; the budget is spent: neighbours still disagree"
     )
     assert sweeper(*words, "--budget", "10", "--quiet").stdout == ""
     rest = sweeper(*words, "--budget", "1000", "--json")

@@ -134,8 +134,9 @@ def test_failed_trials_are_exit_code_3_and_another_definition_needs_a_fresh_stud
     other = sweeper("search", file, "seeds=2", *words)
     assert (other.returncode, other.stderr) == (
         2,
-        "error: the search 'hill' was begun with another seeds. Give the sweep another name "
-        "(name=...), or say --fresh: a new study begins, and learns from what was trained.\n",
+        "error: the search 'hill' was begun with other settings: seeds changed. Give the sweep "
+        "another name (name=...), or use --fresh to begin a new study that learns from the trials "
+        "in the store.\n",
     )
     assert sweeper("search", file, "seeds=2", *words, "--fresh").returncode == 3
     assert set(attempts(store).values()) <= {1, 2}  # a pack that fails is split

@@ -329,8 +329,9 @@ def test_another_definition_is_refused_by_what_has_changed_unless_a_fresh_study_
     with pytest.raises(UsageError) as caught:
         opened(tmp_path, "random", about=changed)
     assert str(caught.value) == (
-        "the search 'hill' was begun with another objective, steps. Give the sweep another name "
-        "(name=...), or say --fresh: a new study begins, and learns from what was trained."
+        "the search 'hill' was begun with other settings: objective, steps changed. Give the sweep "
+        "another name (name=...), or use --fresh to begin a new study that learns from the trials "
+        "in the store."
     )
     assert opened(tmp_path, "random", about=ABOUT, fresh=True).n_asked == 2
     assert opened(tmp_path, "random", about=changed, fresh=True).n_asked == 0

@@ -102,9 +102,9 @@ def diagram(
         StoreError: There is no such sweep, or it was never launched.
     """
     if value not in VALUES:
-        raise UsageError(f"--value {value}: refinement follows {' or '.join(VALUES)}.")
+        raise UsageError(f"--value {value}: can't be refined. Choose {' or '.join(VALUES)}.")
     if x == y:
-        raise UsageError(f"x and y must differ: {x}.")
+        raise UsageError(f"x and y are both {x}. Choose two different axes.")
     ledger = lease.open_sweep(where, name)
     grid = loading.stored_grid(ledger)
     wanted = Diagram(grid, _scale(grid, "x", x), _scale(grid, "y", y), value, condition, levels)
@@ -120,11 +120,13 @@ def _scale(grid: Grid, role: str, path: str) -> Scale:
     axis = Axis.of(path, grid.axis_values(path))
     if len(axis.values) < 2:
         axes = ", ".join(grid.axes) or "none"
-        raise UsageError(f"{role}: {path} has no two values in the grid. Its axes: {axes}.")
+        raise UsageError(
+            f"{role}: {path} has fewer than two values in the grid. Choose one of its axes: {axes}."
+        )
     if axis.categorical:
         values = ", ".join(map(axis.label, axis.values[:6]))
         raise UsageError(
-            f"{role}: {path} isn't numeric ({values}), so there is nothing in between. "
+            f"{role}: {path} isn't numeric ({values}), so no value lies between two others. "
             "Choose a numeric axis."
         )
     whole = columns(grid.config).field(path).type == pa.int64()

@@ -55,8 +55,8 @@ def extension(where: str, name: str, steps: int, *, condition: str | None = None
     ids, furthest = _censored(ledger, condition)
     if ids and furthest >= steps:
         raise UsageError(
-            f"--steps {steps}: no longer than what these {len(ids)} censored trials have already, "
-            f"{furthest} steps. Ask for more."
+            f"--steps {steps}: these {len(ids)} censored trials have {furthest} steps already. "
+            f"Choose more than {furthest} steps."
         )
     plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
     table = plan.filter(pc.is_in(plan["trial_id"], pa.array(ids, pa.string())))

@@ -189,10 +189,10 @@ def sentence(refined: Refined) -> str:
     cells, trials = counted(refined.cells, "cell"), counted(refined.trials, "trial")
     text = f"{cells}, {trials} in {counted(refined.rounds, 'round')}; "
     if refined.unfinished:
-        return text + "stopped early: refine again to go on"
+        return text + "stopped early: refine again to continue"
     if refined.settled:
         return text + "neighbours agree, or are as close as --levels allows"
-    return text + "the budget is spent: neighbours disagree still"
+    return text + "the budget is spent: neighbours still disagree"
 
 
 def excluded(grid: Grid, values: Mapping[str, Scalar]) -> bool:

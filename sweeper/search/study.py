@@ -338,8 +338,8 @@ def _same(
     changed = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
     if changed and not fresh:
         raise UsageError(
-            f"the search {name!r} was begun with another {', '.join(changed)}. Give the sweep "
-            "another name (name=...), or say --fresh: a new study begins, and learns from what "
-            "was trained."
+            f"the search {name!r} was begun with other settings: {', '.join(changed)} changed. "
+            "Give the sweep another name (name=...), or use --fresh to begin a new study that "
+            "learns from the trials in the store."
         )
     return not changed
