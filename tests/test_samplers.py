@@ -7,7 +7,12 @@ from typing import Any, get_args
 
 import optuna
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from sweeper.grid.search_section import Sampler
 from sweeper.search.samplers import Sobol, distribution, lattice, pruner, sampler
@@ -68,7 +73,7 @@ def test_a_sampler_is_seeded_by_the_number_of_its_suggestion(name: str, tmp_path
 
 
 def test_a_sobol_point_depends_on_its_number_and_not_on_the_study() -> None:
-    kinds = {name: FloatDistribution(0, 1) for name in ("a", "b")}
+    kinds: dict[str, BaseDistribution] = {name: FloatDistribution(0, 1) for name in ("a", "b")}
     points = []
     study = optuna.create_study()
     for number in (0, 1, 2, 3):
