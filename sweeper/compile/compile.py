@@ -92,7 +92,7 @@ def _config(
 
 
 def _compile(diagnostics: Diagnostics, text: str) -> Grid:
-    """Visit each section of the file once, in an order in which each needs earlier ones alone."""
+    """Check each section of the file once. Each check needs only sections before it."""
     fixed = read_fixed(diagnostics)
     cells = compile_blocks(diagnostics, fixed, read_blocks(diagnostics, fixed))
     search = check_search(diagnostics, fixed, cells.subgrids)

@@ -12,7 +12,7 @@ from sweeper.config.messages import quoted
 from sweeper.grid.spacing import AXIS_KINDS
 
 MAX_STEPS = 2**53
-"""The horizon is below this number: a float counts that far without a gap."""
+"""The horizon is below this number: floats represent all smaller whole numbers."""
 
 
 @dataclass(frozen=True, slots=True)

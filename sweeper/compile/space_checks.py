@@ -25,7 +25,7 @@ from sweeper.space.dimension import axes, converted, owners, specified
 from sweeper.space.space import Space
 
 _HELD = {"bool": "true or false", "str": "text", "vector": "a list of numbers"}
-"""Kinds of fields that aren't numbers, in words."""
+"""Kinds of fields without numbers, as messages name them."""
 
 
 def usable_space(section: SearchDiagnostics) -> Space | None:

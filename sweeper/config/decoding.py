@@ -14,7 +14,7 @@ from sweeper.config.trial import Trial
 def trials_of(config: type[Config], plan: pa.Table) -> list[Trial]:
     """Return the trials of rows of a plan, each with exactly the fields that apply to it.
 
-    Fields that are younger than the plan have their defaults.
+    Fields that were added after the plan was written have their defaults.
     """
     names = [plan[f"{part}.name"].to_pylist() for part in config.parts]
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -24,8 +24,8 @@ def trials_of(config: type[Config], plan: pa.Table) -> list[Trial]:
         return list(_alike(config, next(iter(groups)), plan))
     trials: dict[int, Trial] = {}
     for choices, rows in groups.items():
-        found = _alike(config, choices, plan.take(pa.array(rows)))
-        trials |= zip(rows, found, strict=True)
+        alike = _alike(config, choices, plan.take(pa.array(rows)))
+        trials |= zip(rows, alike, strict=True)
     return [trials[row] for row in range(plan.num_rows)]
 
 

@@ -1,6 +1,6 @@
-"""One mistake in a grid file, as data: its kind, its place, its value and its remedy.
+"""One mistake in a grid file as data: kind, place, value and remedy.
 
-Code that has to know about a mistake reads these attributes. The text is for people alone.
+Code reads these attributes. The text is only for people.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class Diagnostic:
 
     Attributes:
         kind: What is wrong.
-        path: Dotted path of the field or key that it is about.
-        text: What is wrong, in words, with the value.
-        remedy: What to write instead, in words. It may complete the sentence of `text`.
-        value: The value that is refused; None where one is missing.
-        place: Where it stands.
-        node: The node of the file that was refused, where its shape was.
+        path: Dotted path of the wrong field or key.
+        text: The mistake in words, with the value.
+        remedy: The correction in words. It may complete the sentence of `text`.
+        value: The refused value; None if a value is missing.
+        place: Place of the value.
+        node: The node of the file, if its shape was refused.
     """
 
     kind: Kind
@@ -87,7 +87,7 @@ class Diagnostic:
 
     @property
     def message(self) -> str:
-        """What is wrong and what to write instead, without the place."""
+        """The mistake and its correction, without the place."""
         return f"{self.text} {self.remedy}".strip()
 
     def at(self, place: Place) -> Diagnostic:

@@ -1,12 +1,12 @@
-"""What a trial means: flat, typed, range-checked values, and which of them may share a pack.
+"""The config of a trial: flat, typed, range-checked values, and the marks of its fields.
 
 A trainable declares its config as pydantic models: a `Config` with *parts* (task, model, ...),
 each part a choice among named `Section`s. The engine sees only the flat form, a mapping from
-dotted path to value (``"model.depth": 2``), the one name of a value everywhere.
+dotted path to value (``"model.depth": 2``). Such a path is the name of a value everywhere.
 
-A field is *static* (it picks the computation) unless it is marked `BATCHED` (it enters as one
-number per trial) or `DRAWN` (batched, and it shapes the random draw of the data). Forgetting
-the mark costs speed, never correctness.
+A field is *static* (it selects the computation) unless it is marked `BATCHED` (it enters as one
+number per trial) or `DRAWN` (batched, and the random draw of the data depends on it). A missing
+mark costs speed, but results stay correct.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pydantic.fields import FieldInfo
 from sweeper.config.messages import quoted, requirement
 
 Scalar = bool | int | float | str | tuple[float, ...] | None
-"""What a leaf of a config can hold; tuples are fixed-length vectors such as Adam's betas."""
+"""The type of a config's value. Tuples are fixed-length vectors such as Adam's betas."""
 
 Values = Mapping[str, Scalar]
 """A flat config: dotted path to value."""
@@ -35,8 +35,8 @@ class Batched:
     """Marks a field that enters the computation as one number per trial.
 
     Attributes:
-        draws: The field shapes the random draw of the data: trials that agree on all such
-            fields and on the seed share their data, and stand side by side in a pack.
+        draws: Whether the random draw of the data depends on the field. Trials with equal seeds
+            and equal values of all such fields share their data, and are neighbours in a pack.
     """
 
     draws: bool = False
@@ -101,8 +101,8 @@ class Leaf:
     Attributes:
         path: Its path within the config, e.g. ``regularizer.terms.l1.strength``.
         adapter: Checks and converts one value.
-        default: Used when absent; `required` tells whether there is none.
-        mark: How the field enters a pack; None is static.
+        default: The value of an absent field; None if the field is `required`.
+        mark: How the field enters a pack; None for a static field.
         annotation: The declared type, for the columns of the store.
     """
 
@@ -185,16 +185,16 @@ def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Leaf]:
 
 @cache
 def _leaves(model: type[BaseModel], prefix: str) -> tuple[tuple[str, Leaf], ...]:
-    found: list[tuple[str, Leaf]] = []
+    every: list[tuple[str, Leaf]] = []
     for name, info in model.model_fields.items():
         if name == "name" and issubclass(model, Section):
             continue
         path = f"{prefix}{name}"
         if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            found += _leaves(info.annotation, path + ".")
+            every += _leaves(info.annotation, path + ".")
         else:
-            found.append((path, _leaf(path, info)))
-    return tuple(found)
+            every.append((path, _leaf(path, info)))
+    return tuple(every)
 
 
 def _leaf(path: str, info: FieldInfo) -> Leaf:
@@ -214,13 +214,13 @@ def scalars(config: type[Config]) -> dict[str, Leaf]:
 
 
 def all_leaves(config: type[Config]) -> dict[str, Leaf]:
-    """Return every field any choice of `config` can have, by path; the first one wins."""
-    found = scalars(config)
+    """Return every field of every choice of `config` by path, of equal paths the first."""
+    every = scalars(config)
     for part, choices in config.parts.items():
         for section in choices.values():
             for path, leaf in leaves(section, f"{part}.").items():
-                found.setdefault(path, leaf)
-    return found
+                every.setdefault(path, leaf)
+    return every
 
 
 def known_paths(config: type[Config]) -> list[str]:
@@ -259,21 +259,21 @@ def arrow_kind(annotation: Any) -> str:
 
 def chosen_leaves(config: type[Config], values: Values) -> dict[str, Leaf]:
     """Return the fields of the choices that resolved `values` made, by path."""
-    found = scalars(config)
+    chosen = scalars(config)
     for part, choices in config.parts.items():
         if f"{part}.name" in values:
-            found |= leaves(choices[str(values[f"{part}.name"])], f"{part}.")
-    return found
+            chosen |= leaves(choices[str(values[f"{part}.name"])], f"{part}.")
+    return chosen
 
 
 def defaults(config: type[Config], values: Values) -> dict[str, Scalar]:
     """Return the default of each path of resolved `values` that has one, names included."""
-    found: dict[str, Scalar] = {f"{part}.name": name for part, name in config.names.items()}
-    found |= {p: x.default for p, x in chosen_leaves(config, values).items() if not x.required}
+    usual: dict[str, Scalar] = {f"{part}.name": name for part, name in config.names.items()}
+    usual |= {p: x.default for p, x in chosen_leaves(config, values).items() if not x.required}
     lead = next(iter(config.parts), None)
     if lead is not None:
-        found |= config.parts[lead][str(values[f"{lead}.name"])].defaults
-    return found
+        usual |= config.parts[lead][str(values[f"{lead}.name"])].defaults
+    return usual
 
 
 def nested(config: type[Config], values: Values) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def load_plugin(config: type[Config], part: str, name: str) -> type[Section]:
     """Return the class at the import path `name` as a choice for `part` of `config`.
 
     Raises:
-        UsageError: It can't be imported, doesn't subclass what it has to, has fields that can't
-            be stored, or fields that mean something else in another choice of the part.
+        UsageError: It can't be imported, doesn't subclass the part's base class, or has fields that
+            can't be stored or that have another meaning in another choice of the part.
     """
     base = config.bases.get(part)
     if base is None:

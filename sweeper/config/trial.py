@@ -1,8 +1,8 @@
-"""A trial is a cell with a seed; its id is a hash of what it means.
+"""A trial is a cell with a seed. Its id is a hash of its config.
 
 The id is the BLAKE2b hash of a version line, the trainable and the sorted ``path=value``
-lines of the config. A field equal to its default is left out, so that a field added later
-keeps old ids. Spelling, order, horizon, device, resources, stop, log and criterion don't count.
+lines of the config. A field equal to its default is left out, so that ids stay valid when a field
+is added. Spelling, order, horizon, device, resources, stop, log and criterion are no part of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hashlib import blake2b
 from sweeper.config.fields import Config, Scalar, Values, build, defaults, is_import_path
 
 ID_VERSION = "sweeper-trial-1"
-"""Names this way of hashing; a new way needs a new version and a migration."""
+"""Version of this identity text. A new one needs a new version and a migration."""
 
 ID_BYTES = 10
 """Length of an id: 80 bits, a chance of 4e-13 that any two of 10^6 trials share one."""
@@ -47,9 +47,9 @@ def raw_digest(text: str) -> bytes:
 def left_out(config: type[Config], values: Values) -> dict[str, Scalar]:
     """Return path to the value whose identity line is left out: the default.
 
-    Depends on the names in `values` alone. That a default never changes is promised for our
-    choices alone: every field of a user's own choice has its line, and so has what an own
-    choice sets in other parts.
+    It depends only on the names in `values`. Only our own choices promise that a default never
+    changes. So every field of a user's choice has a line, and so has every field of another part
+    whose default that choice sets.
     """
     usual = defaults(config, values)
     own = {part for part in config.parts if is_import_path(values.get(f"{part}.name"))}

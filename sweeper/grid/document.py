@@ -1,8 +1,8 @@
-"""A YAML file as plain values whose places in the file are known.
+"""A YAML file as plain values, each with its place in the file.
 
 YAML 1.2: ``1e-3`` is a float, ``no`` is a string, a duplicate key is an error. Aliases, tags,
-merge keys, deep nesting and huge files are refused before they are expanded: a grid file never
-needs them.
+merge keys, deep nesting and huge files are refused before they are expanded. A grid file does not
+need them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read(path: Path) -> Document:
     """Return the document in the file at `path`.
 
     Raises:
-        ConfigError: No such file, or no usable YAML; with line and column.
+        ConfigError: There is no such file, or it is no valid YAML; with line and column.
     """
     try:
         size = path.stat().st_size
@@ -82,7 +82,7 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, source: str) -> Document:
-    """Return the document in `text`; errors call it `source`."""
+    """Return the document in `text`. Errors name it `source`."""
     try:
         for problem in _unsafe(text, source):
             raise ConfigError(problem)
@@ -121,7 +121,7 @@ def _reason(error: MarkedYAMLError) -> str:
 
 
 def _unsafe(text: str, source: str) -> Iterator[str]:
-    """Yield a message for each event of the file that a grid file may not contain."""
+    """Yield a message for each YAML construct that a grid file may not contain."""
     nodes = 0
     open_: list[int | None] = []  # nodes of each enclosing mapping so far; None for a list
     for event in _yaml().parse(text):

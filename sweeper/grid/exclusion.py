@@ -102,7 +102,7 @@ def parse(text: str, types: Types) -> Rule:
     """Return the rule in `text` over the fields of `types`.
 
     Raises:
-        QueryError: No SQL condition over one cell, a name that no field has, or a write.
+        QueryError: The text is no SQL condition over one cell, or it names an unknown field.
     """
     query = f"select ({text}\n) from cells"
     sql.check_read_only(query)
@@ -140,7 +140,7 @@ def _expressions(query: str) -> Iterator[dict[str, Any]]:
 
 
 def _find(names: Sequence[str], types: Types) -> str:
-    """Return the path that a rule calls by `names`: spelt the same, or alike but for case."""
+    """Return the path that a rule names: by exact spelling, or else ignoring case."""
     dotted = ".".join(names)
     alike = [path for path in types if path.lower() == dotted.lower()]
     if dotted in alike or len(alike) == 1:

@@ -2,7 +2,7 @@
 
 Axes that name a choice (``regularizer.name``) split the grid into subgrids
 (`sweeper.grid.subgrid`). A subgrid drops the axes that don't apply to its names, and cells that
-then mean the same are kept once. An id costs one hash: 10^6 cells take seconds.
+then mean the same are kept once. Each id takes one hash: 10^6 cells take seconds.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def column_types(config: type[Config]) -> dict[str, pa.DataType]:
 
 
 def _hexadecimal(ids: NDArray[np.void]) -> pa.Array:
-    """Return ids of `ID_BYTES` bytes each as text, in row-major order; without an object per id."""
+    """Return ids of `ID_BYTES` bytes each as text, in row-major order, without an object per id."""
     text = ids.tobytes().hex().encode()
     offsets = np.arange(ids.size + 1, dtype=np.int32) * (2 * ID_BYTES)
     return pa.StringArray.from_buffers(ids.size, pa.py_buffer(offsets), pa.py_buffer(text))
@@ -57,7 +57,7 @@ class StaticGroup:
     Attributes:
         values: The resolved values of one of them.
         trials: Number of trials.
-        sets: Number of data sets among them; an upper bound where blocks overlap.
+        sets: Number of their data sets; an upper bound if blocks overlap.
     """
 
     values: Values
@@ -105,27 +105,27 @@ class Grid:
 
     @property
     def n_written(self) -> int:
-        """Cells that the file spells out, with excluded ones and duplicates."""
+        """Number of cells in the file, with excluded cells and duplicates."""
         return sum(subgrid.written for subgrid in self.subgrids)
 
     @property
     def n_cells(self) -> int:
-        """Cells without excluded ones and duplicates."""
+        """Number of cells without excluded cells and duplicates."""
         return sum(len(cells) for cells in self._kept[0])
 
     @property
     def n_excluded(self) -> int:
-        """Cells that a rule under `exclude` removes."""
+        """Number of cells that the rules under `exclude` remove."""
         return self._kept[1]
 
     @property
     def n_duplicates(self) -> int:
-        """Cells that mean the same as another one of the grid."""
+        """Number of cells that equal an earlier cell of the grid."""
         return self.n_written - self.n_excluded - self.n_cells
 
     @property
     def n_trials(self) -> int:
-        """Cells times seeds."""
+        """Number of trials: cells times seeds."""
         return self.n_cells * len(self.seeds)
 
     @cached_property
@@ -148,9 +148,9 @@ class Grid:
     def static_counts(self) -> list[StaticGroup]:
         """Return the groups of trials that can share packs, in the order of the grid.
 
-        Costs neither ids nor tables: time and memory are those of counting the cells.
+        It makes neither ids nor tables: it takes the time and memory of counting the cells.
         """
-        found: dict[Hashable, StaticGroup] = {}
+        groups: dict[Hashable, StaticGroup] = {}
         mark = marks(self.config)
         for subgrid, cells in zip(self.subgrids, self._kept[0], strict=True):
             static = [any(mark.get(p) is None for p in axis.paths) for axis in subgrid.axes]
@@ -168,11 +168,11 @@ class Grid:
             for i in np.argsort(first):
                 values = subgrid.values(int(cells[first[i]]))
                 key = tuple(sorted((p, v) for p, v in values.items() if mark.get(p) is None))
-                before = found.get(key)
+                before = groups.get(key)
                 trials = int(counts[i]) * len(self.seeds) + (before.trials if before else 0)
                 data = int(sets[i]) + (before.sets if before else 0)
-                found[key] = StaticGroup(before.values if before else values, trials, data)
-        return list(found.values())
+                groups[key] = StaticGroup(before.values if before else values, trials, data)
+        return list(groups.values())
 
     def table(self) -> pa.Table:
         """Return one row per trial: trial_id, cell_id, seed and the flat config.
@@ -212,7 +212,7 @@ class Grid:
                 )
 
     def trials(self) -> Iterator[Trial]:
-        """Yield every trial; the convenient form of `table`, one object per trial."""
+        """Yield every trial as an object. `table` is the faster form."""
         for subgrid, cells in zip(self.subgrids, self._kept[0], strict=True):
             for cell in cells:
                 values = subgrid.values(int(cell))
@@ -231,29 +231,29 @@ class Grid:
         return sorted(path for path in named if len(self.axis_values(path)) > 1)
 
     def axis_values(self, path: str) -> set[Scalar]:
-        """Return the values that the field at `path` takes where it applies."""
-        found: set[Scalar] = set()
+        """Return the values of the field at `path` in the cells that have it."""
+        values: set[Scalar] = set()
         for subgrid in self.subgrids:
             on_axis = [axis for axis in subgrid.axes if path in axis.paths]
             if on_axis:
-                found |= set(on_axis[0].column(path))
+                values |= set(on_axis[0].column(path))
             elif path in subgrid.constants:
-                found.add(subgrid.constants[path])
-        return found
+                values.add(subgrid.constants[path])
+        return values
 
     @property
     def criteria(self) -> dict[str, Criterion]:
-        """Task name to criterion; "" where the trainable has no tasks."""
+        """Task name to criterion; the name is "" if the trainable has no tasks."""
         lead = next(iter(self.config.parts), None)
         tasks = {str(s.first.get(f"{lead}.name", "")) for s in self.subgrids} if lead else {""}
         tasks |= set(self.searched)
         given = self.file.criterion
-        found: dict[str, Criterion] = {}
+        criteria: dict[str, Criterion] = {}
         for task in sorted(tasks):
             if isinstance(given, Criterion):
-                found[task] = given
+                criteria[task] = given
             elif given is not None and task in given:
-                found[task] = given[task]
+                criteria[task] = given[task]
             else:
-                found[task] = Criterion(**self.config.criteria[task])
-        return found
+                criteria[task] = Criterion(**self.config.criteria[task])
+        return criteria

@@ -77,7 +77,7 @@ def _apply(document: Document, key: str, right: str, source: str) -> None:
 
 
 def _value(right: str, source: str) -> Any:
-    """Return the value of the right side, `_AxisOverride` where it is an axis."""
+    """Return the value of the right side; an `_AxisOverride` if it is an axis."""
     try:
         value = parse_value(right, source)
     except ConfigError:
@@ -94,7 +94,7 @@ def _value(right: str, source: str) -> Any:
 
 
 def _rules(right: str, source: str) -> Any:
-    """Return a list of rules where the right side is one in YAML, else the rule that it is."""
+    """Return the right side as a list of rules if it is a YAML list, else as one rule."""
     try:
         value = parse_value(right, source)
     except ConfigError:
@@ -120,7 +120,7 @@ def _blocks(value: dict[str, Any]) -> list[tuple[KeyPath, dict[str, Any]]]:
 
 
 def _add_axis(document: Document, key: str, values: Any, source: str) -> None:
-    """Add an axis to every block; to a new one where there is none."""
+    """Add an axis to every block, or to a new block if there is none."""
     if not document.value.get("grid"):
         document.value["grid"] = [{}]
     for path, block in _blocks(document.value):
@@ -142,7 +142,7 @@ def _forget(value: dict[str, Any], key: str) -> None:
 
 
 def _remove(node: Any, key: str) -> None:
-    """Remove `key` from a mapping, however its path is divided into nested and dotted keys."""
+    """Remove `key` from a mapping, whether its path is written nested, dotted, or both."""
     if not isinstance(node, dict):
         return
     for name in list(node):
@@ -166,7 +166,7 @@ def _set(document: Document, path: tuple[str, ...], value: Any, source: str) -> 
 
 
 def _forget_below(document: Document, path: KeyPath) -> None:
-    """Forget the places within a node that is replaced: they belong to its old value."""
+    """Remove the places within a node that is replaced: they belong to its old value."""
     for table in (document.places, document.keys):
         for inner in [p for p in table if p[: len(path)] == path]:
             del table[inner]

@@ -1,4 +1,4 @@
-"""The check of a grid file's shape: every key and every type, each mistake with its place."""
+"""The check of a grid file's shape: keys and types. Each mistake has its place."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def check_shape(document: Document) -> tuple[GridFile | None, list[Diagnostic]]:
 def _without_misspelt(
     document: Document, refused: dict[KeyPath, Diagnostic]
 ) -> dict[KeyPath, Diagnostic]:
-    """Return `refused` without the missing keys that are there, but misspelt."""
+    """Return `refused` without missing keys that the file has under a misspelt name."""
     meant = {
         (*node[:-1], nearest(str(node[-1]), _known_keys(document.value, node[:-1])))
         for node, diagnostic in refused.items()
@@ -123,7 +123,7 @@ def axis_of(path: KeyPath) -> KeyPath | None:
 
 
 def _diagnostic(document: Document, item: ErrorDetails) -> Diagnostic:
-    """Return the mistake that pydantic found."""
+    """Return an error of pydantic as a mistake with its place."""
     node = _real_path(document.value, item["loc"])
     name = _shown_path(node)
     if item["type"] == "extra_forbidden":
@@ -147,8 +147,8 @@ def _remedy(node: KeyPath, item: ErrorDetails) -> str:
         return requirement(item)
     if node[0] == "seeds" or (node[0] == "search" and "seeds" in node[-2:]):
         return _seeds_remedy(node[-1] == "seeds", item)
-    found = _distribution_remedy(node, item) if node[0] == "search" else _axis_remedy(node, item)
-    return found or _REMEDIES.get(_shown_path(node), "") or requirement(item)
+    remedy = _distribution_remedy(node, item) if node[0] == "search" else _axis_remedy(node, item)
+    return remedy or _REMEDIES.get(_shown_path(node), "") or requirement(item)
 
 
 def _axis_remedy(node: KeyPath, item: ErrorDetails) -> str:
@@ -215,13 +215,13 @@ _REMEDIES = {
 
 
 def _shown_path(path: KeyPath) -> str:
-    """Return the dotted name of a node; inside of an axis, the name starts at the axis."""
+    """Return the dotted name of a node. Within an axis, the name starts at the axis."""
     axis = axis_of(path)
     return ".".join(str(p) for p in (path if axis is None else path[len(axis) - 1 :]))
 
 
 def _misplaced(key: str) -> str:
-    """Return the remedy for a key that belongs one level deeper; "" if it doesn't."""
+    """Return the remedy for a key that belongs one level deeper; "" for any other key."""
     if key == "steps":
         return "Write the horizon under fixed: fixed: {steps: ...}."
     if key in ("product", "zip"):

@@ -40,13 +40,13 @@ class Axis:
 
 @lru_cache(maxsize=8)
 def _nulls(size: int, kind: pa.DataType) -> pa.Array:
-    """Return nulls; most fields don't apply to most trials, and their columns share this memory."""
+    """Return nulls. Most columns are null for most trials, and they share this memory."""
     return pa.nulls(size, type=kind)
 
 
 @lru_cache(maxsize=32)
 def _constant(value: Scalar, size: int, kind: pa.DataType) -> pa.Array:
-    """Return `value` many times; the pieces of a table share this memory."""
+    """Return `size` times `value`. The chunks of a table share this memory."""
     return pa.repeat(pa.scalar(value, type=kind), size)
 
 
@@ -58,7 +58,7 @@ class Subgrid:
         constants: Resolved values of every field that isn't on an axis.
         axes: Sorted by their first path; the last one varies fastest.
         dropped: Axis paths of the file that don't apply to the names here.
-        written: Cells that the file spells out here, with the dropped axes.
+        written: Number of cells in the file, with the dropped axes.
     """
 
     constants: Mapping[str, Scalar]
