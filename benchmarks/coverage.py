@@ -284,8 +284,8 @@ def few() -> list[Setting]:
     return [
         s
         for s in slopes()
-        if s.seeds < 20
-        and s.sigma < 1
+        if s.seeds < 10
+        and s.sigma < 0.5
         and (s.intercepts, s.slopes) == RANDOM[0]
         and s.censored == (0.0 if s.sigma > 0.02 else 0.5)
     ]

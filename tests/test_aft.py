@@ -240,7 +240,7 @@ def test_a_profile_of_exact_times_has_least_squares_for_its_parabola() -> None:
 
 def test_the_spacing_is_the_width_of_the_known_times() -> None:
     low = np.array([0.0, 1.0, 2.0, 3.0, -np.inf])
-    high = np.array([0.5, 1.3, 2.1, np.inf, 4.0])
-    assert Regression(low, high, np.ones((5, 1))).spacing == pytest.approx(0.3)
+    high = np.array([0.9, 1.2, 2.1, np.inf, 4.0])
+    assert Regression(low, high, np.ones((5, 1))).spacing == pytest.approx(0.2)
     assert Regression(low[:4], low[:4], np.ones((4, 1))).spacing == 0
     assert Regression(low[3:], high[3:], np.ones((2, 1))).spacing == 0

@@ -11,6 +11,7 @@ from scipy import optimize, stats
 
 from sweeper.analysis.fit.aft import Floats, Regression
 from sweeper.analysis.fit.interval import (
+    EQUAL_SEEDS,
     FEW_TIMES,
     GRID,
     NOT_DETERMINED,
@@ -179,19 +180,20 @@ def test_six_identical_seeds_give_the_lines_that_meet_all_intervals(
 
 
 @pytest.mark.parametrize(
-    ("sigma", "width", "horizon", "n_seeds", "note"),
+    ("sigma", "width", "horizon", "n_seeds", "seed", "note"),
     [
-        (0.05, 0.3, np.inf, 5, "below half"),
-        (0.2, 0.3, np.inf, 5, "below"),
-        (0.2, 0.3, 7.5, 3, "below"),
-        (0.4, 0.05, 5.7, 6, "few"),
-        (0.4, 0.05, 7.0, 6, None),
+        (0.05, 0.3, np.inf, 5, 3, "below half"),
+        (0.2, 0.3, np.inf, 5, 3, "below"),
+        (0.2, 0.3, 7.5, 3, 3, "below"),
+        (0.4, 0.05, 5.7, 6, 3, "few"),  # two seeds of six
+        (0.4, 0.05, 5.6, 6, 6, "few"),  # three
+        (0.4, 0.05, 7.0, 6, 3, None),
     ],
 )
 def test_seeds_and_likelihood_are_joined_where_the_grid_or_few_times_hide_the_scatter(
-    sigma: float, width: float, horizon: float, n_seeds: int, note: str | None
+    sigma: float, width: float, horizon: float, n_seeds: int, seed: int, note: str | None
 ) -> None:
-    x, y, seeds = sweep(n_seeds, sigma=sigma, slopes=0.05, seed=3)
+    x, y, seeds = sweep(n_seeds, sigma=sigma, slopes=0.05, seed=seed)
     low, high = gridded(y, width, horizon)
     regression = Regression(low, high, line(x))
     fit = PooledFit(regression, seeds)
@@ -231,6 +233,22 @@ def test_one_seed_has_a_value_and_no_interval() -> None:
     fit = PooledFit(Regression(y, y, line(x)), seeds)
     assert fit.best is not None
     assert fit.interval(1, 0.95) == Interval(None, None, ONE_SEED)
+
+
+def test_seeds_with_the_same_times_are_one_seed_where_the_law_does_not_hold() -> None:
+    """A bent line that all seeds share: not a slope without an error."""
+    x = np.linspace(-2, 2, 8)
+    low, high = gridded(7 + x + 0.2 * x**2, 0.05)
+    seeds = np.repeat(np.arange(6), 8)
+    many = (np.tile(low, 6), np.tile(high, 6), line(np.tile(x, 6)))
+    fit = PooledFit(Regression(*many), seeds)
+    assert fit.best is not None
+    assert fit.best[2] > 0.05
+    assert fit.interval(1, 0.95) == Interval(None, None, EQUAL_SEEDS)
+    many[1][:4] += 0.05  # one seed is known less well
+    interval = PooledFit(Regression(*many), seeds).interval(1, 0.95)
+    assert interval.note is None
+    assert both(interval)[0] < both(interval)[1]
 
 
 def test_where_there_is_no_fit_nothing_is_determined() -> None:

@@ -38,6 +38,9 @@ FEW_TIMES = "few times"
 ONE_LEFT_OUT = "rests on one seed"
 """Without one of the seeds there is no fit: the interval is the likelihood's alone."""
 
+EQUAL_SEEDS = "equal seeds"
+"""All seeds have the same times, as if there were one: there is no interval."""
+
 NOT_DETERMINED = "not determined"
 """The data bound the number on neither side."""
 
@@ -51,12 +54,17 @@ MEANING = {
     "The interval joins the scatter between seeds with the likelihood.",
     ONE_LEFT_OUT: "without one of the seeds the number can't be fitted. A prefactor then has no "
     "interval, an exponent the likelihood's, which takes trials of one seed for independent.",
+    EQUAL_SEEDS: "all seeds have the same times, which don't follow the law exactly. Nothing tells "
+    "how other seeds would differ, so there is no interval.",
     ONE_SEED: "no interval.",
 }
 """Note of an interval to what it means."""
 
 JOINED = (GRID, FEW_TIMES, ONE_LEFT_OUT)
 """Notes of intervals that the likelihood has a part in."""
+
+ALIKE = 1e-3
+"""Share of what the noise alone would give, below which seeds differ by rounding errors only."""
 
 FARTHEST = 1e4
 """First steps from the estimate within which an end of a profile interval is looked for."""
@@ -74,7 +82,7 @@ class Interval:
     Attributes:
         low: Lower end; None: the data don't bound it.
         high: Upper end, likewise.
-        note: `GRID`, `FEW_TIMES`, `ONE_LEFT_OUT` or `ONE_SEED`; None: the jackknife over seeds.
+        note: How it was made or why there is none, see `MEANING`; None: the jackknife over seeds.
     """
 
     low: float | None
@@ -97,9 +105,11 @@ class PooledFit:
         distinct = np.unique(seeds)
         self.n_seeds = len(distinct)
         self.best = regression.fit()
-        missing = None if self.best is None else np.full(len(self.best), np.nan)
-        fits = [] if self.n_seeds < 2 else [regression.fit(1.0 * (seeds != s)) for s in distinct]
-        self._without = np.array([missing if fit is None else fit for fit in fits], dtype=float)
+        if self.best is None or self.n_seeds < 2:
+            return
+        fits = [regression.fit(1.0 * (seeds != seed)) for seed in distinct]
+        missing = np.full(len(self.best), np.nan)
+        self._without = np.array([missing if fit is None else fit for fit in fits])
 
     def interval(self, column: int, level: float) -> Interval:
         """Return the interval of the coefficient of a column of the design.
@@ -117,6 +127,8 @@ class PooledFit:
             ends = self._profile(column, level) if column else (None, None)
             return Interval(*ends, ONE_LEFT_OUT)
         half = student(self.n_seeds - 1, level) * math.sqrt(self.covariance()[column, column])
+        if sigma >= spacing and half < ALIKE * self._first_step(column):
+            return Interval(None, None, EQUAL_SEEDS)
         low, high = float(value - half), float(value + half)
         few = 2 * self._telling(column) <= self.n_seeds
         if sigma >= spacing and not few:
@@ -149,10 +161,17 @@ class PooledFit:
             for seed in np.unique(self._seeds)
         )
 
+    def _first_step(self, column: int) -> float:
+        """Return about how well the times tell a coefficient if seeds don't differ."""
+        assert self.best is not None
+        regression, sigma = self._regression, float(self.best[-1])
+        spread = float(np.ptp(regression.design[:, column])) or 1.0
+        return max(sigma / math.sqrt(regression.known.sum()), regression.spacing / 10) / spread
+
     def _profile(self, column: int, level: float) -> Ends:
         """Return the ends of the profile interval; None where the likelihood stays near its top."""
         assert self.best is not None
-        regression, value, sigma = self._regression, float(self.best[column]), self.best[-1]
+        regression, value = self._regression, float(self.best[column])
         n = int(regression.known.sum())
         nu = max(1, n - regression.design.shape[1])
         cut = n * math.log1p(student(nu, level) ** 2 / nu)
@@ -161,8 +180,7 @@ class PooledFit:
         def excess(at: float) -> float:
             return 2 * (top - regression.profile(column, at)) - cut
 
-        spread = float(np.ptp(regression.design[:, column])) or 1.0
-        first = max(sigma / math.sqrt(n), regression.spacing / 10) / spread
+        first = self._first_step(column)
 
         def end(side: int) -> float | None:
             inside, step = 0.0, first
