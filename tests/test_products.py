@@ -274,3 +274,49 @@ def test_what_makes_no_sense_is_refused_with_its_remedy(more: dict[str, Any], me
     resolved = resolve(GrokkingConfig, SPARSE | more)
     assert not resolved.problems
     assert [text for _, text in broken(GrokkingConfig, resolved.values)] == [message]
+
+
+def plain_difference(given: dict[str, Any], steps: int) -> list[float]:
+    """Return the train losses of u^L - v^L by a plain loop, u and v starting equal."""
+    values: Any = trial(given).values
+    one = instance_of(trial(given))
+    X, y = one.X.numpy(), one.y.numpy()
+    L, lr, strength = (
+        values[path] for path in ("model.depth", "optimizer.lr", "regularizer.strength")
+    )
+    u, v = (np.full(X.shape[1], values["model.init_scale"]) for _ in range(2))
+    losses = []
+    for _ in range(steps + 1):
+        a = u**L - v**L
+        losses.append(0.5 * np.sum((X @ a - y) ** 2))
+        if values["regularizer.name"] == "l1":
+            direction = np.sign(a)
+        else:
+            groups = a.reshape(-1, values["regularizer.size"])
+            norms = np.linalg.norm(groups, axis=1, keepdims=True)
+            direction = (groups / np.where(norms > 0, norms, 1)).flatten()
+        g = X.T @ (X @ a - y) + strength * direction
+        u, v = u - lr * L * u ** (L - 1) * g, v + lr * L * v ** (L - 1) * g
+    return losses
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        {"regularizer.name": "l1", "regularizer.strength": 1e-2},
+        {"regularizer.name": "group", "regularizer.strength": 1e-2, "regularizer.size": 5},
+    ],
+)
+def test_a_difference_of_equal_powers_is_0_and_has_no_sign(
+    depth: int, penalty: dict[str, Any]
+) -> None:
+    given = SPARSE | penalty | {"model.sign_free": True, "model.depth": depth}
+    given |= {"model.init_scale": 0.3, "optimizer.lr": 0.05}
+    block = block_of(given)
+    assert not block._factors.predict().any()
+    block.set_penalty_gradient()
+    assert not block.weights.grad.any()
+    one = trial(given)
+    losses = run(pack([one], 40, points_per_decade=1000)).column(one.id, "train_loss")
+    assert losses == pytest.approx(plain_difference(given, 40), rel=1e-12)

@@ -251,7 +251,8 @@ def other(path: str, value: Scalar, values: Flat) -> Scalar:
         checked, problem = leaf.check(candidate)
         if problem is None and checked != value:
             resolved = resolve(GrokkingConfig, {**values, path: checked})
-            if not resolved.problems and not list(broken(GrokkingConfig, resolved.values)):
+            possible = not resolved.problems and not list(broken(GrokkingConfig, resolved.values))
+            if possible and resolved.values[path] == checked:  # it has an effect there
                 return checked
     return value
 

@@ -48,6 +48,7 @@ def memory_bytes(config: AnyConfig) -> int:
             tensors = model.depth * copies
         else:
             tensors = (2 if model.sign_free else 1) * (copies + (model.depth > 2))
+            tensors += model.sign_free and model.depth > 1
         N, n = task.N + PADDING, task.n + PADDING
         return size * (matrices * N * n + EIGHT * ((tensors + 3) * n + 2 * N))
     if isinstance(task, MatrixCompletion | MatrixSensing):

@@ -15,6 +15,7 @@ from sweeper.config.diagnostic import Diagnostic, Kind, Place
 from sweeper.config.fields import Scalar
 from sweeper.config.messages import quoted
 from sweeper.config.resolve import Resolved, broken, inapplicable, resolve
+from sweeper.grid.normal import normal_parts
 from sweeper.grid.subgrid import Axis, Subgrid
 
 
@@ -104,7 +105,8 @@ class _Compiler:
             where: The place of the block.
         """
         sample = {p: v for a in axes for p, v in zip(a.paths, a.rows[0], strict=True)}
-        resolved = resolve(self.config, given | sample, self.diagnostics.unreadable)
+        unreadable = self.diagnostics.unreadable
+        resolved = resolve(self.config, given | sample, unreadable, normal=False)
         awaited = self.awaited(given | sample, resolved)
         mistakes = [
             problem.at(places.get(problem.path) or self.diagnostics.nearest(problem.path, where))
@@ -119,20 +121,20 @@ class _Compiler:
             return
         checked = sorted((a for a in converted if a.paths), key=lambda axis: axis.paths[0])
         on_axis = {path for axis in checked for path in axis.paths}
-        self.cells.subgrids.append(
-            Subgrid(
-                constants={p: v for p, v in resolved.values.items() if p not in on_axis},
-                axes=tuple(checked),
-                dropped=tuple(path for path in resolved.dropped if path in sample),
-                written=prod(len(axis.rows) for axis in axes),
-            )
+        subgrid = Subgrid(
+            constants={p: v for p, v in resolved.values.items() if p not in on_axis},
+            axes=tuple(checked),
+            dropped=tuple(path for path in resolved.dropped if path in sample),
+            written=prod(len(axis.rows) for axis in axes),
         )
         raw = {
             path: [(row[k], at[k]) for row, at in zip(axis.rows, axis.places, strict=True)]
             for axis in axes
             for k, path in enumerate(axis.paths)
         }
-        self.cells.origins.append(Origin(where, places, raw))
+        parts = normal_parts(self.config, subgrid)
+        self.cells.subgrids += parts
+        self.cells.origins += [Origin(where, places, raw)] * len(parts)
 
     def awaited(self, given: Mapping[str, Any], resolved: Resolved) -> set[str]:
         """Return the paths that only the search gives and that every cell here needs."""

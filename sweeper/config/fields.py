@@ -95,6 +95,41 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class NormalForm:
+    """A field that has no effect, or no effect of its own, under some values of other fields.
+
+    Configs that differ in it alone are then the same trial, so they get one value and one id.
+
+    Attributes:
+        path: The field. The form applies to configs that have it.
+        reads: The other fields that decide; a config may lack some of them.
+        value: Returns the value that the field has then; called with the resolved values and the
+            default of the field. It returns the field's own value where that has an effect.
+    """
+
+    path: str
+    reads: tuple[str, ...]
+    value: Callable[[Values, Scalar], Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A change of the numbers that some trials train to; those trials have new ids since.
+
+    Attributes:
+        name: Its name in the identity of these trials; never to change.
+        where: Paths of names, and the names that such a trial has there.
+        reads: The fields that decide among these trials.
+        applies: Returns whether a trial of these values is one of them.
+    """
+
+    name: str
+    where: Mapping[str, str]
+    reads: tuple[str, ...]
+    applies: Callable[[Values], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """One field of a section.
 
@@ -153,6 +188,8 @@ class Config(BaseModel):
         (`sweeper.config.plugins`).
         names: Part to its default name, where the first part's choice doesn't say.
         constraints: Conditions between fields.
+        normal_forms: Fields that have no effect under some values of other fields.
+        revisions: Changes of the numbers that some trials train to.
         criteria: Name of the first part's choice to the fields of its default criterion.
         metrics: Metrics that tasks add to those of `sweeper.store.schema`: `M` stands for the
         columns
@@ -166,6 +203,8 @@ class Config(BaseModel):
     bases: ClassVar[Mapping[str, type[Section]]] = {}
     names: ClassVar[Mapping[str, str]] = {}
     constraints: ClassVar[tuple[Constraint, ...]] = ()
+    normal_forms: ClassVar[tuple[NormalForm, ...]] = ()
+    revisions: ClassVar[tuple[Revision, ...]] = ()
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     metrics: ClassVar[tuple[str, ...]] = ()
     on_request: ClassVar[Mapping[str, str]] = {}
@@ -274,6 +313,25 @@ def defaults(config: type[Config], values: Values) -> dict[str, Scalar]:
     if lead is not None:
         usual |= config.parts[lead][str(values[f"{lead}.name"])].defaults
     return usual
+
+
+def normalized(config: type[Config], values: Values) -> dict[str, Scalar]:
+    """Return resolved `values` with every field without effect at its normal form."""
+    result = dict(values)
+    usual = defaults(config, values) if config.normal_forms else {}
+    for form in config.normal_forms:
+        if form.path in result:
+            result[form.path] = form.value(result, usual.get(form.path))
+    return result
+
+
+def revisions(config: type[Config], values: Values) -> tuple[str, ...]:
+    """Return the names of the revisions that apply to resolved `values`, in their order."""
+    return tuple(
+        revision.name
+        for revision in config.revisions
+        if revision.where.items() <= values.items() and revision.applies(values)
+    )
 
 
 def nested(config: type[Config], values: Values) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from sweeper.config.fields import (
     is_import_path,
     known_paths,
     leaves,
+    normalized,
     scalars,
 )
 from sweeper.config.messages import quoted
@@ -40,7 +41,11 @@ class Resolved:
 
 
 def resolve(
-    config: type[Config], given: Mapping[str, object], unknown: Set[str] = frozenset()
+    config: type[Config],
+    given: Mapping[str, object],
+    unknown: Set[str] = frozenset(),
+    *,
+    normal: bool = True,
 ) -> Resolved:
     """Choose the names, fill in the defaults, check every value.
 
@@ -49,12 +54,16 @@ def resolve(
         given: Path to raw value, as the grid file has them.
         unknown: Paths, or whole parts, whose values are given but unreadable. Nothing that
             follows from their absence is reported.
+        normal: Whether fields without effect get their normal form, where nothing is wrong.
 
     Returns:
         The flat config. A part without a given name has its default name. Where that name
         lacks one of the given fields, the part has the only name that has all of them.
     """
-    return _Resolver(config, given, unknown).run()
+    resolved = _Resolver(config, given, unknown).run()
+    if normal and not resolved.problems:
+        resolved.values = normalized(config, resolved.values)
+    return resolved
 
 
 @dataclass(slots=True)

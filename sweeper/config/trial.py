@@ -3,6 +3,9 @@
 The id is the BLAKE2b hash of a version line, the trainable and the sorted ``path=value``
 lines of the config. A field equal to its default is left out, so that ids stay valid when a field
 is added. Spelling, order, horizon, device, resources, stop, log and criterion are no part of it.
+
+Where a correction changes the numbers that some configs train to, a last line names the revision
+(`sweeper.config.fields.Revision`): these trials have new ids, and all others keep theirs.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from sweeper.config.fields import Config, Scalar, Values, build, defaults, is_import_path
+from sweeper.config.fields import Config, Scalar, Values, build, defaults, is_import_path, revisions
 
 ID_VERSION = "sweeper-trial-1"
 """Version of this identity text. A new one needs a new version and a migration."""
@@ -24,7 +27,11 @@ SEED = "seed"
 """The path of the seed among the identity lines."""
 
 
-def line(path: str, value: Scalar) -> str:
+REVISIONS = "~revisions"
+"""The key of the line of the revisions; it sorts behind every path."""
+
+
+def line(path: str, value: Scalar | tuple[str, ...]) -> str:
     """Return the identity line of one field; floats in their shortest round-trip form."""
     return f"{path}={json.dumps(value, allow_nan=False)}\n"
 
@@ -62,11 +69,13 @@ def left_out(config: type[Config], values: Values) -> dict[str, Scalar]:
 def identity_lines(config: type[Config], values: Values) -> dict[str, str]:
     """Return path to identity line of a resolved config, without what is left out."""
     usual = left_out(config, values)
-    return {
+    lines = {
         path: line(path, value)
         for path, value in values.items()
         if path not in usual or usual[path] != value
     }
+    applied = revisions(config, values)
+    return lines | ({REVISIONS: line(REVISIONS, applied)} if applied else {})
 
 
 @dataclass(frozen=True, slots=True)

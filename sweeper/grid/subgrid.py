@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
+from operator import add
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sweeper.config.fields import Config, Scalar
-from sweeper.config.trial import SEED, identity_lines, left_out, line
+from sweeper.config.fields import Config, Scalar, revisions
+from sweeper.config.trial import REVISIONS, SEED, identity_lines, left_out, line
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +124,40 @@ class Subgrid:
                     for value in axis.column(path)
                 ]
                 pieces.append((path, position, lines))
-        return [
+        revised = self._revised(config)
+        if revised is not None:
+            pieces = [piece for piece in pieces if piece[0] != REVISIONS]
+        texts = [
             self._joined(head, pieces if s is None else [*pieces, (SEED, -1, [line(SEED, s)])])
             for s in seeds
         ]
+        return texts if revised is None else [map(add, text, iter(revised)) for text in texts]
+
+    def _revised(self, config: type[Config]) -> list[str] | None:
+        """Return the line of the revisions of each cell; None where all cells have the same."""
+        reads = {
+            path
+            for revision in config.revisions
+            if revision.where.items() <= self.constants.items()
+            for path in revision.reads
+        }
+        read = [i for i, axis in enumerate(self.axes) if not reads.isdisjoint(axis.paths)]
+        if not read:
+            return None
+        values, shape = self.first, [1] * len(self.axes)
+        lines: dict[tuple[str, ...], int] = {}
+        codes: list[int] = []
+        for rows in product(*(self.axes[i].rows for i in read)):
+            for i, row in zip(read, rows, strict=True):
+                values |= zip(self.axes[i].paths, row, strict=True)
+            codes.append(lines.setdefault(revisions(config, values), len(lines)))
+        if len(lines) == 1:
+            return None
+        for i in read:
+            shape[i] = len(self.axes[i].rows)
+        spread = np.broadcast_to(np.array(codes, dtype=np.int64).reshape(shape), self.shape)
+        texts = [line(REVISIONS, names) if names else "" for names in lines]
+        return [texts[code] for code in spread.ravel().tolist()]
 
     def _joined(self, head: str, pieces: list[tuple[str, int, list[str]]]) -> Iterator[str]:
         """Yield for every cell its lines of `pieces`: (path, position of the axis, lines)."""

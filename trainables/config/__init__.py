@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from sweeper.config.fields import Config, Constraint, Section
+from sweeper.config.fields import Config, Constraint, NormalForm, Revision, Section
 from sweeper.trainables.config import own
 from sweeper.trainables.config.constraints import CONSTRAINTS
 from sweeper.trainables.config.fields import pairs, share, symbols, table_size
+from sweeper.trainables.config.identity import NORMAL_FORMS, REVISIONS
 from sweeper.trainables.config.metrics import ON_REQUEST
 from sweeper.trainables.config.models import (
     MLP,
@@ -95,6 +96,8 @@ class GrokkingConfig(Config):
         "symmetric_group": {"metric": "acc", "train": 0.99, "test": 0.99},
     }
     constraints: ClassVar[tuple[Constraint, ...]] = CONSTRAINTS
+    normal_forms: ClassVar[tuple[NormalForm, ...]] = NORMAL_FORMS
+    revisions: ClassVar[tuple[Revision, ...]] = REVISIONS
     on_request: ClassVar[Mapping[str, str]] = ON_REQUEST
 
     task: Task = Field(discriminator="name")

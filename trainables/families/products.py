@@ -59,7 +59,9 @@ class ProductFactors:
     """a = A^L of one weight A, or u^L - v^L of two.
 
     The L factors of a product start equal and have equal gradients for ever, so one tensor
-    stands for all of them.
+    stands for all of them. Both powers of a difference are rounded before one is subtracted from
+    the other: where u = v, a is exactly 0, and so is its sign. A fused product and sum would leave
+    the rounding error of one power, whose sign l1 and group turn into a whole step.
     """
 
     def __init__(self, weights: Weights, depth: int) -> None:
@@ -70,6 +72,7 @@ class ProductFactors:
         deep = depth > 2  # at depth 2, A^(L-1) is A itself
         self._powers = [torch.empty_like(w.value) if deep else w.value for w in self._each]
         self._a = torch.zeros_like(self._each[0].value)
+        self._subtracted = torch.zeros_like(self._a) if len(self._each) == 2 and depth > 1 else None
 
     def predict(self) -> Tensor:
         """Return a, and leave A^(L-1) of every factor A in `_powers`."""
@@ -84,8 +87,9 @@ class ProductFactors:
                 for _ in range(self._depth - 3):
                     power.mul_(value)
         torch.mul(self._powers[0], values[0], out=self._a)
-        if len(values) == 2:
-            self._a.addcmul_(self._powers[1], values[1], value=-1)
+        if self._subtracted is not None:
+            torch.mul(self._powers[1], values[1], out=self._subtracted)
+            self._a.sub_(self._subtracted)
         return self._a
 
     def pull_back(self, g: Tensor) -> None:
