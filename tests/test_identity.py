@@ -183,7 +183,7 @@ def test_a_zipped_axis_collapses_row_by_row() -> None:
 
 
 def test_a_grid_whose_fields_all_have_an_effect_stays_one_product() -> None:
-    axes = {"optimizer.batch": [8, 9], "optimizer.drop_last": [True, False]}
+    axes: dict[str, list[Any]] = {"optimizer.batch": [8, 9], "optimizer.drop_last": [True, False]}
     assert len(grid(NET, axes).subgrids) == 1
 
 

@@ -132,7 +132,8 @@ class _Compiler:
             for axis in axes
             for k, path in enumerate(axis.paths)
         }
-        parts = normal_parts(self.config, subgrid)
+        complete = resolved.complete(self.config)
+        parts = normal_parts(self.config, subgrid) if complete else [subgrid]
         self.cells.subgrids += parts
         self.cells.origins += [Origin(where, places, raw)] * len(parts)
 

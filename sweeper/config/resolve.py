@@ -39,6 +39,11 @@ class Resolved:
     problems: list[Diagnostic] = field(default_factory=list)
     leaves: dict[str, Leaf] = field(default_factory=dict)
 
+    def complete(self, config: type[Config]) -> bool:
+        """Return whether nothing is wrong, and every name and every field that applies is there."""
+        names = {f"{part}.name" for part in config.parts}
+        return not self.problems and self.values.keys() >= names | self.leaves.keys()
+
 
 def resolve(
     config: type[Config],
@@ -61,7 +66,7 @@ def resolve(
         lacks one of the given fields, the part has the only name that has all of them.
     """
     resolved = _Resolver(config, given, unknown).run()
-    if normal and not resolved.problems:
+    if normal and resolved.complete(config):
         resolved.values = normalized(config, resolved.values)
     return resolved
 
