@@ -136,6 +136,7 @@ def test_a_plan_is_a_sentence_and_an_event(tmp_path: Path) -> None:
         "workers": 2,
         "collapsed_cells": 2,
         "excluded_cells": 3,
+        "hidden": 0,
     }
 
 

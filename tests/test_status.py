@@ -29,9 +29,9 @@ class Clock:
         return self.now
 
 
-def shown(*sweeps: Status) -> str:
+def shown(*sweeps: Status, width: int = 200) -> str:
     """Return the view of `status` as text."""
-    console = Console(width=200, highlight=False)
+    console = Console(width=width, highlight=False)
     with console.capture() as capture:
         console.print(status_view(list(sweeps)))
     return capture.get()
@@ -52,10 +52,9 @@ def test_the_status_of_a_finished_sweep(tmp_path: Path, store: str) -> None:
     text = shown(found)
     assert f"toy: trial {trial_id} and 5 others failed\n" in text
     assert error.splitlines()[-1] in text
-    rows = [" ".join(line.split()) for line in text.splitlines()[:2]]
-    assert rows == [
-        "sweep trials ended generalized censored diverged failed running pending rate left driver",
-        "toy 18 18 4 2 6 6 0 0",
+    assert text.splitlines()[:2] == [
+        "sweep  trials  ended  generalized  censored  diverged  failed",
+        "toy        18     18            4         2         6       6",
     ]
 
 
@@ -81,8 +80,11 @@ def test_a_driver_at_work_has_a_rate_and_a_time_left(
     assert not found.settled
     assert found.rate == pytest.approx(3 / 12)
     assert found.eta_s == pytest.approx(3 / (3 / 12))
-    assert "0.25/s" in shown(found)
-    assert " 12 s " in shown(found)
+    assert shown(found).splitlines() == [
+        "sweep  trials  ended  generalized  censored  pending",
+        "toy         6      3            2         1        3",
+        f"toy: {found.driver} trains, 0.25 trials per second, 12 s left",
+    ]
 
 
 def test_a_sweep_without_a_launch_has_no_status(store: str) -> None:
@@ -90,3 +92,36 @@ def test_a_sweep_without_a_launch_has_no_status(store: str) -> None:
     Ledger.create(Files.at(join(store, "toy"), create=True), meta)
     with pytest.raises(UsageError, match=r"^toy: nothing was launched yet\.$"):
         status(store, "toy")
+
+
+def test_the_table_fits_80_columns_whatever_the_trials_came_to() -> None:
+    statuses = ("generalized", "censored", "diverged", "failed", "running", "pending")
+    counts = dict.fromkeys(statuses, 123_456)
+    one, other = (
+        Status(name, counts, None, None, None, [], 100, 0.0) for name in ("a-fairly-long", "b")
+    )
+    assert shown(one, other, width=80).splitlines() == [
+        "sweep         trials  ended generalized censored diverged failed running pending",
+        "a-fairly-long 740736 493824      123456   123456   123456 123456  123456  123456",
+        "b             740736 493824      123456   123456   123456 123456  123456  123456",
+    ]
+    longer = Status("a-name-that-is-much-too-long", counts, None, None, None, [], 100, 0.0)
+    lines = shown(longer, width=80).splitlines()
+    assert lines == [
+        "sweep         trials  ended generalized censored diverged failed running pending",
+        "a-name-that-i 740736 493824      123456   123456   123456 123456  123456  123456",
+        "s-much-too-lo                                                                   ",
+        "ng                                                                              ",
+    ]
+
+
+def test_a_status_that_no_trial_has_takes_no_column() -> None:
+    sweeps = [
+        Status("a", {"censored": 2}, None, None, None, [], 100, 0.0),
+        Status("b", {"failed": 1}, None, None, None, [], 100, 0.0),
+    ]
+    assert shown(*sweeps, width=80).splitlines()[:3] == [
+        "sweep  trials  ended  censored  failed",
+        "a           2      2         2       0",
+        "b           1      1         0       1",
+    ]

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweeper import sql
+from sweeper.config.messages import counted
 from sweeper.store.ledger import Ledger
+from sweeper.store.visible import hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class Provenance:
         seeds: Distinct seeds among them.
         record: Last record of the ledger that the views show.
         method: How the figure's intervals were made; empty without any.
+        hidden: Stored trials that the views don't show.
     """
 
     sweep: str
@@ -32,6 +35,7 @@ class Provenance:
     seeds: int
     record: int
     method: str = ""
+    hidden: int = 0
 
     @classmethod
     def of(cls, ledger: Ledger, connection: sql.Connection) -> Provenance:
@@ -47,7 +51,13 @@ class Provenance:
             trials=trials,
             seeds=seeds,
             record=ledger.number,
+            hidden=hidden(ledger),
         )
+
+    @property
+    def size(self) -> str:
+        """The trials in the views, e.g. "60 trials" or "12 of 60 stored trials"."""
+        return shown_trials(self.trials, self.hidden)
 
     @property
     def footer(self) -> str:
@@ -57,11 +67,16 @@ class Provenance:
             [
                 self.sweep,
                 f"{code} (dirty)" if self.dirty else code,
-                f"{counted(self.trials, 'trial')}, {counted(self.seeds, 'seed')}",
+                f"{self.size}, {counted(self.seeds, 'seed')}",
                 f"ledger record {self.record}",
                 *([self.method] if self.method else []),
             ]
         )
+
+
+def shown_trials(shown: int, hidden: int) -> str:
+    """Return the number of trials in the views, and how many the store keeps if some are hidden."""
+    return f"{shown} of {shown + hidden} stored trials" if hidden else counted(shown, "trial")
 
 
 def criterion_words(connection: sql.Connection) -> str:
@@ -86,8 +101,3 @@ def _step_words(row: dict[str, Any], side: str) -> str:
         "argmin": lambda: f"{column} at its best",
         "stable_final": lambda: f"{column} stays near its final value",
     }[row["rule"]]()
-
-
-def counted(n: int, noun: str) -> str:
-    """Return ``1 trial``, ``2 trials`` and so on."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -144,6 +144,8 @@ class Shown:
             progress.emit(**progress.plan_event(self.grid, plan))
         elif not self.quiet:
             out.print(progress.plan_sentence(self.grid, plan), markup=False)
+            if plan.hidden:
+                out.print(progress.hidden_before(self.grid, plan.hidden), markup=False)
         _confirm(plan.counts.new, yes=self._yes)
 
     def started(self, launched: Launched) -> None:
@@ -168,15 +170,13 @@ class Shown:
                 done=counts.done,
                 new=counts.new,
                 failed=counts.failed,
+                hidden=outcome.hidden,
                 exit_code=code,
             )
         elif not self.quiet:
-            name = self.grid.name
-            rest = f", {counts.new} left: launch again to continue" if counts.new else ""
-            failed = (
-                f", {counts.failed} failed: see `sweeper status {name}`" if counts.failed else ""
-            )
-            out.print(f"{counts.trials} trials: {counts.done} done{failed}{rest}", markup=False)
+            out.print(progress.end_sentence(self.grid, counts), markup=False)
+            if outcome.hidden:
+                out.print(progress.hidden_after(self.grid, outcome.hidden), markup=False)
         return code
 
 

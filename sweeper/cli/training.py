@@ -186,6 +186,7 @@ def plan_grid(
 ) -> None:
     """Print what `launch` would do: trials, packs, memory and time. Nothing is trained."""
     from sweeper.compile import loading
+    from sweeper.config.messages import counted
     from sweeper.engine import estimate, progress
 
     with readable_errors():
@@ -198,12 +199,14 @@ def plan_grid(
     for message in cost.damage:
         err.print(f"damaged: {message} The next launch trains its trials again.", markup=False)
     out.print(progress.plan_sentence(loaded, cost, cost.seconds), markup=False)
+    if cost.hidden:
+        out.print(progress.hidden_before(loaded, cost.hidden), markup=False)
     shown = ", ".join(f"{path} x {n}" for path, n in estimate.axis_sizes(loaded).items())
-    sizes = f"{loaded.n_cells} cells x {len(loaded.seeds)} seeds; axes: {shown or 'none'}"
-    out.print(sizes, markup=False)
+    sizes = f"{counted(loaded.n_cells, 'cell')} x {counted(len(loaded.seeds), 'seed')}"
+    out.print(f"{sizes}; axes: {shown or 'none'}", markup=False)
     if loaded.n_excluded:
         rules = "; ".join(loaded.file.excludes)
-        out.print(f"{loaded.n_excluded} cells excluded by: {rules}", markup=False)
+        out.print(f"{counted(loaded.n_excluded, 'cell')} excluded by: {rules}", markup=False)
     out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
 
 
@@ -218,11 +221,14 @@ def stop_sweep(name: Name, store: StoreOption = STORE) -> None:
 
 def retry_sweep(name: Name, store: StoreOption = STORE) -> None:
     """Mark failed trials as new, so that the next launch trains them again."""
+    from sweeper.config.messages import counted
     from sweeper.engine import commands
 
     with readable_errors():
         n = commands.retry(store, name)
-    out.print(f"{n} failed trials are new again: launch to train them", markup=False)
+    trials = counted(n, "failed trial")
+    text = f"{trials} {'is' if n == 1 else 'are'} new again: launch to train"
+    out.print(f"{text} {'it' if n == 1 else 'them'}", markup=False)
 
 
 COMMANDS = {

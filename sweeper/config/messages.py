@@ -45,6 +45,11 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun: ``1 trial``, ``2 trials`` and so on."""
+    return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
+
+
 def _yaml(value: object) -> str:
     if value is None:
         return "null"

@@ -16,7 +16,6 @@ from hashlib import sha256
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
@@ -30,6 +29,7 @@ from sweeper.store.files import Files
 from sweeper.store.lease import Lease, driving, join
 from sweeper.store.ledger import Ledger, PackState, Record
 from sweeper.store.sink import stop_requested
+from sweeper.store.visible import beside, hidden_by
 
 Adds = Literal["search", "refine", "extend"]
 """The commands whose launches add trials to those of a grid."""
@@ -61,10 +61,12 @@ class Outcome:
     Attributes:
         counts: The trials of the grid by status, after the launch.
         stopped: Whether it was asked to stop before all trials had ended.
+        hidden: Number of stored trials that the views don't show after the launch.
     """
 
     counts: Counts
     stopped: bool
+    hidden: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -200,8 +202,11 @@ class Driver:
         """
         ledger, workers = self.ledger, self.runner.workers
         ledger.refresh()
+        hidden = 0
         if plan is None:
             plan = plan_launch(grid, ledger, workers=workers, table=table)
+            hidden = hidden_by(ledger, plan.table, adds)
+            plan.hidden = hidden if adds is None else 0  # what is added hides nothing more
             announce(plan)
         if self._fresh:
             self._fresh = False
@@ -224,7 +229,7 @@ class Driver:
         if failure is not None and after.new:
             left = f"{after.new} of {after.trials} trials are left to train"
             raise WorkerError(f"{failure} {left}: fix the cause and launch again.")
-        return Outcome(after, self.stopped)
+        return Outcome(after, self.stopped, hidden)
 
 
 @contextmanager
@@ -264,7 +269,7 @@ def begin(
             "at": time.time(),
             "plan": listed,
             "adds": adds,
-            "beside": _beside(ledger, plan.table, adds),
+            "beside": beside(ledger, plan.table, adds),
             "trainable": grid.file.trainable,
             "steps": grid.steps,
             "grid": grid.text,
@@ -320,25 +325,3 @@ def _digest(ids: pa.ChunkedArray) -> str:
             hashed.update(before + "\n".join(chunk.to_pylist()).encode())
             before = b"\n"
     return hashed.hexdigest()[:24]
-
-
-def _beside(ledger: Ledger, table: pa.Table, adds: Adds | None) -> list[str]:
-    """Return the launches whose trials the views show beside those of the launch of `table`.
-
-    Trials that a search or a refinement added are shown with the grid that they were added to, and
-    with every later grid that has all trials of that grid.
-    """
-    last = ledger.state.launch
-    if last is None:
-        return []
-    shown = [*last.get("beside", ()), last["launch_id"]]
-    if adds is not None:
-        return shown
-    launches = ledger.state.launches
-    added = [i for i in shown if launches[i].get("adds")]
-    if added:
-        for base in (launches[i] for i in shown if not launches[i].get("adds")):
-            planned = tables.read(ledger.files, base["plan"], columns=["trial_id"])["trial_id"]
-            if not pc.all(pc.is_in(planned, table["trial_id"])).as_py():
-                return []
-    return added

@@ -16,6 +16,7 @@ from sweeper.engine.resources import local_cpus, slots
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store.lease import join
+from sweeper.store.visible import hidden_by
 from sweeper.trainable import Trainable
 
 PROBES = 4
@@ -34,6 +35,7 @@ class Estimate:
             up to the horizon.
         memory: Bytes of the largest pack.
         damage: One message per damaged file of the store.
+        hidden: Number of stored trials that the views won't show after the launch.
     """
 
     counts: Counts
@@ -42,6 +44,7 @@ class Estimate:
     seconds: float
     memory: int
     damage: tuple[str, ...] = ()
+    hidden: int = 0
 
 
 def local_workers(grid: Grid) -> int:
@@ -64,9 +67,11 @@ def estimate(grid: Grid, where: str) -> Estimate:
         counts = Counts(grid.n_trials, 0, grid.n_trials, 0)
         packs = sum(-(-g.trials // size) for g, size in zip(groups, sizes, strict=True))
         damage: tuple[str, ...] = ()
+        hidden = 0
     else:
         plan = plan_launch(grid, ledger, workers=workers)
         counts, packs, damage = plan.counts, plan.n_packs, tuple(plan.damage)
+        hidden = hidden_by(ledger, plan.table)
     steps = counts.new * grid.steps
     per_step = _seconds_per_trial_step(grid, module, groups, sizes) if steps else 0.0
     memory = max(
@@ -76,7 +81,7 @@ def estimate(grid: Grid, where: str) -> Estimate:
         ),
         default=0,
     )
-    return Estimate(counts, packs, workers, steps * per_step / workers, memory, damage)
+    return Estimate(counts, packs, workers, steps * per_step / workers, memory, damage, hidden)
 
 
 def _seconds_per_trial_step(

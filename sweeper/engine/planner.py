@@ -58,11 +58,13 @@ class Plan:
         damage: One message per damaged file.
         table: All trials of the grid, with their configs.
         workers: Number of packs that run at the same time.
+        hidden: Number of stored trials that the views won't show after the launch.
     """
 
     counts: Counts
     table: pa.Table
     workers: int = 1
+    hidden: int = 0
     restored: list[str] = field(default_factory=list)
     packs: dict[str, pa.Table] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)

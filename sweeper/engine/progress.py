@@ -25,10 +25,10 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
-from sweeper.config.messages import duration
+from sweeper.config.messages import counted, duration
 from sweeper.engine.driver import Launched, Progress
 from sweeper.engine.estimate import Estimate
-from sweeper.engine.planner import Plan
+from sweeper.engine.planner import Counts, Plan
 from sweeper.errors import SweeperError
 from sweeper.grid.grid import Grid
 from sweeper.store.ledger import POLL_S, Ledger
@@ -199,24 +199,47 @@ def plan_event(grid: Grid, plan: Plan | Estimate) -> dict[str, object]:
         "workers": plan.workers,
         "collapsed_cells": grid.n_duplicates,
         "excluded_cells": grid.n_excluded,
+        "hidden": plan.hidden,
     }
+
+
+def end_sentence(grid: Grid, counts: Counts) -> str:
+    """Return the outcome of a launch as a sentence: "12 trials: 10 done, 2 failed: see ..."."""
+    text = f"{counted(counts.trials, 'trial')}: {counts.done} done"
+    if counts.failed:
+        text += f", {counts.failed} failed: see `sweeper status {grid.name}`"
+    return text + (f", {counts.new} left: launch again to continue" if counts.new else "")
 
 
 def plan_sentence(grid: Grid, plan: Plan | Estimate, seconds: float | None = None) -> str:
     """Return a plan as a sentence: "480 trials: 360 done, 120 new, 0 failed; 4 packs on 2 CPUs"."""
     c = plan.counts
-    text = f"{c.trials} trials: {c.done} done, {c.new} new, {c.failed} failed"
+    text = f"{counted(c.trials, 'trial')}: {c.done} done, {c.new} new, {c.failed} failed"
     if c.new:
         n = plan.workers
         what = "GPU slots" if grid.file.resources.gpu else "CPUs" if n > 1 else "CPU"
-        text += f"; {plan.n_packs} {'pack' if plan.n_packs == 1 else 'packs'} on {n} {what}"
+        text += f"; {counted(plan.n_packs, 'pack')} on {n} {what}"
         if seconds is not None:
             text += f", at most about {duration(seconds)}"
     else:
         text += "; nothing to do"
     if grid.n_duplicates:
-        n = grid.n_duplicates
-        text += (
-            f" ({n} {'cell' if n == 1 else 'cells'} collapsed: each means the same as another one)"
-        )
+        cells = counted(grid.n_duplicates, "cell")
+        text += f" ({cells} collapsed: each means the same as another one)"
     return text
+
+
+def hidden_before(grid: Grid, hidden: int) -> str:
+    """Return the warning that the views will show no stored trials but those of the grid."""
+    return (
+        f"This grid hides {counted(hidden, 'trial')} that the store keeps. Add name={grid.name}-2 "
+        "to the command to make a sweep of its own."
+    )
+
+
+def hidden_after(grid: Grid, hidden: int) -> str:
+    """Return how to see the stored trials that a launch of `grid` has hidden."""
+    return (
+        f"{counted(hidden, 'stored trial')} hidden: `sweeper sql {grid.name} --all` queries every "
+        "trial. A launch of the larger grid shows them again."
+    )

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sweeper.analysis.diagrams.provenance import counted
 from sweeper.config.fields import Scalar, chosen_leaves
+from sweeper.config.messages import counted
 from sweeper.config.resolve import broken
 from sweeper.config.trial import Trial
 from sweeper.engine.driver import Driver, Launched, Runner, drive

@@ -7,6 +7,7 @@ runs.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,12 +15,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.analysis.diagrams.provenance import shown_trials
 from sweeper.analysis.views.views import open_views
+from sweeper.config.messages import counted, duration
 from sweeper.errors import UsageError
 from sweeper.sql import query
 from sweeper.store.lease import is_fresh, open_sweep, read_lease
 from sweeper.store.ledger import Ledger, Record
 from sweeper.store.schema import ENDED
+from sweeper.store.visible import hidden
 
 MAX_FAILURES = 5
 """The most tracebacks that `status` shows, all different."""
@@ -39,6 +43,7 @@ class Status:
         failures: (number of trials, id of one of them, traceback) for each different traceback.
         steps: The horizon in optimizer steps.
         launched_at: Unix time at which the latest launch began.
+        hidden: Number of stored trials that the latest grid lacks, so that views don't show them.
     """
 
     name: str
@@ -49,6 +54,7 @@ class Status:
     failures: list[tuple[int, str, str]]
     steps: int
     launched_at: float
+    hidden: int = 0
 
     @property
     def trials(self) -> int:
@@ -67,7 +73,12 @@ class Status:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as values for JSON."""
-        return {**asdict(self), "trials": self.trials, "ended": self.ended}
+        return {
+            **asdict(self),
+            "trials": self.trials,
+            "ended": self.ended,
+            "stored": self.trials + self.hidden,
+        }
 
 
 def status(where: str, name: str) -> Status:
@@ -100,6 +111,7 @@ def status(where: str, name: str) -> Status:
         failures=[(row["n"], row["trial_id"], row["error"] or "") for row in failed],
         steps=launch["steps"],
         launched_at=launch["at"],
+        hidden=hidden(ledger),
     )
 
 
@@ -111,11 +123,15 @@ def _launch(ledger: Ledger) -> Record:
 
 
 def status_view(sweeps: list[Status]) -> Group:
-    """Return a table of the sweeps, and below it their failures, for the terminal."""
+    """Return a table of the sweeps for the terminal, and below it what the table has no room for.
+
+    That is the driver of each sweep with its rate, the number of hidden trials, and the failures.
+    """
     parts: list[Any] = [status_table(sweeps)]
+    parts += [Text(line) for sweep in sweeps for line in _notes(sweep)]
     for sweep in sweeps:
         for n, trial_id, error in sweep.failures:
-            more = f" and {n - 1} others" if n > 1 else ""
+            more = f" and {counted(n - 1, 'other')}" if n > 1 else ""
             parts.append(Text(f"\n{sweep.name}: trial {trial_id}{more} failed", style="bold red"))
             parts.append(Text(error))
         if sweep.failures:
@@ -123,26 +139,53 @@ def status_view(sweeps: list[Status]) -> Group:
     return Group(*parts)
 
 
-def status_table(sweeps: list[Status]) -> Table:
-    """Return a table with one row per sweep: trials by status, rate, time left."""
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "sweep",
-        "trials",
-        "ended",
-        *ENDED,
-        "running",
-        "pending",
-        "rate",
-        "left",
-        "driver",
-    ):
-        table.add_column(heading, justify="left" if heading in ("sweep", "driver") else "right")
-    for sweep in sweeps:
-        counts = [str(sweep.counts.get(s, 0)) for s in (*ENDED, "running", "pending")]
-        rate = f"{sweep.rate:.3g}/s" if sweep.rate else ""
-        left = f"{sweep.eta_s:.0f} s" if sweep.eta_s is not None else ""
-        table.add_row(
-            sweep.name, str(sweep.trials), str(sweep.ended), *counts, rate, left, sweep.driver or ""
+def _notes(sweep: Status) -> Iterator[str]:
+    """Yield the lines about one sweep below the table."""
+    if sweep.driver is not None:
+        text = f"{sweep.name}: {sweep.driver} trains"
+        if sweep.rate:
+            text += f", {sweep.rate:.3g} trials per second"
+        if sweep.eta_s is not None:
+            text += f", {duration(sweep.eta_s)} left"
+        yield text
+    if sweep.hidden:
+        shown = shown_trials(sweep.trials, sweep.hidden)
+        yield (
+            f"{sweep.name}: {shown}, since the latest grid lacks "
+            f"{counted(sweep.hidden, 'trial')}. `sweeper sql {sweep.name} --all` queries all."
         )
+
+
+WIDTH = 80
+"""Columns of a terminal that the table fits into, unless names are very long."""
+
+
+def status_table(sweeps: list[Status]) -> Table:
+    """Return a table with one row per sweep: its trials by status.
+
+    A status that no trial has takes no column.
+    """
+    statuses = [s for s in (*ENDED, "running", "pending") if any(x.counts.get(s) for x in sweeps)]
+    headings = ["sweep", "trials", "ended", *statuses]
+    rows = [
+        [
+            sweep.name,
+            f"{sweep.trials} of {sweep.trials + sweep.hidden}"
+            if sweep.hidden
+            else f"{sweep.trials}",
+            str(sweep.ended),
+            *(str(sweep.counts.get(status, 0)) for status in statuses),
+        ]
+        for sweep in sweeps
+    ]
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+    for heading in headings:
+        name = heading == "sweep"
+        table.add_column(
+            heading, justify="left" if name else "right", no_wrap=not name, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*row)
     return table

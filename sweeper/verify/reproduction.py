@@ -9,9 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.analysis.diagrams.export import writing
-from sweeper.analysis.diagrams.provenance import counted
 from sweeper.analysis.laws import Verdict
-from sweeper.config.messages import duration
+from sweeper.config.messages import counted, duration
 from sweeper.errors import UsageError
 from sweeper.verify.verify import Verification, Verified
 

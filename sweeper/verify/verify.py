@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweeper.analysis.diagrams.provenance import Provenance, counted
+from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured
 from sweeper.analysis.plot import draw_picture
 from sweeper.analysis.views.views import open_views
@@ -289,7 +289,7 @@ def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Proven
         "sweep": f"law {law.number}",
         "criterion": "\n".join(dict.fromkeys(o.criterion for o in origins)),
     }
-    sizes = (f"{o.sweep} ({counted(o.trials, 'trial')}, record {o.record})" for o in origins)
+    sizes = (f"{o.sweep} ({o.size}, record {o.record})" for o in origins)
     joined = _Joined(**first, sizes=", ".join(sizes))
     draw_picture(law.picture(evidence), folder / f"{law.id}.png", joined, law.title)
 
