@@ -15,6 +15,7 @@ from sweeper.analysis.views.views import open_views
 from sweeper.engine.commands import request_stop
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline
+from sweeper.store.compaction import compact
 from sweeper.store.files import Files
 from sweeper.store.visible import hidden
 from tests.commands import sweeper
@@ -156,6 +157,8 @@ def test_trials_of_an_interrupted_pack_are_stored(
     assert run(toy_grid(tmp_path, "seeds=[7]"), store).hidden == 12, "of a pack that waits"
     run(toy_grid(tmp_path, "seeds=1"), store)
     assert sizes(store) == (6, 18, 12), "of a pack that ended without them, and of the other grid"
+    assert compact(ledger(store), min_parts=1)
+    assert sizes(store) == (6, 18, 12)
 
 
 def test_what_a_refinement_added_is_shown_or_hidden_with_its_grid(
