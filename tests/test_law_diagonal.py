@@ -12,7 +12,7 @@ from sweeper.analysis.laws.claim import Measured, Verdict
 from sweeper.analysis.laws.evidence import UnmeasuredError
 from tests.test_law_verdicts import Rows, Told
 
-HOLDS, PART, NOT = Verdict
+HOLDS, PART, NOT = Verdict.CONFIRMED, Verdict.IN_PART, Verdict.NOT_REPRODUCED
 DECAYS = (0.0, 1e-4, 3e-4, 1e-3)
 
 
@@ -51,9 +51,10 @@ def test_rows_as_claimed_hold() -> None:
         diagonal.measure_limits,
         diagonal.measure_balance,
         diagonal.measure_pursuit,
-        diagonal.measure_width,
     ):
         assert verdict(measure(ends())) is HOLDS, measure(ends()).missed
+    width = diagonal.measure_width(ends())
+    assert verdict(width) is Verdict.DEPENDS, width.missed
 
 
 def test_a_time_that_isnt_slow_time_is_no_collapse() -> None:

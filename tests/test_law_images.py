@@ -11,7 +11,7 @@ from sweeper.analysis.laws.claim import Verdict
 from sweeper.analysis.laws.evidence import UnmeasuredError
 from tests.test_law_verdicts import Rows, Told
 
-HOLDS, PART, NOT = Verdict
+HOLDS, PART, NOT = Verdict.CONFIRMED, Verdict.IN_PART, Verdict.NOT_REPRODUCED
 
 
 def told(slow: float = 3.0, t1: int = 900, small: int = 40, seeds: int = 3) -> Told:

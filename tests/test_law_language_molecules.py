@@ -9,7 +9,7 @@ from sweeper.analysis.laws.claim import Verdict
 from sweeper.analysis.laws.evidence import UnmeasuredError
 from tests.test_law_verdicts import Rows, Told
 
-HOLDS, PART, NOT = Verdict
+HOLDS, PART, NOT = Verdict.CONFIRMED, Verdict.IN_PART, Verdict.NOT_REPRODUCED
 
 Times = tuple[int | None, int | None]
 

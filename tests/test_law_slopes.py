@@ -27,7 +27,7 @@ from sweeper.verify import verify
 from tests.stores import Made, Planned, curve, end
 
 Rows = list[dict[str, Any]]
-HOLDS, _, NOT = Verdict
+HOLDS, NOT = Verdict.CONFIRMED, Verdict.NOT_REPRODUCED
 
 
 STEPS = [0, *sorted({round(10 ** (k / 60)) for k in range(60 * 5)})]

@@ -11,6 +11,7 @@ import pytest
 from sweeper.analysis.laws import (
     Evidence,
     Measured,
+    UnmeasuredError,
     Verdict,
     decay,
     matrices,
@@ -21,7 +22,8 @@ from sweeper.analysis.laws import (
 )
 
 Rows = list[dict[str, Any]]
-HOLDS, PART, NOT = Verdict
+HOLDS, PART, NOT = Verdict.CONFIRMED, Verdict.IN_PART, Verdict.NOT_REPRODUCED
+REFUTED, DEPENDS = Verdict.REFUTED, Verdict.DEPENDS
 
 
 class Told(Evidence):
@@ -61,15 +63,28 @@ def times(seeds: Sequence[int], prefactor: Callable[[int, float], float]) -> Row
 @pytest.mark.parametrize(
     ("prefactor", "wanted"),
     [
-        (lambda seed, b: 1.5, HOLDS),
-        (lambda seed, b: 1.5 if seed == 1 else 0.6, PART),
-        (lambda seed, b: 3.0, NOT),
-        (lambda seed, b: 1.5 * (1 + 1000 * b), PART),
+        (lambda seed, b: sparse.FLOW[seed], REFUTED),
+        (lambda seed, b: 1.5, PART),
+        (lambda seed, b: 3.0, PART),
+        (lambda seed, b: sparse.FLOW[seed] * (1 + 1000 * b), NOT),
     ],
 )
 def test_law_2(prefactor: Callable[[int, float], float], wanted: Verdict) -> None:
-    found = Told((sparse.TIMES, times([1, 2], prefactor)))
+    found = Told((sparse.TIMES, times([1, 2, 3], prefactor)), (sparse.SHARES, shares()))
     assert sparse.measure_prefactor(found).verdict is wanted
+
+
+def shares(**inside: float) -> Rows:
+    """Rows of `sparse.SHARES` as measured, with the shares of some N replaced."""
+    usual = {"N30": 0.64, "N40": 0.37, "N60": 0.0} | inside
+    return [{"N": int(N[1:]), "recovered": 60, "inside": share} for N, share in usual.items()]
+
+
+@pytest.mark.parametrize("inside", [{"N30": 0.9}, {"N40": 0.6}, {"N60": 0.1}])
+def test_law_2_is_refuted_by_the_share_of_instances_too(inside: dict[str, float]) -> None:
+    rows = times([1, 2, 3], lambda seed, _: sparse.FLOW[seed])
+    found = Told((sparse.TIMES, rows), (sparse.SHARES, shares(**inside)))
+    assert sparse.measure_prefactor(found).verdict is PART
 
 
 @pytest.mark.parametrize(
@@ -98,7 +113,8 @@ def floors(strength: float, rate: float) -> tuple[str, Rows]:
 
 
 @pytest.mark.parametrize(
-    ("strength", "rate", "wanted"), [(1, 1, HOLDS), (1, 0.4, PART), (0.8, 1, NOT)]
+    ("strength", "rate", "wanted"),
+    [(1, 0.4, REFUTED), (1, 1, PART), (1, -0.1, PART), (0.8, 0.4, NOT)],
 )
 def test_law_5(strength: float, rate: float, wanted: Verdict) -> None:
     assert sparse.measure_error(Told(floors(strength, rate))).verdict is wanted
@@ -225,11 +241,11 @@ def test_law_14(without: int | None, factor: float, wanted: Verdict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("same", "slow", "wanted"), [(0.014, 0.014, HOLDS), (0.014, 0.02, PART), (0.02, 0.014, NOT)]
+    ("same", "slow", "wanted"), [(0.014, 0.02, DEPENDS), (0.014, 0.014, PART), (0.02, 0.02, NOT)]
 )
 def test_four_factors(same: float, slow: float, wanted: Verdict) -> None:
     rows = [
-        {"depth": d, "init": i, "nearest": n, "at": 10, "train": 1e-3}
+        {"depth": d, "init": i, "nearest": n, "at": 10, "train": 0.1}
         for d, i, n in ((3, 0.01, 0.014), (4, 0.0316, same), (4, 0.01, slow))
     ]
     assert products.measure_four(Told((products.FACTORS, rows))).verdict is wanted
@@ -253,7 +269,7 @@ def test_law_9(t2: Sequence[float], recovered: Sequence[int], wanted: Verdict) -
 
 
 @pytest.mark.parametrize(
-    ("rank", "rate", "wanted"), [(2, 1.0, HOLDS), (3, 0.4, PART), (6, 1.0, NOT)]
+    ("rank", "rate", "wanted"), [(2, 0.3, REFUTED), (3, 1.0, PART), (3, 0.05, PART), (6, 0.3, NOT)]
 )
 def test_law_10(rank: int, rate: float, wanted: Verdict) -> None:
     rows = [
@@ -338,9 +354,16 @@ def test_law_16_for_matrices() -> None:
 
 
 def test_law_19_for_matrices() -> None:
-    assert decay.measure_sudden(halves(tenth=4.0)).verdict is HOLDS
+    other = halves(tenth=6.3).rows(decay.HALVES)
+    for row in other:
+        row["seed"] = 1
+    more = [*halves(tenth=3.5).rows(decay.HALVES), *other]
+    more += [row | {"seed": 2} for row in halves(tenth=4.0).rows(decay.HALVES)]
+    assert decay.measure_sudden(Told((decay.HALVES, more))).verdict is DEPENDS
+    assert decay.measure_sudden(halves(tenth=4.0)).verdict is PART
     assert decay.measure_sudden(halves(tenth=1.5)).verdict is NOT
-    assert decay.measure_sudden(halves(tenth=None)).verdict is NOT
+    with pytest.raises(UnmeasuredError, match="no trial gets to a tenth"):
+        decay.measure_sudden(halves(tenth=None))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from sweeper import api, sql
 from sweeper.analysis.views.views import open_views
 from sweeper.store.lease import open_sweep
+from sweeper.trainables.families import low_rank
+from tests.packs import pack, trial
 from tests.test_laws import rows
 
 
@@ -220,3 +223,35 @@ def test_law_17_over_the_shipped_grid(tmp_path: Path) -> None:
     assert len(found) == 24
     slow_times(found, 0.1)
     assert all(balance == pytest.approx(1, abs=0.01) for *_, balance in found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_law_10_with_the_gradient_of_the_data_predicts_the_fall(seed: int) -> None:
+    """-d sigma_i/dt = lr * strength * u_i^T P_null(U V^T) v_i, beyond the rank after t1."""
+    given = {
+        "task.name": "matrix_completion",
+        "task.N": 70,
+        "selection.name": "leverage",
+        "selection.tau": 0.5,
+        "regularizer.name": "nuclear",
+        "regularizer.strength": 1e-2,
+        "optimizer.lr": 0.1,
+    }
+    one = trial(given, seed)
+    (block,) = low_rank.blocks(pack([one]), range(1))
+    measured = low_rank.instance_of(one).measured
+    assert measured is not None
+    matrix = block.weights.each[0]
+    predicted, fallen = [], []
+    for step in range(350):
+        A = matrix.real(matrix.value)[0].clone()
+        block.step(step)
+        if step >= 150:
+            U, s, Vh = torch.linalg.svd(A)
+            unseen = (1 - measured) * (U @ Vh)
+            predicted.append((U.mT @ unseen @ Vh.mT).diagonal())
+            after = torch.linalg.svdvals(matrix.real(matrix.value)[0])
+            fallen.append((s - after) / (0.1 * 1e-2))
+    rates = torch.stack(fallen).mean(dim=0)[2:5].tolist()
+    assert rates == pytest.approx(torch.stack(predicted).mean(dim=0)[2:5].tolist(), abs=0.005)
+    assert all(0.3 < rate < 0.7 for rate in rates)  # the claim says 1

@@ -63,16 +63,16 @@ def test_a_law_that_holds_is_told_with_claim_verdict_and_page(
     code, out, _ = run(*words)
     assert code == 0, out
     assert "1 law, 1 sweep; 1 trial: 0 done, 1 new; 1 pack on 1 CPU" in out
-    assert re.search(r"11 +l2-floor .* holds +\d", out)
+    assert re.search(r"l2-floor +11 .* confirmed +\d", out)
     text = page.read_text()
     for said in (
         SMALL.claim,
         SMALL.source,
         SMALL.settings,
-        "**Holds.**",
+        "**Confirmed.**",
         "law_l2_floor",
         "sweeper verify l2-floor --quick",
-        "| 11 | [l2-floor](#law-11-l2-floor-",
+        "| [l2-floor](#l2-floor-",
     ):
         assert said in text.replace("&#124;", "|"), said
     (figure,) = re.findall(r"!\[.*\]\((.*)\)", text)
@@ -96,7 +96,7 @@ def test_a_law_that_is_broken_isnt_reproduced_and_exits_with_3(
     assert code == 3
     told = [json.loads(line) for line in out.splitlines()]
     assert [(one["id"], one["verdict"], one["as_expected"]) for one in told] == [
-        ("l2-floor", "holds", True),
+        ("l2-floor", "confirmed", True),
         ("broken", "not reproduced", False),
     ]
     assert told[1]["checks"] == {"a tenth of the floor": False}
@@ -130,7 +130,7 @@ def test_a_verification_that_was_stopped_goes_on_where_it_was(
     )
     assert seen == [1]
     (one,) = verify.measure([SMALL], store, quick=True)
-    assert one.measured.verdict is Verdict.HOLDS
+    assert one.measured.verdict is Verdict.CONFIRMED
 
 
 @pytest.mark.long
@@ -249,7 +249,7 @@ def test_a_page_that_cant_be_written_is_refused_before_anything_is_trained(
 @pytest.mark.parametrize(
     ("checks", "verdict"),
     [
-        ({"claim": True, "more": True}, Verdict.HOLDS),
+        ({"claim": True, "more": True}, Verdict.CONFIRMED),
         ({"claim": True, "more": False}, Verdict.IN_PART),
         ({"claim": False, "more": True}, Verdict.NOT_REPRODUCED),
         ({}, Verdict.NOT_REPRODUCED),
@@ -260,7 +260,33 @@ def test_the_first_check_is_the_claim(checks: dict[str, bool], verdict: Verdict)
 
 
 def test_a_verdict_reaches_itself_and_what_is_worse() -> None:
-    good, middling, bad = Verdict
+    good, refuted, depends, middling, bad = Verdict
     assert good.reaches(middling)
     assert middling.reaches(middling)
     assert not bad.reaches(middling)
+    assert refuted.reaches(middling)
+    assert depends.reaches(bad)
+    assert not middling.reaches(depends)
+
+
+def test_no_finding_stands_for_another() -> None:
+    findings = (Verdict.CONFIRMED, Verdict.REFUTED, Verdict.DEPENDS)
+    for one in findings:
+        assert [one.reaches(other) for other in findings] == [one is other for other in findings]
+        assert Measured("", {"claim": True}, finding=one).verdict is one
+
+
+def test_a_verdict_in_words_says_on_what_it_depends() -> None:
+    known = {law.id: law for law in LAWS}
+    assert known["l1-norms"].outcome(Verdict.DEPENDS) == "depends on the seed"
+    assert known["l1-prefactor"].outcome(Verdict.REFUTED) == "refuted as stated"
+    with pytest.raises(ValueError, match="l2-floor: depends_on goes with"):
+        replace(LAW, depends_on="the seed")
+    with pytest.raises(ValueError, match="l2-floor: instead goes with REFUTED and DEPENDS"):
+        replace(LAW, expected=Verdict.REFUTED)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.id)
+def test_a_law_that_is_not_confirmed_says_what_holds_instead(law: Claim) -> None:
+    assert law.expected in (Verdict.CONFIRMED, Verdict.REFUTED, Verdict.DEPENDS)
+    assert law.instead.endswith(".") == (law.expected is not Verdict.CONFIRMED)

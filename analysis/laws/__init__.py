@@ -12,6 +12,7 @@ from sweeper.analysis.laws import (
     mlp_penalties,
     modular,
     products,
+    relu_flow,
     sparse,
     teacher_student,
     toy,
@@ -35,6 +36,7 @@ FAMILIES = (
     toy,
     mlp_penalties,
     teacher_student,
+    relu_flow,
     language_molecules,
 )
 

@@ -22,16 +22,22 @@ GRIDS = Path(__file__).parent / "grids"
 
 
 class Verdict(StrEnum):
-    """What became of a claim, the better ones first."""
+    """The outcome of a claim. The first three are findings: every check is met.
 
-    HOLDS = "holds"
-    IN_PART = "holds in part"
+    A refuted claim has the statement that holds instead, and one that depends on something has its
+    range; both are checked. `IN_PART` is a claim that is undecided, since some checks are met.
+    """
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted as stated"
+    DEPENDS = "depends"
+    IN_PART = "in part"
     NOT_REPRODUCED = "not reproduced"
 
     def reaches(self, other: Verdict) -> bool:
-        """Return whether this verdict is at least as good as `other`."""
-        order = list(Verdict)
-        return order.index(self) <= order.index(other)
+        """Return whether this verdict is `other`, or decides more; no finding reaches another."""
+        ranks = {Verdict.NOT_REPRODUCED: 0, Verdict.IN_PART: 1}
+        return self is other or ranks.get(self, 2) > ranks.get(other, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +64,32 @@ class Measured:
 
     Attributes:
         text: The measured values in words, e.g. ``slope -0.998 (-1.000 to -0.997)``.
-        checks: What was asked for, in words, and whether it is so. The first one is the claim
-            itself, the others go with it.
+        checks: The statements that were checked, and whether each is true. The first one is the
+            most important. Of a claim that is refuted or depends on something they are the
+            statements that hold instead.
         values: Name to a measured number with its interval, for ``--json``.
-        note: What a reader has to know beside the number, e.g. why a check fails.
+        note: Additional information for the reader, e.g. why a check fails.
+        finding: The verdict where every check is met.
     """
 
     text: str
     checks: Mapping[str, bool]
     values: Mapping[str, Estimate] = field(default_factory=dict)
     note: str = ""
+    finding: Verdict = Verdict.CONFIRMED
 
     @property
     def verdict(self) -> Verdict:
-        """Holds if every check is met, in part if the first one is at least, else not."""
+        """The finding if every check is met, in part if the first one is at least, else not."""
         met = list(self.checks.values())
         if not met or not met[0]:
             return Verdict.NOT_REPRODUCED
-        return Verdict.HOLDS if all(met) else Verdict.IN_PART
+        return self.finding if all(met) else Verdict.IN_PART
 
     @property
     def missed(self) -> list[str]:
-        """The checks that aren't met."""
-        return [words for words, met in self.checks.items() if not met]
+        """The checks that are not met."""
+        return [text for text, met in self.checks.items() if not met]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,18 +97,23 @@ class Claim:
     """One claim of a paper, as it is tested.
 
     Attributes:
-        id: Its name on the command line, e.g. ``l1-delay``.
-        number: Its number in our list of the papers' claims; claims may share one.
+        id: Its unique name, e.g. ``l1-delay``: on the command line, in the page, in ``--json``.
+        number: The number of the paper's statement in the list of the papers' claims. Several
+            claims may test parts of one statement, so it identifies none of them.
         title: A few words.
-        claim: One sentence with the claimed value and the tolerance of the check.
+        claim: The paper's statement in one sentence, with the claimed value and the tolerance.
         source: Paper, and equation or figure.
-        settings: In what the settings differ from the paper's; empty if in nothing.
-        grids: What is launched for it; other claims may read the same grids.
-        measure: From the rows to what came out. What can't be measured, because trials didn't
-            get there, is an `sweeper.analysis.laws.evidence.UnmeasuredError` and so not reproduced.
+        settings: The differences from the paper's settings; empty if there are none.
+        grids: The grids that it launches; other claims may read the same grids.
+        measure: Returns the measurement of the rows. Raises
+            `sweeper.analysis.laws.evidence.UnmeasuredError` where trials did not get to what is
+            measured; the claim is then not reproduced.
         picture: The figure that shows it.
         quick: Whether ``verify --quick`` includes it.
-        expected: The verdict that we got; a worse one is a failure.
+        expected: The verdict that the shipped grids give; one that does not reach it is a failure.
+        depends_on: The quantity that the claimed values depend on; of `Verdict.DEPENDS` alone.
+        instead: The statement that holds in place of a refuted claim, or the range of one that
+            depends on something, with the derivation in a line.
     """
 
     id: str
@@ -112,7 +126,13 @@ class Claim:
     measure: Callable[[Evidence], Measured]
     picture: Callable[[Evidence], Picture]
     quick: bool = False
-    expected: Verdict = Verdict.HOLDS
+    expected: Verdict = Verdict.CONFIRMED
+    depends_on: str = ""
+    instead: str = ""
+
+    def outcome(self, verdict: Verdict) -> str:
+        """Return `verdict` in words, e.g. ``depends on the seed``."""
+        return f"depends on {self.depends_on}" if verdict is Verdict.DEPENDS else str(verdict)
 
     def __post_init__(self) -> None:
         """Check what the command line relies on."""
@@ -120,3 +140,7 @@ class Claim:
             raise ValueError(f"id {self.id!r} must be of lower-case words with - between them")
         if not self.grids:
             raise ValueError(f"{self.id}: no grids")
+        if bool(self.depends_on) != (self.expected is Verdict.DEPENDS):
+            raise ValueError(f"{self.id}: depends_on goes with Verdict.DEPENDS, and with no other")
+        if bool(self.instead) != (self.expected in (Verdict.REFUTED, Verdict.DEPENDS)):
+            raise ValueError(f"{self.id}: instead goes with REFUTED and DEPENDS, and with no other")

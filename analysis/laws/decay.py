@@ -6,8 +6,8 @@ import numpy as np
 
 from sweeper.analysis.diagrams.picture import Panel, Picture, Series, series_by
 from sweeper.analysis.fit.fit import Estimate
-from sweeper.analysis.laws.claim import Claim, LawGrid, Measured
-from sweeper.analysis.laws.evidence import Evidence, Floats, middle, span
+from sweeper.analysis.laws.claim import Claim, LawGrid, Measured, Verdict
+from sweeper.analysis.laws.evidence import Evidence, Floats, UnmeasuredError, middle, span
 from sweeper.analysis.laws.published import BOURSIER
 
 DECAY = LawGrid(
@@ -147,19 +147,27 @@ def measure_sudden(evidence: Evidence) -> Measured:
         if np.any(mine := decayed["decay"] == decay)
     }
     spread = _spread(decayed, "ratio")
+    known = decayed["ratio"][~np.isnan(decayed["ratio"])]
+    if not len(known):
+        raise UnmeasuredError("no trial gets to a tenth of its plateau")
     never = int(np.isnan(decayed["ratio"]).sum())
     missing = f"; {never} trials don't get to a tenth" if never else ""
     return Measured(
-        "median ratio "
+        f"ratio {span(known)}, median "
         + ", ".join(f"{v:.2f} at strength {k:g}" for k, v in medians.items())
         + f"; of a seed the same to {100 * spread:.2g} %{missing}",
         {
-            "the median over seeds is in [3.4, 5.6] at every strength": all(
+            "not sudden: a tenth takes at least twice as long as a half, in every trial": bool(
+                known.min() >= 2
+            ),
+            "the median over these seeds is in [3.4, 5.6] at every strength": all(
                 3.4 <= v <= 5.6 for v in medians.values()
-            )
+            ),
+            "but not of every seed": bool(np.any((known < 3.4) | (known > 5.6))),
         },
         {f"strength {k:g}": Estimate(None, v) for k, v in medians.items()},
         note="A seed that ends in a local minimum, near a tenth of its plateau, takes longer.",
+        finding=Verdict.DEPENDS,
     )
 
 
@@ -230,6 +238,11 @@ LAWS = (
         measure=measure_sudden,
         picture=picture_sudden,
         quick=True,
+        expected=Verdict.DEPENDS,
+        depends_on="the instance",
+        instead="The error is not sudden in linear time, and the ratio is the same at every "
+        "strength, since all times are proportional to 1 / strength. Its range is the instance's: "
+        "2.6 to 6.3 on others.",
     ),
 )
 """The claims of this module."""

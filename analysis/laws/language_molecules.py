@@ -139,7 +139,7 @@ LAWS = (
         grids=(REVIEWS,),
         measure=measure_reviews,
         picture=picture_reviews,
-        expected=Verdict.HOLDS,
+        expected=Verdict.CONFIRMED,
     ),
     Claim(
         id="molecules-grokking",
@@ -153,7 +153,7 @@ LAWS = (
         grids=(MOLECULES,),
         measure=measure_molecules,
         picture=picture_molecules,
-        expected=Verdict.HOLDS,
+        expected=Verdict.CONFIRMED,
     ),
 )
 """The claims of this module."""

@@ -90,13 +90,12 @@ def measure_norms(evidence: Evidence) -> Measured:
         f"from t2 to the end l2 changes by {span(l2)} times (median {np.median(l2):.3g}), l1 by "
         f"{span(l1)} times; {int((l2 > 1).sum())} of {count} rise",
         {
-            "the median l2 norm rises after t2": float(np.median(l2)) > 1,
-            "that of every trial does": bool((l2 > 1).all()),
-            "the l1 norm falls meanwhile, in every trial": bool((l1 < 1).all()),
+            "the l1 norm falls after t2, in every trial": bool((l1 < 1).all()),
+            "the median l2 norm rises": float(np.median(l2)) > 1,
+            "the l2 norm falls in some trials": bool((l2 < 1).any()),
         },
         {"l2": Estimate(None, *middle(l2)), "l1": Estimate(None, *middle(l1))},
-        "a matter of the seed in so small a table: where it rises it does by up to 15 %, where it "
-        "falls by up to 6 %",
+        finding=Verdict.DEPENDS,
     )
 
 
@@ -162,7 +161,11 @@ LAWS = (
         grids=(L1,),
         measure=measure_norms,
         picture=picture_norms,
-        expected=Verdict.IN_PART,
+        expected=Verdict.DEPENDS,
+        depends_on="the seed",
+        instead="The l1 norm falls, since the penalty is still at work. The l2 norm rises or falls "
+        "with the seed in so small a table: by up to 15 % and 6 % here, 0.96 to 1.11 times in "
+        "another computation, in which 3 of 6 seeds rise.",
     ),
 )
 """The claims of this module."""

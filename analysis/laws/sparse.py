@@ -13,6 +13,7 @@ from sweeper.analysis.laws.evidence import Evidence, Floats, middle, near, said,
 from sweeper.analysis.laws.published import NOTSAWO, published_signal
 
 L1 = LawGrid("law_l1", cut=("optimizer.lr=0.1", "regularizer.strength=4e-5,1e-4,2e-4"))
+INSTANCES = LawGrid("law_l1_instances", cut=("seeds=30",))
 PUBLISHED = LawGrid("law_l1_published")
 FLOOR = LawGrid("law_l1_floor", cut=("regularizer.strength=3e-4,1e-3,3e-3", "steps=30_000"))
 
@@ -28,7 +29,19 @@ TIMES = """
     from trials join delays using (trial_id)
       join (select trial_id, max(ls_linf) as l from metrics group by all) using (trial_id)
     order by all"""
-"""Of law_l1: t1, t2, what the least-squares solution is off by, and the prefactor of law 2."""
+"""Of law_l1: t1, t2, the largest error of the least-squares solution, and the prefactor."""
+
+SHARES = """
+    select task.N as N, count(t2) as recovered,
+      avg((t2 * optimizer.lr * regularizer.strength / l between 1 and 2)::int)
+        filter (t2 is not null) as inside
+    from trials join delays using (trial_id)
+      join (select trial_id, max(ls_linf) as l from metrics group by all) using (trial_id)
+    group by all order by all"""
+"""Of law_l1_instances: the share of recovered instances whose prefactor is in [1, 2]."""
+
+FLOW = {1: 1.42, 2: 1.72, 3: 0.609}
+"""Seed to the prefactor of the gradient flow, integrated independently."""
 
 FLOORS = """
     with m as (
@@ -128,18 +141,28 @@ def measure_prefactor(evidence: Evidence) -> Measured:
     """Divide t2 by what the paper says that it is about."""
     rows = evidence.columns(TIMES)
     seeds = {int(s): rows["prefactor"][rows["seed"] == s] for s in np.unique(rows["seed"])}
-    within = {seed: bool(np.all((v >= 1) & (v <= 2))) for seed, v in seeds.items()}
     spread = max(float(v.max() / v.min()) for v in seeds.values()) - 1
+    off = max(float(np.max(np.abs(v / FLOW[seed] - 1))) for seed, v in seeds.items())
     listed = ", ".join(f"{span(v)} for seed {seed}" for seed, v in seeds.items())
+    rows = evidence.columns(SHARES, INSTANCES.name)
+    share = {int(N): float(inside) for N, inside in zip(rows["N"], rows["inside"], strict=True)}
+    shares = ", ".join(f"{100 * inside:.0f} % at N = {N}" for N, inside in share.items())
     return Measured(
-        f"factor {listed}",
+        f"factor {listed}; in [1, 2] for {shares} of the random instances that recover",
         {
-            "in [1, 2] for the published instance (seed 1)": within.get(1, False),
             "constant to 5 % within every instance": spread <= 0.05,
-            "in [1, 2] for every instance": all(within.values()),
+            "within 5 % of the gradient flow's 1.42, 1.72, 0.609": off <= 0.05,
+            "in [1, 2] for the published instance (seed 1)": bool(
+                np.all((seeds[1] >= 1) & (seeds[1] <= 2))
+            ),
+            "outside [1, 2] for a fifth of the random instances or more at N = 30": share[30]
+            <= 0.8,
+            "for half of them or more at N = 40": share[40] <= 0.5,
+            "for all of them at N = 60": share[60] == 0,
         },
-        {f"seed {seed}": Estimate(None, *middle(v)) for seed, v in seeds.items()},
-        note="It is a constant of the instance, and not always above 1.",
+        {f"seed {seed}": Estimate(FLOW[seed], *middle(v)) for seed, v in seeds.items()}
+        | {f"share at N = {N}": Estimate(None, inside) for N, inside in share.items()},
+        finding=Verdict.REFUTED,
     )
 
 
@@ -298,11 +321,10 @@ def measure_error(evidence: Evidence) -> Measured:
             f"proportional to the strength: exponent 1 +- {EXPONENT}": near(
                 by_strength, 1, EXPONENT
             ),
-            f"proportional to the rate: exponent 1 +- {EXPONENT}": near(by_rate, 1, EXPONENT),
+            "not to the rate: its exponent is between 0 and 0.6": all(0 < k < 0.6 for k in by_rate),
         },
         {"strength": Estimate(1.0, *middle(by_strength)), "rate": Estimate(1.0, *middle(by_rate))},
-        note="The penalty's own bias goes as the strength alone; only the chatter of the sign "
-        "goes as lr * strength.",
+        finding=Verdict.REFUTED,
     )
 
 
@@ -363,11 +385,14 @@ LAWS = (
         claim="t2 is max abs(a_LS - a*) / (lr * strength) times a number in [1, 2].",
         source=f"{NOTSAWO}, Fig. 4 (stars)",
         settings=CHEAPER,
-        grids=(L1,),
+        grids=(L1, INSTANCES),
         measure=measure_prefactor,
         picture=picture_prefactor,
         quick=True,
-        expected=Verdict.IN_PART,
+        expected=Verdict.REFUTED,
+        instead="The factor is a constant of the instance, 0.4 to 3.9: after memorization a moves "
+        "by da/dt = -lr * strength * P_null sign(a), in which only lr * strength sets the speed, "
+        "and the order in which entries change their sign sets the factor.",
     ),
     Claim(
         id="l1-solvers",
@@ -406,7 +431,11 @@ LAWS = (
         measure=measure_error,
         picture=picture_error,
         quick=True,
-        expected=Verdict.IN_PART,
+        expected=Verdict.REFUTED,
+        instead="The error is proportional to the strength, and at a fixed strength it does not "
+        "vanish with the rate: the iterate stays within a distance proportional to lr * strength "
+        "of the Lasso, X^T (X a - y) = -strength * s with s in the subdifferential of ||a||_1, "
+        "whose bias is proportional to the strength and does not contain the rate.",
     ),
 )
 """The claims of this module."""

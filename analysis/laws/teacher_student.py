@@ -10,16 +10,11 @@ from sweeper.analysis.laws.evidence import Evidence, Floats, UnmeasuredError, me
 
 OMNIGROK = "Liu, Michaud, Tegmark 2023 (arXiv 2210.01117)"
 NOTSAWO = "Notsawo et al. 2025 (arXiv 2506.05718)"
-BOURSIER = "Boursier et al. 2025 (arXiv 2505.20172)"
 
 LU = LawGrid("law_lu", cut=("seeds=1",))
-DECAY = LawGrid("law_teacher_decay", cut=("seeds=1", "optimizer.weight_decay=0.1,0.3"))
+DECAY = LawGrid("law_teacher_decay", cut=("seeds=5", "optimizer.weight_decay=0.1,0.3"))
 MEMORY = LawGrid("law_teacher_memory", cut=("seeds=1",))
 PENALTY = LawGrid("law_adam_penalty", cut=("seeds=1", "steps=4000"))
-FLOW = LawGrid("law_relu_flow", cut=("seeds=2",))
-
-SLOW_TIMES = (0.4, 0.8, 1.2)
-"""Values of decay * time at which the test losses of the flow are compared."""
 
 LANDSCAPE = """
     select model.init_scale as scale, seed, arg_max(test_loss, step) as test,
@@ -84,19 +79,23 @@ def measure_times(evidence: Evidence) -> Measured:
     """Compare the step of generalization with the decay of the norm."""
     rows = evidence.columns(TIMES)
     exponent = slope(rows["decay"], rows["t2"])
+    by_seed = [float(np.median(rows["slow"][rows["seed"] == s])) for s in np.unique(rows["seed"])]
     return Measured(
-        f"t2 * lr * decay {span(rows['slow'])}, exponent of the decay {exponent:.3g}; norm at t2 "
+        f"t2 * lr * decay {span(rows['slow'])} over {len(by_seed)} teachers, "
+        f"exponent of the decay {exponent:.3g}; norm at t2 "
         f"{span(rows['ratio'])} of the initial, and ln(w0 / w) / (lr * decay) is "
         f"{span(rows['explained'])} of t2",
         {
             "t2 ~ 1 / decay: exponent -1 +- 0.15": abs(exponent + 1) <= 0.15,
-            "the norm alone tells t2 to 15 %": bool(np.all(np.abs(rows["explained"] - 1) <= 0.15)),
-            "t2 * lr * decay = 0.55 +- 0.12 for every trial": bool(
-                np.all(np.abs(rows["slow"] - 0.55) <= 0.12)
+            "ln(w0 / w) / (lr * decay) is t2 within 2 %, in every trial": bool(
+                np.all(np.abs(rows["explained"] - 1) <= 0.02)
             ),
+            "t2 * lr * decay differs by 1.2 times or more between teachers": max(by_seed)
+            >= 1.2 * min(by_seed),
         },
         {"slow": median_of(rows["slow"], 0.55)},
         note="w_c is the norm at which the test accuracy reaches 95 %, as measured.",
+        finding=Verdict.DEPENDS,
     )
 
 
@@ -129,55 +128,56 @@ def picture_times(evidence: Evidence) -> Picture:
 
 
 MEMORIZED = """
-    select model.init_scale as scale, optimizer.weight_decay as decay, seed, t1, t2
+    select task.tolerance as bound, model.init_scale as scale, optimizer.weight_decay as decay,
+      seed, t1, t2
     from trials join delays using (trial_id) order by all"""
 """Of law_teacher_memory: the first steps at which trials memorize and generalize."""
 
 
 def measure_memory(evidence: Evidence) -> Measured:
-    """Compare t1 over the decays, seed by seed."""
+    """Compare t1 over the decays, seed by seed, under both bounds on the error of an example."""
     rows = evidence.columns(MEMORIZED, nulls=("t2",))
-    large = rows["scale"] == 2
-    paper = [_moved(rows, seed, 1.0) for seed in np.unique(rows["seed"])]
-    moved = [_moved(rows, seed, 3.0) for seed in np.unique(rows["seed"])]
+    paper = [*_moved(rows, 1e-3, 2, 0.3), *_moved(rows, 1e-2, 2, 0.3)]
+    strict, loose = _moved(rows, 1e-3, 2, 3), _moved(rows, 1e-2, 2, 3)
     small = (rows["scale"] == 0.5) & (rows["decay"] <= 0.3)
-    lag = rows["t2"][small] - rows["t1"][small]
+    t1, lag = rows["t1"], rows["t2"] - rows["t1"]
+    first, second = small & (rows["bound"] == 1e-2), small & (rows["bound"] == 1e-3)
     return Measured(
-        f"t1 {span(rows['t1'][large])} at alpha 2, over the decays of a seed by a factor of "
-        f"{span(paper)} up to 0.3 and {span(moved)} up to 3; at alpha 0.5 and decays up to 0.3 "
-        f"t1 is {span(rows['t1'][small])} and t2 - t1 {span(lag)}",
+        f"at alpha 2 t1 of a seed moves {span(paper)} times over the decays up to 0.3, and "
+        f"up to 3 by {span(loose)} under the bound 1e-2, {span(strict)} under 1e-3; at alpha 0.5 "
+        f"and decays up to 0.3 t1 is {span(t1[first])} and t2 - t1 {span(lag[first])} under 1e-2, "
+        f"{span(t1[second])} and {span(lag[second])} under 1e-3",
         {
-            "t1 within a factor of 1.5 over the paper's decays": max(paper) <= 1.5,
-            "t1 within a factor of 2 while the decay grows 100 times": max(moved) <= 2,
-            "at alpha 0.5 generalization comes within as many steps again": bool(
-                np.all(lag <= rows["t1"][small])
+            "t1 within a factor of 1.25 over the paper's decays, under both bounds": max(paper)
+            <= 1.25,
+            "under 1e-2 within a factor of 2 while the decay grows 100 times": max(loose) <= 2,
+            "under 1e-2 a small init generalizes as it memorizes: t2 - t1 at most 2": bool(
+                np.all(lag[first] <= 2)
             ),
+            "under 1e-3 it generalizes 100 steps later or more": bool(np.all(lag[second] >= 100)),
         },
-        {"moved": median_of(moved, 1.0)},
+        {"moved under 1e-2": median_of(loose, 1.0), "moved under 1e-3": median_of(strict, 1.0)},
+        finding=Verdict.DEPENDS,
     )
 
 
-def _moved(rows: dict[str, Floats], seed: float, most: float) -> float:
-    """Return the largest over the least t1 of a seed at alpha 2, over the decays up to `most`."""
-    mine = (rows["scale"] == 2) & (rows["seed"] == seed) & (rows["decay"] <= most)
-    return float(rows["t1"][mine].max() / rows["t1"][mine].min())
+def _moved(rows: dict[str, Floats], bound: float, scale: float, most: float) -> list[float]:
+    """Return the largest over the least t1 of each seed, over the decays up to `most`."""
+    mine = (rows["bound"] == bound) & (rows["scale"] == scale) & (rows["decay"] <= most)
+    times = [rows["t1"][mine & (rows["seed"] == seed)] for seed in np.unique(rows["seed"])]
+    return [float(t1.max() / t1.min()) for t1 in times]
 
 
 def picture_memory(evidence: Evidence) -> Picture:
     """Show t1 against the decay, for the large and the small init."""
     rows = evidence.columns(MEMORIZED, nulls=("t2",))
-    series = series_by(rows, "scale", "decay", "t1", label="alpha")
-    return Picture(
-        [
-            Panel(
-                x="optimizer.weight_decay",
-                y="t1 (optimizer steps)",
-                series=series,
-                log_x=True,
-                log_y=True,
-            )
-        ]
-    )
+    panels = []
+    for bound in (1e-3, 1e-2):
+        mine = {name: column[rows["bound"] == bound] for name, column in rows.items()}
+        series = series_by(mine, "scale", "decay", "t1", label="alpha")
+        x, y = "optimizer.weight_decay", f"t1 (optimizer steps), bound {bound:g}"
+        panels.append(Panel(x=x, y=y, series=series, log_x=True, log_y=True))
+    return Picture(panels)
 
 
 HALVES = """
@@ -297,80 +297,7 @@ def picture_sobolev(evidence: Evidence) -> Picture:
     )
 
 
-FLOWS = """
-    select seed, regularizer.strength as decay, step, test_loss as test, train_loss as train,
-      regularizer.strength * optimizer.lr * step as slow
-    from trials join metrics using (trial_id) where step > 0 order by all"""
-"""Of law_relu_flow: the learning curves in slow time."""
-
-
-def measure_flow(evidence: Evidence) -> Measured:
-    """Compare the test losses of different decays at equal slow times."""
-    rows = evidence.columns(FLOWS)
-    for seed, decay in {*zip(rows["seed"], rows["decay"], strict=True)}:
-        if rows["slow"][(rows["seed"] == seed) & (rows["decay"] == decay)].max() < SLOW_TIMES[-1]:
-            raise UnmeasuredError(f"the flow under {decay:g} wasn't followed to {SLOW_TIMES[-1]:g}")
-    worst: list[float] = []
-    middle: list[list[float]] = []
-    for seed in np.unique(rows["seed"]):
-        curves = []
-        for decay in np.unique(rows["decay"]):
-            mine = (rows["seed"] == seed) & (rows["decay"] == decay)
-            curves.append(np.interp(SLOW_TIMES, rows["slow"][mine], np.log(rows["test"][mine])))
-        logs = np.array(curves)
-        worst += [float(k) for k in np.exp(logs.max(axis=0) - logs.min(axis=0))]
-        middle.append([float(k) for k in np.exp(logs.mean(axis=0))])
-    times = ", ".join(f"{t:g}" for t in SLOW_TIMES)
-    fall = [m[0] / m[-1] for m in middle]
-    return Measured(
-        f"at decay * time {times} the test losses of a seed differ by factors of {span(worst)}; "
-        f"from the first to the last time they fall {span(fall)} times",
-        {
-            "test losses at equal decay * time within a factor of 1.5": max(worst) <= 1.5,
-            "they fall by more than that factor for every seed": min(fall) > 1.5,
-        },
-        {"factor": median_of(worst, 1.0)},
-        note="The paper doesn't tell its teacher; ours is random, and so are the losses.",
-    )
-
-
-def picture_flow(evidence: Evidence) -> Picture:
-    """Show the test losses of the first seed over time and slow time."""
-    rows = evidence.columns(FLOWS)
-    one = {name: column[rows["seed"] == 0] for name, column in rows.items()}
-    return Picture(
-        [
-            Panel(
-                x="optimizer steps",
-                y="test_loss",
-                log_x=True,
-                log_y=True,
-                series=series_by(one, "decay", "step", "test", kind="line", label="decay"),
-            ),
-            Panel(
-                x="decay * lr * step",
-                y="test_loss",
-                log_x=True,
-                log_y=True,
-                series=series_by(one, "decay", "slow", "test", kind="line"),
-            ),
-        ]
-    )
-
-
 LAWS = (
-    Claim(
-        id="relu-slow-time",
-        number=18,
-        title="a ReLU network's test loss in slow time",
-        claim="The test loss of a two-layer ReLU network under a small decay is a function of "
-        "decay * time, within a factor of 1.5.",
-        source=f"{BOURSIER}, Prop. 2 and Fig. 3",
-        settings="cheaper: decays 2e-2 and 1e-2 where the paper has 1e-3; its function isn't told",
-        grids=(FLOW,),
-        measure=measure_flow,
-        picture=picture_flow,
-    ),
     Claim(
         id="teacher-lu",
         number=20,
@@ -395,8 +322,13 @@ LAWS = (
         grids=(DECAY,),
         measure=measure_times,
         picture=picture_times,
+        depends_on="the teacher",
+        instead="The law holds with the norm w that a student has at t2: decay alone moves it, "
+        "d ln w/dt = -lr * decay, so ln(w0 / w) / (lr * decay) is t2 within 2 %. The norm at which "
+        "a student generalizes, and so t2 * lr * decay, is the teacher's: 0.41 to 0.56 over 8, and "
+        "0.43 to 0.73 over 8 others.",
         quick=True,
-        expected=Verdict.IN_PART,
+        expected=Verdict.DEPENDS,
     ),
     Claim(
         id="teacher-memory",
@@ -408,8 +340,13 @@ LAWS = (
         grids=(MEMORY,),
         measure=measure_memory,
         picture=picture_memory,
+        depends_on="the bound on the error of a right example",
+        instead="Over the paper's decays t1 moves by at most 1.25 times under both bounds. The "
+        "numbers of the claim were measured under 1e-2, where a small init generalizes as it "
+        "memorizes; under 1e-3 it does so 10 to 1040 steps later, and a decay of 3 moves t1 by up "
+        "to 3 times.",
         quick=True,
-        expected=Verdict.IN_PART,
+        expected=Verdict.DEPENDS,
     ),
     Claim(
         id="adam-penalty",

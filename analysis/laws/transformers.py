@@ -41,7 +41,8 @@ def measure_sphere(evidence: Evidence) -> Measured:
             "t2 / t1 > 8 with free weights, < 2 in most seeds at constant norm and scale 0.8": bool(
                 np.all(ratio[free] > 8) and 2 * quick.sum() > near.sum()
             ),
-            "every seed generalizes at constant norm": not late[sphere].any(),
+            "not every seed generalizes at scale 0.8": lost > 0,
+            "at scale 1 every seed generalizes": not late[far].any(),
             "at scale 1 every ratio is below every free one": bool(
                 ratio[far].max() < ratio[free].min()
             ),
@@ -51,6 +52,7 @@ def measure_sphere(evidence: Evidence) -> Measured:
             "sphere 0.8": Estimate(None, *middle(ratio[near])),
             "sphere 1": Estimate(None, *middle(ratio[far])),
         },
+        finding=Verdict.DEPENDS,
     )
 
 
@@ -173,10 +175,10 @@ def measure_med(evidence: Evidence) -> Measured:
             "and by more than the norm of all weights": all(
                 fall > norm for fall, norm in zip(falls, norms, strict=True)
             ),
-            "and is at its lowest at t2": max(again) <= 0.01,
+            "and rises again until t2, by 5 % or more": min(again) >= 0.05,
         },
         {"fall": Estimate(None, *middle(falls)), "rise": Estimate(None, *middle(again))},
-        "MED turns up again when the last pairs are learnt: a lower MED isn't a better network",
+        finding=Verdict.DEPENDS,
     )
 
 
@@ -346,7 +348,11 @@ LAWS = (
         grids=(NORM,),
         measure=measure_sphere,
         picture=picture_sphere,
-        expected=Verdict.IN_PART,
+        expected=Verdict.DEPENDS,
+        depends_on="the seed and p",
+        instead="Where a network of constant norm generalizes it does so without a delay, but at "
+        "scale 0.8 not every seed gets there: 2 of 3 here, 4 of 6 by step 860 in another "
+        "computation at p = 29, and 2 of 6 by step 1200 at p = 23.",
     ),
     Claim(
         id="norm-turns",
@@ -371,7 +377,11 @@ LAWS = (
         grids=(NORM,),
         measure=measure_med,
         picture=picture_med,
-        expected=Verdict.IN_PART,
+        expected=Verdict.DEPENDS,
+        depends_on="the initial weights",
+        instead="MED falls after memorization, by more than the norm of all weights. Whether it "
+        "is lowest at t2 depends on the initial weights: it rises before t2 by 11 to 18 % here and "
+        "by 0 to 2 % from another init, so a lower MED is no better network.",
     ),
     Claim(
         id="a-percent-less",

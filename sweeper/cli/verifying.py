@@ -112,16 +112,15 @@ def _list(laws: list[Claim], *, as_json: bool) -> None:
                 claim=law.claim,
                 source=law.source,
                 quick=law.quick,
-                expected=str(law.expected),
+                expected=law.outcome(law.expected),
             )
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("law", "id", "title", "quick", "expected"):
-        table.add_column(heading, justify="right" if heading == "law" else "left")
+    for heading in ("law", "paper", "title", "quick", "expected"):
+        table.add_column(heading, justify="right" if heading == "paper" else "left")
     for law in laws:
-        table.add_row(
-            str(law.number), law.id, law.title, "yes" if law.quick else "", str(law.expected)
-        )
+        expected = law.outcome(law.expected)
+        table.add_row(law.id, str(law.number), law.title, "yes" if law.quick else "", expected)
     out.print(table)
 
 

@@ -14,16 +14,25 @@ from sweeper.config.messages import counted, duration
 from sweeper.errors import UsageError
 from sweeper.verify.verify import Verification, Verified
 
-COLOURS = {Verdict.HOLDS: "green", Verdict.IN_PART: "yellow", Verdict.NOT_REPRODUCED: "red"}
+COLOURS = {
+    Verdict.CONFIRMED: "green",
+    Verdict.REFUTED: "cyan",
+    Verdict.DEPENDS: "cyan",
+    Verdict.IN_PART: "yellow",
+    Verdict.NOT_REPRODUCED: "red",
+}
 
 HEAD = """# Reproduction: the papers' claims, measured
 
 Written by `sweeper verify --report`: every number below comes from a launch of the grids in
 `analysis/laws/grids` and queries over their views. Edit the laws, not this page.
 
-Verdicts: **holds**, **holds in part**, **not reproduced**. Seconds are what the packs of the
-sweeps that a law reads took, one after the other, on a core that was shared; laws that read the
-same sweep count it each.
+Verdicts: **confirmed**; **refuted as stated**, with the statement that holds instead; **depends
+on** something that the paper's statement leaves open, with the measured range. **In part** is
+undecided; **not reproduced**: the main check failed, or nothing could be measured.
+Laws are named by their ids; the column *paper* has the number of the paper's statement, which
+several laws may share. Seconds are those of the packs of the sweeps that a law reads, one after the
+other, on a shared core; laws that read the same sweep count it each.
 """
 
 
@@ -38,32 +47,33 @@ def plan_sentence(laws: int, verification: Verification, workers: int) -> str:
 
 
 def verdict_table(verified: Sequence[Verified]) -> Table:
-    """Return a table for the terminal: law, claim, what was measured, verdict, seconds."""
+    """Return a table for the terminal, one row per law."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("law", justify="right")
-    for heading in ("id", "claim (source)", "measured", "verdict"):
+    table.add_column("law", overflow="fold")
+    table.add_column("paper", justify="right")
+    for heading in ("claim (source)", "measured", "verdict"):
         table.add_column(heading, overflow="fold")
     table.add_column("seconds", justify="right")
     for one in verified:
         claim, verdict = one.claim, one.measured.verdict
-        unexpected = "" if one.as_expected else f" (expected: {claim.expected})"
+        unexpected = "" if one.as_expected else f" (expected: {claim.outcome(claim.expected)})"
         table.add_row(
-            str(claim.number),
             claim.id,
+            str(claim.number),
             Text(f"{claim.claim} ({claim.source})"),
             Text(_said(one)),
-            Text(f"{verdict}{unexpected}", style=COLOURS[verdict]),
+            Text(f"{one.outcome}{unexpected}", style=COLOURS[verdict]),
             f"{one.seconds:.1f}",
         )
     return table
 
 
 def _said(one: Verified) -> str:
-    """Return what was measured, what of the claim isn't met, and the note."""
+    """Return the measurement, the checks that are not met, and what holds instead of the claim."""
     measured = one.measured
     missed = f"; not met: {'; '.join(measured.missed)}" if measured.missed else ""
-    note = f" {measured.note}" if measured.note else ""
-    return f"{measured.text}{missed}.{note}" if missed or note else measured.text
+    notes = "".join(f" {note}" for note in (measured.note, one.claim.instead) if note)
+    return f"{measured.text}{missed}.{notes}" if missed or notes else measured.text
 
 
 def write(verified: Sequence[Verified], path: Path, *, wall_s: float, asked: Sequence[str]) -> None:
@@ -87,16 +97,16 @@ def write(verified: Sequence[Verified], path: Path, *, wall_s: float, asked: Seq
     lines.append(f"{counted(len(verified), 'law')}: {shown}. {took}\n")
     if quick:
         lines.append("The grids were cut (`--quick`): intervals are wider than in a full run.\n")
-    lines.append("| law | id | claim | measured | verdict | seconds |")
+    lines.append("| law | paper | claim | measured | verdict | seconds |")
     lines.append("|---|---|---|---|---|---|")
     for one in verified:
         claim = one.claim
         cells = (
-            str(claim.number),
             f"[{claim.id}](#{anchor(one)})",
+            str(claim.number),
             claim.claim,
             one.measured.text,
-            f"**{one.measured.verdict}**",
+            f"**{one.outcome}**",
             f"{one.seconds:.1f}",
         )
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
@@ -113,7 +123,7 @@ def anchor(one: Verified) -> str:
 
 def heading(one: Verified) -> str:
     """Return the heading of a law's section."""
-    return f"Law {one.claim.number}, {one.claim.id}: {one.claim.title}"
+    return f"{one.claim.id}: {one.claim.title}"
 
 
 def _section(one: Verified, path: Path) -> str:
@@ -126,8 +136,9 @@ def _section(one: Verified, path: Path) -> str:
     flag = " --quick" if one.quick else ""
     parts = [
         f"## {heading(one)}",
-        f"{claim.claim}\n\nSource: {claim.source}.",
-        f"Measured: {measured.text}. **{str(measured.verdict).capitalize()}.**",
+        f"{claim.claim}\n\nSource: {claim.source}, number {claim.number} of the papers' claims.",
+        f"Measured: {measured.text}. **{one.outcome[:1].upper()}{one.outcome[1:]}.**",
+        claim.instead,
         checks,
         measured.note,
         f"Settings: {claim.settings or 'as in the source'}. {one.trials} trials of {grids}, "

@@ -58,8 +58,13 @@ class Verified:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the verdict is at least as good as the expected one."""
+        """Whether the verdict is the expected one, or decides more than that."""
         return self.measured.verdict.reaches(self.claim.expected)
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in words."""
+        return self.claim.outcome(self.measured.verdict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return one JSON object."""
@@ -75,8 +80,9 @@ class Verified:
             "values": {name: asdict(value) for name, value in measured.values.items()},
             "checks": {words: bool(met) for words, met in measured.checks.items()},
             "note": measured.note,
-            "verdict": str(measured.verdict),
-            "expected": str(self.claim.expected),
+            "verdict": self.outcome,
+            "expected": self.claim.outcome(self.claim.expected),
+            "instead": self.claim.instead,
             "as_expected": self.as_expected,
             "seconds": round(self.seconds, 2),
             "trials": self.trials,
@@ -286,7 +292,7 @@ class _Joined(Provenance):
 
 def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Provenance]) -> None:
     first = asdict(origins[0]) | {
-        "sweep": f"law {law.number}",
+        "sweep": f"law {law.id}",
         "criterion": "\n".join(dict.fromkeys(o.criterion for o in origins)),
     }
     sizes = (f"{o.sweep} ({o.size}, record {o.record})" for o in origins)
@@ -295,7 +301,7 @@ def _draw(law: Claim, evidence: Evidence, folder: Path, origins: Sequence[Proven
 
 
 def exit_code(verified: Sequence[Verified], *, complete: bool) -> int:
-    """Return 0 if every verdict is as expected, 3 if one is worse, 4 if training was stopped."""
+    """Return 0 if every verdict is as expected, 3 if one is not, 4 if training was stopped."""
     if not complete:
         return WORK_LEFT
     return 0 if all(one.as_expected for one in verified) else OFF_EXPECTATION
