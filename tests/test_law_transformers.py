@@ -52,7 +52,9 @@ def sphere(near: Sequence[float | None], far: float = 4.0, free: float = 20.0) -
         (sphere([1.2, None, 1.9]), Verdict.DEPENDS),
         (sphere([1.2, 1.5, 1.9]), PART),
         (sphere([1.2, None, None]), NOT),
-        (sphere([1.2, 2.1, 2.5]), NOT),
+        (sphere([2.1, None, 2.5]), NOT),
+        (sphere([1.2, None, 3.1]), NOT),
+        (sphere([1.2, None, 2.5]), Verdict.DEPENDS),
         (sphere([1.2, 1.2, 1.2], free=7.0), NOT),
         (sphere([1.2, 1.2, 1.2], far=25.0), PART),
     ],
@@ -99,9 +101,9 @@ def test_law_26(l2: Sequence[float], wanted: Verdict) -> None:
     ("l2", "med", "wanted"),
     [
         ((23, 30, 29, 28), (1, 2, 1.5, 1.7), Verdict.DEPENDS),
+        ((23, 30, 29, 28), (1, 2, 1.5, 1.2), Verdict.DEPENDS),
         ((23, 30, 12, 10), (1, 2, 1.5, 1.7), PART),
-        ((23, 30, 29, 28), (1, 2, 1.5, 1.2), PART),
-        ((23, 30, 29, 28), (1, 2, 1.5, 1.5), PART),
+        ((23, 30, 29, 28), (1, 2, 1.5, 1.9), PART),
         ((23, 30, 29, 28), (1, 2, 1.9, 1.95), NOT),
     ],
 )
