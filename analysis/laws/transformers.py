@@ -352,8 +352,8 @@ LAWS = (
         expected=Verdict.DEPENDS,
         depends_on="the seed and p",
         instead="Where a network of constant norm generalizes it does so with little delay, at "
-        "1.3 to 2.4 times t1 here, but at scale 0.8 not every seed gets there: 2 of 3 here, 4 of 6 by "
-        "step 860 in another computation at p = 29, and 2 of 6 by step 1200 at p = 23.",
+        "1.3 to 2.4 times t1 here, but at scale 0.8 not every seed gets there: 2 of 3 here, 4 of 6 "
+        "by step 860 in another computation at p = 29, and 2 of 6 by step 1200 at p = 23.",
     ),
     Claim(
         id="norm-turns",
