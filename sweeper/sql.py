@@ -53,6 +53,24 @@ def lock(connection: Connection, readable: Sequence[str]) -> None:
     connection.execute("set lock_configuration = true")
 
 
+def parquet(paths: Sequence[str]) -> str:
+    """Return the SQL table of the rows in the Parquet files at `paths`, see `can_name`.
+
+    Without these options, DuckDB takes a folder ``step=10`` for a column `step` with the value 10,
+    which replaces the column of the file.
+    """
+    listed = ", ".join(map(literal, paths))
+    return (
+        f"read_parquet([{listed}], hive_partitioning = false, union_by_name = false, "
+        "filename = false)"
+    )
+
+
+def can_name(path: str) -> bool:
+    """Return whether DuckDB takes `path` for a name: it takes ``run[1]`` for a pattern."""
+    return not re.search(r"[*?\[]", path)
+
+
 def add_function(
     connection: Connection,
     name: str,

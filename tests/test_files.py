@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from obstore.exceptions import GenericError
 
 from sweeper.engine import worker
 from sweeper.errors import StoreError
@@ -177,3 +178,53 @@ def test_a_sink_that_failed_writes_nothing_afterwards(bucket: Bucket) -> None:
         with pytest.raises(StoreError, match="503"):
             sink.write(1, ["t"], train_loss=[1.0])
         assert bucket.content == before
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "message"),
+    [
+        (
+            "s3://bucket/a",
+            "Generic S3 error: Error performing PUT http://169.254.169.254/latest/api/token in 1s",
+            "no credentials were found. Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_REGION, or run `sweeper` on a machine of that cloud.",
+        ),
+        (
+            "s3a://bucket/a",
+            "Generic S3 error: HTTP error: error sending request",
+            "Generic S3 error: HTTP error: error sending request. Check the bucket, the network "
+            "and the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION.",
+        ),
+        (
+            "gs://bucket/a",
+            "403 Forbidden",
+            "403 Forbidden. Check the bucket, the network and the credentials: "
+            "GOOGLE_APPLICATION_CREDENTIALS.",
+        ),
+        (
+            "abfs://container/a",
+            "403 Forbidden",
+            "403 Forbidden. Check the bucket, the network and the credentials: "
+            "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY.",
+        ),
+        (
+            "https://account.blob.core.windows.net/a",
+            "403 Forbidden",
+            "403 Forbidden. Check the bucket, the network and the credentials: the environment "
+            "variables of this storage.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("call", [*CALLS])
+def test_an_error_of_a_bucket_names_what_to_check(
+    uri: str, reason: str, message: str, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise GenericError(reason)
+
+    for name in ("get", "head", "put", "list", "list_with_delimiter", "delete"):
+        monkeypatch.setattr(f"obstore.{name}", fail)
+    with pytest.raises(StoreError) as caught:
+        CALLS[call](Files(uri, None))
+    below = {"paths": "/log", "folders": ""}.get(call, "/a")
+    assert str(caught.value) == f"{uri}{below}: {message}"

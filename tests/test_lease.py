@@ -33,7 +33,8 @@ def test_a_mistyped_scheme_is_an_error_and_not_an_empty_store() -> None:
         sweeps("s4://bucket/sweeps")
     assert str(caught.value) == (
         "store 's4://bucket/sweeps': Generic URL error: Unable to recognise URL "
-        '"s4://bucket/sweeps". Use a folder of this machine, or a URL such as s3://BUCKET/PREFIX.'
+        '"s4://bucket/sweeps". Use a folder of this machine, or a URL: s3://BUCKET/PREFIX, '
+        "gs://BUCKET/PREFIX or az://CONTAINER/PREFIX."
     )
 
 

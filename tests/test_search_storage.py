@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import pytest
 
 from sweeper.errors import StorageError
+from sweeper.search.storage import at_file, checked, database
 from tests.searches import grid_of, search
 
 REMEDY = (
@@ -58,10 +59,6 @@ def test_a_damaged_study_is_made_anew_from_what_was_trained(tmp_path: Path, stor
             "redis://me:***@host/1: Can't load plugin: sqlalchemy.dialects:redis. ",
         ),
         (
-            "me:secret@host",
-            "the study's storage: Could not parse SQLAlchemy URL from given URL string. ",
-        ),
-        (
             "mysql+nodriver://me:secret@host/x",
             "mysql+nodriver://me:***@host/x: Can't load plugin: sqlalchemy.dialects:mysql.nodriver. ",
         ),
@@ -76,6 +73,56 @@ def test_a_database_that_cant_be_reached_is_one_line_without_a_password(
     assert str(caught.value) == message.format(**names) + REMEDY
     assert caught.value.exit_code == 5
     assert not Path(store).exists()
+
+
+NOT_A_URL = "not the URL of a database. Write {}, or postgresql+psycopg://USER@HOST/NAME."
+IN_MEMORY = (
+    "a database in memory, which ends with this command. Name a file: sqlite:///FILE, or "
+    "sqlite:////FOLDER/FILE with the whole path."
+)
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("me:secret@host", f"the study's storage: {NOT_A_URL.format('sqlite:///FILE')}"),
+        (
+            "postgresql+psycopg://me:secret@host:port/x",
+            f"the study's storage: {NOT_A_URL.format('sqlite:///FILE')}",
+        ),
+        ("", f"storage '': {NOT_A_URL.format('sqlite:///FILE')}"),
+        ("x.db", f"storage 'x.db': {NOT_A_URL.format('sqlite:///x.db')}"),
+        ("~/x.db", f"storage '~/x.db': {NOT_A_URL.format('sqlite:///~/x.db')}"),
+        ("sqlite://", f"sqlite://: {IN_MEMORY}"),
+        ("sqlite:///", f"sqlite:///: {IN_MEMORY}"),
+        ("sqlite:///:memory:", f"sqlite:///:memory:: {IN_MEMORY}"),
+    ],
+)
+def test_a_storage_that_keeps_no_study_is_refused(
+    storage: str, message: str, tmp_path: Path, store: str
+) -> None:
+    with pytest.raises(StorageError) as caught:
+        search(grid_of(tmp_path, FEW), store, storage=storage)
+    assert str(caught.value) == message
+    assert not Path(store).exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["step=10", "a?b", "a#b", "a%20b", "a{b}", "a@b:c", "ü b", "a&b=c", "it's", "plain"]
+)
+def test_the_file_of_a_study_is_where_its_name_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    url = at_file(tmp_path / name / "search.db")
+    assert checked(url) == url
+    database(url).engine.dispose()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["search.db"]
+
+
+def test_a_tilde_in_a_storage_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert checked("sqlite:///~/a b.db?mode=rw") == "sqlite:////home/me/a b.db?mode=rw"
+    assert checked("sqlite:///sub/~x.db") == "sqlite:///sub/~x.db"
 
 
 def test_a_missing_driver_is_named(tmp_path: Path, store: str) -> None:

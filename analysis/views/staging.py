@@ -129,16 +129,21 @@ class Staging:
             f"({' union all '.join(open_selects) or nothing}) group by trial_id"
         )
         files = self.ledger.files
-        if files.root is not None:
+        if self._in_place:
             self.readable = [files.location(p.path) for source in sources for p in source.parts]
         return "\nunion all\n".join(selects) or nothing
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether DuckDB can read the files where they are; else they are loaded into memory."""
+        root = self.ledger.files.root
+        return root is not None and sql.can_name(str(root))
 
     def _select(self, name: str, source: snapshot.Source, extra: Iterable[str]) -> str:
         """Return the query for the rows of `source` that count."""
         files = self.ledger.files
-        if files.root is not None:
-            paths = ", ".join(sql.literal(files.location(part.path)) for part in source.parts)
-            table = f"read_parquet([{paths}])"
+        if self._in_place:
+            table = sql.parquet([files.location(part.path) for part in source.parts])
         else:
             table = f"staging.{name}"
             chunks = [tables.read(files, part) for part in source.parts]

@@ -5,14 +5,13 @@ A launch also resumes an interrupted one, and trains only the new trials of a gr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from sweeper.engine.driver import Launched, Outcome, Runner, drive
 from sweeper.engine.planner import Plan, plan_launch
 from sweeper.errors import StoreError, UsageError
 from sweeper.grid.grid import Grid
-from sweeper.store.files import Files
+from sweeper.store.files import Files, local_folder
 from sweeper.store.lease import is_fresh, join, open_sweep, read_lease
 from sweeper.store.ledger import META, Ledger, first_record
 from sweeper.store.sink import STOP
@@ -66,7 +65,8 @@ def check_cells(grid: Grid) -> None:
 
 def peek(uri: str) -> Ledger | None:
     """Return the ledger of the sweep at `uri`, or None if there is none yet."""
-    if "://" not in uri and not os.path.isdir(uri):  # noqa: PTH112
+    root = local_folder(uri)
+    if root is not None and not root.is_dir():
         return None
     files = Files.at(uri)
     if files.size(META) is None:

@@ -31,7 +31,7 @@ from sweeper.grid.search_section import AMPLIFICATION, Finalists, Search
 from sweeper.search.finalist import Finalist, SearchProgress, SearchResult
 from sweeper.search.objectives import Evaluator
 from sweeper.search.samplers import lattice
-from sweeper.search.storage import reach
+from sweeper.search.storage import at_file, checked, reach
 from sweeper.search.study import Evaluation, Observation, Study, open_study
 from sweeper.space.space import Impossible, Params, Point, Space
 from sweeper.store.files import Files
@@ -83,9 +83,11 @@ def search(
     space = Space.of(grid)
     settings = space.search
     check_objectives(grid, space, where)
-    url = storage or _beside(where, grid.name)
     if storage is not None:
-        reach(storage)
+        url = checked(storage)
+        reach(url)
+    else:
+        url = _beside(where, grid.name)
     with drive(grid, where, runner) as driver:
         about = {"sweep": driver.ledger.meta.get("uid", ""), "definition": _definition(space, grid)}
         study = open_study(url, grid.name, space, settings, about, fresh=fresh)
@@ -124,7 +126,7 @@ def _beside(where: str, name: str) -> str:
             f"{where}: not a folder of this machine, so the study needs a database of its own. "
             "Set --storage or OPTUNA_STORAGE to its URL: postgresql+psycopg://USER@HOST/NAME."
         )
-    return f"sqlite:///{root.resolve() / 'search.db'}"
+    return at_file(root.resolve() / "search.db")
 
 
 def _definition(space: Space, grid: Grid) -> dict[str, Any]:

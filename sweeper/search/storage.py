@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from weakref import finalize
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sweeper.errors import StorageError
@@ -30,6 +32,42 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def at_file(path: Path) -> str:
+    """Return the URL of the SQLite database in the file `path`."""
+    plain = f"sqlite:///{path}"
+    if make_url(plain).database == str(path):
+        return plain
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def checked(storage: str) -> str:
+    """Return the URL `storage` with ``~`` at the beginning of an SQLite file made the home folder.
+
+    Raises:
+        StorageError: It isn't the URL of a database that outlives this process.
+    """
+    try:
+        url = make_url(storage)
+    except (SQLAlchemyError, ValueError):
+        example = f"sqlite:///{storage}" if storage and ":" not in storage else "sqlite:///FILE"
+        raise StorageError(
+            f"{shown(storage)}: not the URL of a database. Write {example}, "
+            "or postgresql+psycopg://USER@HOST/NAME."
+        ) from None
+    if not url.drivername.startswith("sqlite"):
+        return storage
+    file = url.database or ""
+    if file in ("", ":memory:"):
+        raise StorageError(
+            f"{storage}: a database in memory, which ends with this command. Name a file: "
+            "sqlite:///FILE, or sqlite:////FOLDER/FILE with the whole path."
+        )
+    if not file.startswith("~"):
+        return storage
+    whole = os.path.expanduser(file)  # noqa: PTH111 - that of an unknown user stays as it is
+    return storage.replace(file, whole, 1)
+
+
 def reach(storage: str) -> None:
     """Check that the database can be reached.
 
@@ -43,7 +81,8 @@ def reach(storage: str) -> None:
 def database(storage: str) -> RDBStorage:
     """Return the database at the URL `storage`; its connections are closed with it."""
     try:
-        opened = RDBStorage(storage, engine_kwargs=_engine(storage))
+        braced = storage.replace("{", "{{").replace("}", "}}")  # Optuna formats the URL
+        opened = RDBStorage(braced, engine_kwargs=_engine(storage))
     except RuntimeError as error:  # made by another version of Optuna
         raise _refused(storage, error) from None
     finalize(opened, opened.engine.dispose)
@@ -84,8 +123,8 @@ def shown(storage: str) -> str:
     try:
         url = make_url(storage)
         return storage if url.password is None else url.render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return "the study's storage"
+    except (SQLAlchemyError, ValueError):
+        return "the study's storage" if "@" in storage else f"storage {storage!r}"
 
 
 def _engine(storage: str) -> dict[str, Any]:

@@ -7,19 +7,39 @@ storage needs nothing more.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
-from obstore.store import LocalStore, from_url
+from obstore.store import HTTPStore, LocalStore, from_url
 
 from sweeper.errors import StoreError, StoreFullError
 
 _FULL = ("os error 28", "os error 27", "os error 122", "No space left")  # ENOSPC, EFBIG, EDQUOT
+
+KINDS = (
+    "Use a folder of this machine, or a URL: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+    "az://CONTAINER/PREFIX."
+)
+
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""Scheme of a URL to the environment variables with the credentials of its storage."""
+
+ALIASES = {"s3a": "s3", "gcs": "gs", "azure": "az", "adl": "az", "abfs": "az", "abfss": "az"}
+"""Scheme of a URL to the key of `CREDENTIALS` that it is another name of."""
+
+_METADATA = "169.254.169.254"
+"""The address that a cloud's own machines get credentials from, asked when there are no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +64,7 @@ class Files:
         """
         root = local_folder(uri)
         if root is None:
-            try:
-                return cls(uri.rstrip("/"), from_url(uri))
-            except (BaseError, ValueError) as error:
-                raise StoreError(
-                    f"store {uri!r}: {_first_line(error)}. Use a folder of this machine, or a URL "
-                    "such as s3://BUCKET/PREFIX."
-                ) from None
+            return cls(uri.rstrip("/"), _bucket(uri))
         if create:
             try:
                 root.mkdir(parents=True, exist_ok=True)
@@ -163,14 +177,89 @@ class Files:
                     f"{self.location(path)}: no space left. What was committed is whole: "
                     "free some space and launch again."
                 ) from None
-            raise StoreError(f"{self.location(path)}: {_first_line(error)}") from None
+            raise StoreError(self._refused(path, _first_line(error))) from None
+
+    def _refused(self, path: str, reason: str) -> str:
+        """Return the message that the storage refused `path`, with a remedy for a bucket."""
+        where = self.location(path).rstrip("/")
+        if self.root is not None:
+            return f"{where}: {reason}"
+        variables = CREDENTIALS.get(_kind(self.uri), "the environment variables of this storage")
+        if _METADATA in reason:
+            return f"{where}: no credentials were found. Set {variables}, or run `sweeper` on a \
+machine of that cloud."
+        return f"{where}: {reason}. Check the bucket, the network and the credentials: {variables}."
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return the folder of this machine that `uri` means, which may not exist; None for a URL."""
-    if "://" in uri and not uri.startswith("file://"):
+    """Return the folder of this machine that `uri` means, which may not exist; None for a URL.
+
+    ``~`` and ``~user`` at the beginning mean a home folder. In a URL ``file://``, ``%20`` means a
+    space; everything else stands for itself.
+
+    Raises:
+        StoreError: `uri` is empty, is misspelled, or names another machine or an unknown user.
+    """
+    scheme, colon, rest = uri.partition(":")
+    scheme = scheme.lower()
+    if colon and scheme == "file":
+        return _from_file_url(uri, rest)
+    if colon and rest.startswith("//") and _SCHEME.fullmatch(scheme):
         return None
-    return Path(uri.removeprefix("file://")).absolute()
+    if colon and rest.startswith("/") and scheme in (*CREDENTIALS, *ALIASES):
+        raise StoreError(f"store {uri!r}: a URL has two slashes. Write {scheme}:/{rest}.")
+    if not uri:
+        raise StoreError("store '': the name is empty. Write a folder, e.g. --store sweeps.")
+    path = Path(uri)
+    if not uri.startswith("~"):
+        return path.absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:  # no such user, or a user without a home folder
+        raise StoreError(
+            f"store {uri!r}: {path.parts[0]!r} means a home folder that this machine doesn't have. "
+            f"Write ./{uri} for a folder of that name."
+        ) from None
+
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+
+
+def _from_file_url(uri: str, rest: str) -> Path:
+    """Return the folder that a URL means: `rest` of it follows ``file:``."""
+    host, path = "", rest
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        path = slash + path
+    if host.lower() not in ("", "localhost") or not path.startswith("/"):
+        raise StoreError(
+            f"store {uri!r}: a file URL holds the whole path of a folder of this machine. Write "
+            "file:///FOLDER, or the folder alone."
+        )
+    return Path(unquote(path)).absolute()
+
+
+def _bucket(uri: str) -> Any:
+    """Return the library's handle on the bucket at `uri`.
+
+    Raises:
+        StoreError: The URL isn't usable, or its storage can't hold a store.
+    """
+    try:
+        backend = from_url(uri)
+    except (BaseError, ValueError) as error:
+        raise StoreError(f"store {uri!r}: {_first_line(error)}. {KINDS}") from None
+    if isinstance(backend, HTTPStore):
+        raise StoreError(
+            f"store {uri!r}: {uri.split(':')[0]} isn't a storage that a store can be kept in. "
+            f"{KINDS}"
+        )
+    return backend
+
+
+def _kind(uri: str) -> str:
+    scheme = uri.partition(":")[0].lower()
+    return ALIASES.get(scheme, scheme)
 
 
 def _first_line(error: Exception) -> str:

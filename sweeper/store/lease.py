@@ -27,8 +27,13 @@ STALE_S = 30.0
 
 
 def join(uri: str, name: str) -> str:
-    """Return the URI of the folder `name` in `uri`."""
-    return f"{uri.rstrip('/')}/{name}"
+    """Return the folder `name` in the store `uri`: a path of this machine, or a URL.
+
+    Raises:
+        StoreError: `uri` isn't usable, see `local_folder`.
+    """
+    root = local_folder(uri)
+    return f"{(uri if root is None else str(root)).rstrip('/')}/{name}"
 
 
 def sweeps(uri: str) -> list[str]:

@@ -100,7 +100,9 @@ def read(files: Files, part: Part | Record, **options: Any) -> pa.Table:
     """
     entry = part if isinstance(part, dict) else {"path": part.path, "sha256": part.sha256}
     raw = content(files, entry)
-    return pq.read_table(io.BytesIO(raw), **options) if options else table(raw)
+    if not options:
+        return table(raw)
+    return pq.read_table(io.BytesIO(raw), partitioning=None, **options)
 
 
 def table(raw: bytes, columns: Sequence[str] | None = None) -> pa.Table:

@@ -108,7 +108,12 @@ def _table(file: Path, columns: list[str]) -> pa.Table:
         include_columns=columns, column_types=kinds, strings_can_be_null=False
     )
     try:
-        table = pa.csv.read_csv(file, convert_options=convert)
+        table = pa.csv.read_csv(
+            file,
+            read_options=pa.csv.ReadOptions(),
+            parse_options=pa.csv.ParseOptions(),
+            convert_options=convert,
+        )
     except FileNotFoundError:
         raise UsageError(
             f"task.path = {file}: no such file. Name a csv file with the columns smiles and "

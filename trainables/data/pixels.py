@@ -98,7 +98,12 @@ def _packaged(task: str) -> Pixels:
     place = Path(spec.submodule_search_locations[0]) / inner
     try:
         options = pa.csv.ReadOptions(autogenerate_column_names=True)
-        table = pa.csv.read_csv(place, read_options=options)
+        table = pa.csv.read_csv(
+            place,
+            read_options=options,
+            parse_options=pa.csv.ParseOptions(),
+            convert_options=pa.csv.ConvertOptions(column_types={}),
+        )
     except (OSError, pa.ArrowInvalid) as error:
         raise UsageError(f"{place}: the images of task {task} cannot be read: {error}.") from None
     *columns, classes = (column.to_numpy().astype(np.uint8) for column in table.columns)

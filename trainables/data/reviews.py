@@ -91,7 +91,9 @@ def _table(file: Path) -> pa.Table:
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
     )
     try:
-        table = pa.csv.read_csv(file, parse_options=options, convert_options=convert)
+        table = pa.csv.read_csv(
+            file, read_options=pa.csv.ReadOptions(), parse_options=options, convert_options=convert
+        )
     except FileNotFoundError:
         raise UsageError(
             f"task.path = {file}: no such file. Name a csv file with the columns text and label, "
