@@ -3,7 +3,8 @@
 This package does not import torch. A new task, model, regularizer, selection or optimizer is one
 class in the module of its part and one entry in the union at the end of that module. Combinations
 that are not allowed are listed in `constraints`. A default never changes, because a field that
-equals its default is not part of a trial's id.
+equals its default is not part of a trial's id. A field that has no effect under some values of
+others, and a correction that changes the numbers of some trials, are entries in `identity`.
 """
 
 from __future__ import annotations
