@@ -277,6 +277,15 @@ def test_a_default_that_changes_makes_other_trials(lab: Path) -> None:
     assert trial(given | {"task.k": 2}, 0).id == before.id
 
 
+def test_a_field_of_an_own_choice_keeps_its_value_whatever_a_built_in_one_means(lab: Path) -> None:
+    """A built-in network without hidden layers has no width; an own one may have."""
+    rewrite(lab, "    width: int = 32", "    width: int = 32\n    depth: int = 0")
+    given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01, "model.depth": 0}
+    narrow, wide = (trial(given | {"model.width": width}, 0) for width in (8, 16))
+    assert [t.values["model.width"] for t in (narrow, wide)] == [8, 16]
+    assert narrow.id != wide.id
+
+
 def test_own_classes_that_disagree_on_a_field_are_refused_together(lab: Path) -> None:
     head = "from trainables.config.own import Task\nclass {0}(Task):\n    inputs: int = 1\n"
     body = "    outputs: int = 1\n    kind: {1} = {2}\n    def examples(self, g): ...\n"

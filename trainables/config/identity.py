@@ -40,8 +40,17 @@ def train_size(values: Values) -> int | None:
 
 
 def default_if(idle: Callable[[Values], bool], path: str) -> Callable[[Values, Scalar], Scalar]:
-    """Return the normal form of a field that is `idle`, without effect, under some values."""
-    return lambda values, default: default if idle(values) else values[path]
+    """Return the normal form of a field that is `idle`, without effect, under some values.
+
+    A field of a user's own choice may mean anything, so it always keeps its value.
+    """
+    name = f"{path.partition('.')[0]}.name"
+
+    def value(values: Values, default: Scalar) -> Scalar:
+        own = is_import_path(values.get(name))
+        return default if not own and idle(values) else values[path]
+
+    return value
 
 
 def _batch(values: Values, _: Scalar) -> Scalar:
