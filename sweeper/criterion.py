@@ -16,13 +16,19 @@ argmin         first one at which it has its own best value
 stable_final   first one from which on it stays near its own final value for a while
 =============  ===========================================================================
 
-They say when a trial stopped getting better, not that it became good: a metric that never moves
-has its best value at step 0. And they can be wrong about a trial that wasn't trained for long
-enough. So a step is known only if the curve shows that the trial had settled by then; where it
-doesn't, the step is unknown, and a missing t2 is censored at the last logged step as ever. Under
-`argmin` that is a true bound; under the other two a longer run may show that the trial had
-settled a little earlier, so carry it on before a law is fitted to it. `Criterion.t1` states the
-condition of each rule. A trial that hasn't ended has no whole curve, and neither step.
+These three rules say when a trial stopped improving. Whether its result is good is a second
+condition, `Criterion.floor`: the best (or final) value must lie well below the trial's first value,
+by default at most half of it. A trial that learns nothing has its best value at step 0; without the
+floor it would count as one that generalizes at once.
+
+The rules can also be wrong about a trial that wasn't trained for long enough. So a step is known
+only if the curve shows that the trial had settled by then; where it doesn't, the step is unknown,
+and a missing t2 is censored at the last logged step as ever. Under `argmin` that is a true bound;
+under the other two a longer run may show that the trial had settled a little earlier, so carry it
+on before a law is fitted to it. `Criterion.train_bracket` states the condition of each rule. A
+trial that hasn't ended has no whole curve, and neither step.
+
+Small test sets reach a threshold by chance. `Criterion.hold` asks for several logged steps in a row.
 
 The training loop stops by this definition and the SQL views are tested against it.
 
@@ -35,7 +41,7 @@ References:
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +60,12 @@ RULES: tuple[str, ...] = get_args(Rule)
 THRESHOLDS = ("threshold", "relative")
 """Rules that take the thresholds `train` and `test`; the others take none."""
 
+HELD = ("threshold", "relative")
+"""Rules that take `hold`: their condition may hold at one logged step and fail at the next."""
+
+FLOOR = 0.5
+"""Default of `Criterion.floor`."""
+
 FINAL_LOGS = 3
 """Logged values whose mean is the final value of `stable_final`; K of [N25]."""
 
@@ -65,7 +77,10 @@ STABLE_LOGS = 2
 
 
 class Phase(StrEnum):
-    """What became of a trial, after [Liu22]."""
+    """What became of a trial, after [Liu22]; or of a cell.
+
+    SPLIT is for cells alone: none of the other phases has more than half of the cell's seeds.
+    """
 
     COMPREHENSION = "comprehension"
     GROKKING = "grokking"
@@ -73,6 +88,19 @@ class Phase(StrEnum):
     CONFUSION = "confusion"
     GENERALIZED_ONLY = "generalized_only"
     DIVERGED = "diverged"
+    SPLIT = "split"
+
+
+class Bracket(NamedTuple):
+    """What is known of the step at which a trial reaches something.
+
+    Attributes:
+        step: The logged step; None if it isn't reached, or if that isn't known.
+        after: Last logged step that is known to come before it; None without one.
+    """
+
+    step: int | None
+    after: int | None
 
 
 _SCHEMA: JsonDict = {
@@ -99,6 +127,11 @@ class Criterion(BaseModel):
             (at most 1 for acc). Rules without thresholds refuse it.
         test: Threshold of t2, likewise.
         gap: Smallest delay that is called grokking, in optimizer steps ([Liu22] takes 10^3).
+        hold: How many logged steps in a row have to meet the condition; the first of them counts.
+            Metrics that aren't finite are left out. Only for the rules `HELD`.
+        floor: For the rules that need the whole curve: the share of its first value that a metric
+            has to come down to, in (0, 1]. For acc: the share of the way to 1 that may be left.
+            None, the default, is 0.5 under those rules.
     """
 
     model_config = ConfigDict(
@@ -110,6 +143,26 @@ class Criterion(BaseModel):
     train: Annotated[float | None, Field(validate_default=True)] = None
     test: Annotated[float | None, Field(validate_default=True)] = None
     gap: Annotated[int, Field(ge=1)] = 1000
+    hold: Annotated[int, Field(ge=1)] = 1
+    floor: Annotated[float | None, Field(gt=0, le=1, validate_default=True)] = None
+
+    @field_validator("hold")
+    @classmethod
+    def _held(cls, hold: int, info: ValidationInfo) -> int:
+        """Check that only a rule whose condition can fail again takes `hold`."""
+        if hold > 1 and info.data.get("rule", HELD[0]) not in HELD:
+            raise ValueError(f"means nothing under the rule {info.data['rule']}. Remove it")
+        return hold
+
+    @field_validator("floor")
+    @classmethod
+    def _floored(cls, floor: float | None, info: ValidationInfo) -> float | None:
+        """Check that only a rule that compares a trial with itself takes `floor`; fill it in."""
+        if info.data.get("rule", "threshold") == "threshold":
+            if floor is not None:
+                raise ValueError("means nothing under the rule threshold. Remove it")
+            return None
+        return FLOOR if floor is None else floor
 
     @field_validator("train", "test")
     @classmethod
@@ -142,83 +195,119 @@ class Criterion(BaseModel):
         """Whether the rule can only be read off the whole curve of a trial that has ended."""
         return self.rule != "threshold"
 
+    @property
+    def stops(self) -> bool:
+        """Whether one logged row can tell that a trial generalizes, so that it may stop there."""
+        return not self.whole and self.hold == 1
+
     def train_holds(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return where a train value alone tells that t1 is reached.
 
-        Nowhere under a rule that takes the whole curve.
+        Nowhere unless `stops`.
         """
-        return self._holds(values, self.train)
+        return self._holds_alone(values, self.train)
 
     def test_holds(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Return where a test value alone tells that t2 is reached, as `train_holds`."""
-        return self._holds(values, self.test)
+        return self._holds_alone(values, self.test)
 
-    def t1(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> int | None:
-        """Return the memorization step of an ended trial.
+    def train_bracket(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> Bracket:
+        """Return what is known of the memorization step of an ended trial.
 
-        Values that aren't finite are left out first. What is known, by rule:
+        Values that aren't finite are left out first. A step is known, by rule:
 
-        - `threshold`: always; None says that the threshold wasn't reached.
+        - `threshold`: always; None says that the threshold wasn't reached, or was held for fewer
+          than `hold` logged steps.
         - `argmin`, `relative`: unless the best value first occurs in the last logged row. A
           trial that was still improving there may have gone on to, so its best value, and with
           it any multiple of it, is unknown. A best value below 0 has no multiples that could be
-          reached.
+          reached. The best value has to meet the floor.
         - `stable_final`: if the `STABLE_LOGS` rows that are near the final value end before
           the `FINAL_LOGS` rows begin that it is the mean of. Otherwise the end of the curve is
           compared with itself, and every curve would be stable. As published, the rule counts
           logged rows, not steps: the denser the log, the more easily a slow drift passes for
-          stable.
+          stable. The final value has to meet the floor.
 
         Args:
             steps: All logged steps of the trial, ascending, ``[logs]``.
             train: The train metric at each, ``[logs]``.
-
-        Returns:
-            The step, or None where it isn't known to be reached.
         """
-        return self._step(steps, train, self.train)
+        return self._bracket(steps, train, self.train)
+
+    def test_bracket(self, steps: NDArray[np.integer], test: NDArray[np.floating]) -> Bracket:
+        """Return what is known of the generalization step; all else as in `train_bracket`."""
+        return self._bracket(steps, test, self.test)
+
+    def t1(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> int | None:
+        """Return the memorization step, None where it isn't known; see `train_bracket`."""
+        return self.train_bracket(steps, train).step
 
     def t2(self, steps: NDArray[np.integer], test: NDArray[np.floating]) -> int | None:
-        """Return the generalization step of an ended trial; all else as in `t1`."""
-        return self._step(steps, test, self.test)
+        """Return the generalization step, None where it isn't known; see `train_bracket`."""
+        return self.test_bracket(steps, test).step
 
-    def _holds(self, values: NDArray[np.floating], threshold: float | None) -> NDArray[np.bool_]:
+    def _holds_alone(
+        self, values: NDArray[np.floating], threshold: float | None
+    ) -> NDArray[np.bool_]:
         values = np.asarray(values, dtype=np.float64)
-        if self.whole or threshold is None:
+        if not self.stops or threshold is None:
             return np.zeros(values.shape, dtype=bool)
         return np.asarray(np.isfinite(values) & self._reaches(values, threshold))
 
     def _reaches(self, values: NDArray[np.floating], bound: float) -> NDArray[np.bool_]:
         return np.asarray(values >= bound if self.rising else values <= bound)
 
-    def _step(
+    def _bracket(
         self, steps: NDArray[np.integer], values: NDArray[np.floating], threshold: float | None
-    ) -> int | None:
+    ) -> Bracket:
         finite = np.isfinite(values)
         steps = np.asarray(steps)[finite]
         known = np.array(values[finite], dtype=np.float64)
-        if not self.whole:
-            return first_step(steps, self._holds(known, threshold))
+        holds = np.zeros(known.shape, dtype=bool)
         if self.rule == "stable_final":
-            return _stable(steps, known)
+            holds = self._stable(known)
+        elif (bound := self._threshold(known, threshold)) is not None:
+            holds = self._reaches(known, bound)
+        if not known.size:
+            return Bracket(None, None)
+        padded = np.pad(holds, (0, self.hold - 1))  # a run that the curve cuts short doesn't count
+        runs = np.lib.stride_tricks.sliding_window_view(padded, self.hold)
+        first = first_step(steps, np.asarray(runs.all(axis=1)))
+        before = steps[~holds] if first is None else steps[steps < first]
+        return Bracket(first, int(before[-1]) if before.size else None)
+
+    def _threshold(self, known: NDArray[np.float64], threshold: float | None) -> float | None:
+        """Return the value that a finite curve has to reach; None where that isn't known."""
+        if not self.whole:
+            return threshold
         if not known.size:
             return None
         best = float(known.max() if self.rising else known.min())
-        if int(np.flatnonzero(known == best)[0]) == len(known) - 1:
+        if int(np.flatnonzero(known == best)[0]) == len(known) - 1 or not self._good(known, best):
             return None
-        times = 1.0 if threshold is None else threshold
-        return first_step(steps, self._reaches(known, times * best))
+        return best if threshold is None else threshold * best
 
+    def _good(self, known: NDArray[np.float64], value: float) -> bool:
+        """Return whether `value` of a curve meets the floor."""
+        assert self.floor is not None, "the rule has a floor"
+        first = float(known[0])
+        if self.rising:
+            return value >= 1.0 - self.floor * (1.0 - first)
+        return value <= first - (1.0 - self.floor) * abs(first)
 
-def _stable(steps: NDArray[np.integer], values: NDArray[np.float64]) -> int | None:
-    """Return the first step of the first rows that stay near the final value; None without."""
-    begins = len(values) - FINAL_LOGS
-    if begins < STABLE_LOGS:
-        return None
-    final = sum(values[begins:].tolist()) / FINAL_LOGS
-    near = np.abs(values[:begins] - final) <= FINAL_TOLERANCE * abs(final)
-    windows = np.lib.stride_tricks.sliding_window_view(near, STABLE_LOGS)
-    return first_step(steps, np.asarray(windows.all(axis=1)))
+    def _stable(self, known: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return where a finite curve begins to stay near its final value."""
+        holds = np.zeros(known.shape, dtype=bool)
+        begins = len(known) - FINAL_LOGS
+        if begins < STABLE_LOGS:
+            return holds
+        final = sum(known[begins:].tolist()) / FINAL_LOGS
+        if not self._good(known, final):
+            return holds
+        near = np.abs(known[:begins] - final) <= FINAL_TOLERANCE * abs(final)
+        windows = np.lib.stride_tricks.sliding_window_view(near, STABLE_LOGS)
+        holds[: windows.shape[0]] = windows.all(axis=1)
+        return holds
 
 
 def first_step(steps: NDArray[np.integer], holds: NDArray[np.bool_]) -> int | None:
@@ -227,13 +316,12 @@ def first_step(steps: NDArray[np.integer], holds: NDArray[np.bool_]) -> int | No
     return int(steps[where[0]]) if where.size else None
 
 
-def delay(t1: int | None, t2: int | None, last_step: int) -> tuple[int, bool] | None:
+def delay(t1: int | None, t2: Bracket) -> tuple[int, bool] | None:
     """Return (delay, censored) of one trial that didn't diverge, or None if it has no delay.
 
     Args:
         t1: Memorization step; None if never reached.
-        t2: Generalization step; None if never reached.
-        last_step: Last logged step, where a missing `t2` is censored.
+        t2: What is known of the generalization step.
 
     Returns:
         The delay t2 - t1 in optimizer steps, at least 0; with `censored` it is only known to
@@ -241,9 +329,9 @@ def delay(t1: int | None, t2: int | None, last_step: int) -> tuple[int, bool] | 
     """
     if t1 is None:
         return None
-    if t2 is None:
-        return last_step - t1, True
-    return max(0, t2 - t1), False
+    if t2.step is None:
+        return max(0, (t2.after or 0) - t1), True
+    return max(0, t2.step - t1), False
 
 
 def phase(t1: int | None, t2: int | None, *, diverged: bool, gap: int) -> Phase:

@@ -4,6 +4,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import floor
 from pathlib import Path
 from statistics import median as middle
 from tempfile import TemporaryDirectory
@@ -15,9 +17,9 @@ from hypothesis import strategies as st
 
 from sweeper import sql
 from sweeper.analysis.diagrams.amplification import evaluate
-from sweeper.analysis.views.kaplan_meier import Median, median
 from sweeper.analysis.views.views import open_views, read_sql
 from sweeper.errors import UsageError
+from tests import by_hand
 from tests.stores import Made, Planned, curve, end
 from tests.sweeps import ledger, run, toy_grid
 from tests.test_views import TYPES
@@ -34,14 +36,11 @@ class Seed:
     last: int = 1000
     status: str = "censored"
 
-    def codes(self) -> tuple[int, int, bool] | None:
-        """Delay, counted delay and whether they are censored; by the module's words."""
-        if self.t1 is None or self.status == "diverged":
-            return None
-        if self.t2 is None:
-            return self.last - self.t1, max(self.last - self.t1, 1), True
-        before = max([s for s in LOGGED if s < self.t2], default=self.t2)
-        return max(self.t2 - self.t1, 0), max(self.t2 - self.t1, self.t2 - before, 1), False
+    @property
+    def outcome(self) -> by_hand.Outcome:
+        """What the rules by hand take it for."""
+        lower = [max([s for s in LOGGED if s < (t or 0)], default=None) for t in (self.t1, self.t2)]
+        return by_hand.Outcome(self.t1, self.t2, self.last, *lower, self.status == "diverged")
 
 
 def well(t1: int, t2: int) -> Seed:
@@ -89,47 +88,56 @@ def bounds(found: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     return found[names[0]], found[names[1]], found[names[2]]
 
 
+SLOW = math.sqrt(500 * 1000) - math.sqrt(5 * 10)
+"""The delay of well(10, 1000)."""
+
+QUICK = math.sqrt(50 * 100) - math.sqrt(5 * 10)
+"""The delay of well(10, 100)."""
+
+
 def test_the_amplification_is_the_ratio_of_the_median_delays(tmp_path: Path) -> None:
     found = row(
         tmp_path,
         [well(10, 1000), well(10, 500), well(10, 200)],
         [well(10, 50), well(10, 100), well(20, 100)],
     )
-    assert (found["delay"], found["reference_delay"]) == (490, 80)
-    assert bounds(found) == (490 / 80, None, None)
-    assert found["log_amplification"] == pytest.approx(math.log10(490 / 80))
-    assert found["log_delay"] == pytest.approx(math.log10(490))
+    mine = math.sqrt(200 * 500) - math.sqrt(5 * 10)  # between the middles of both intervals
+    other = math.sqrt(50 * 100) - math.sqrt(10 * 20)
+    assert (found["delay"], found["reference_delay"]) == (round(mine), round(other)) == (309, 57)
+    assert bounds(found) == (pytest.approx(mine / other), None, None)
+    assert found["log_amplification"] == pytest.approx(math.log10(mine / other))
+    assert found["log_delay"] == pytest.approx(math.log10(mine))
     assert (found["violation"], found["amplification_violation"]) == (0, 0)
 
 
 def test_a_delay_below_the_log_resolution_counts_as_the_resolution(tmp_path: Path) -> None:
     found = row(tmp_path, [well(10, 1000)], [well(200, 200)])
     assert (found["reference_delay"], found["reference_counted"]) == (0, 100)
-    assert found["amplification"] == 990 / 100
+    assert found["amplification"] == pytest.approx(SLOW / 100)
 
 
 def test_a_delay_at_step_0_counts_as_a_step(tmp_path: Path) -> None:
     found = row(tmp_path, [well(10, 1000)], [well(0, 0)])
-    assert (found["reference_counted"], found["amplification"]) == (1, 990)
+    assert (found["reference_counted"], found["amplification"]) == (1, pytest.approx(SLOW))
 
 
 def test_a_censored_cell_has_a_lower_bound_and_no_amplification(tmp_path: Path) -> None:
     found = row(tmp_path, [Seed(10, None)], [well(10, 100)])
     assert (found["delay"], found["delay_bound"], found["censored_share"]) == (None, 990, 1)
-    assert bounds(found) == (None, 990 / 90, None)
+    assert bounds(found) == (None, pytest.approx(990 / QUICK), None)
     assert (found["violation"], found["amplification_violation"]) == (1, 1)
 
 
 def test_a_censored_reference_gives_an_upper_bound_and_no_winner(tmp_path: Path) -> None:
     found = row(tmp_path, [well(10, 100)], [Seed(10, None), well(10, 20), Seed(20, None)])
     assert (found["reference_delay"], found["reference_bound"]) == (None, 980)
-    assert bounds(found) == (None, None, 90 / 980)
-    assert (found["violation"], found["amplification_violation"]) == (0, pytest.approx(1 / 3))
+    assert bounds(found) == (None, None, pytest.approx(QUICK / 980))
+    assert (found["violation"], found["amplification_violation"]) == (0, pytest.approx(1 / 2))
 
 
 def test_a_bound_of_0_steps_counts_as_a_step(tmp_path: Path) -> None:
     found = row(tmp_path, [well(10, 100)], [Seed(1000, None)])
-    assert (found["reference_bound"], found["amplification_upper"]) == (0, 90)
+    assert (found["reference_bound"], found["amplification_upper"]) == (0, pytest.approx(QUICK))
 
 
 LATE = [well(200, 200), Seed(10, None, 50), Seed(10, None, 50)]
@@ -154,11 +162,19 @@ def test_a_reference_that_never_memorizes_leaves_everything_open(tmp_path: Path)
 
 
 def test_diverged_and_failed_seeds_are_counted_apart(tmp_path: Path) -> None:
-    cell = [well(10, 100), Seed(10, None, 50, "diverged"), Seed(None, None, 20, "failed")]
-    found = row(tmp_path, cell, [well(10, 20)])
+    lost = [Seed(10, None, 50, "diverged"), Seed(None, None, 20, "failed")]
+    found = row(tmp_path, [*[well(10, 100)] * 3, *lost], [well(10, 20)])
     names = ("n_seeds", "n_memorized", "n_generalized", "n_diverged", "n_failed", "delay")
-    assert [found[name] for name in names] == [3, 2, 1, 1, 1, 90]
-    assert found["amplification"] == 9
+    assert [found[name] for name in names] == [5, 4, 3, 1, 1, 64]
+    assert found["amplification"] == pytest.approx(QUICK / 10)
+
+
+def test_diverged_and_failed_seeds_count_against_a_winner(tmp_path: Path) -> None:
+    cell = [well(10, 100), well(10, 100), Seed(10, None, 50, "diverged")]
+    found = row(tmp_path, [*cell, Seed(None, None, 20, "failed")], [well(10, 20)])
+    assert (found["phase"], found["delay"]) == ("comprehension", 64)  # of those that can tell
+    assert (found["counted"], found["amplification"]) == (None, None)  # 2 of 4 seeds only
+    assert found["violation"] == pytest.approx(1 / 5)
 
 
 def test_the_final_metrics_are_medians_over_the_seeds(tmp_path: Path) -> None:
@@ -173,14 +189,16 @@ def test_seeds_may_be_missing_and_cells_unknown(tmp_path: Path) -> None:
         table = evaluate(connection, {"new": "b", "a": "b", "b": "new"}, ["1", "n_seeds"])
     new, a, b = table.to_pylist()
     assert [r["cell_id"] for r in (new, a, b)] == ["new", "a", "b"]
-    assert (a["n_seeds"], a["amplification"], a["objective_1"]) == (2, 9, 2)
+    both = math.sqrt(QUICK * (math.sqrt(200 * 500) - math.sqrt(5 * 10)))
+    assert (a["n_seeds"], a["objective_1"]) == (2, 2)
+    assert a["amplification"] == pytest.approx(both / 10)
     known = {name: value for name, value in new.items() if value is not None}
     assert known == {
         "cell_id": "new",
         "reference_id": "b",
         "violation": 1,
         "amplification_violation": 1,
-        "reference_delay": 10,
+        "reference_delay": round(math.sqrt(10 * 20) - math.sqrt(5 * 10)),
         "reference_counted": 10,
     }
     assert (b["amplification"], b["amplification_upper"]) == (None, None)
@@ -198,9 +216,9 @@ def ended(t1: int | None, t2: int | None, last: int, status: str) -> Seed:
 
 def test_a_median_of_delays_below_the_resolution_alone_makes_no_winner(tmp_path: Path) -> None:
     cell = [Seed(0, None, 1), Seed(0, 1, 1, "generalized"), Seed(1, None, 1)]
-    found = row(tmp_path, cell, [well(0, 0)])  # the last one is censored at 0: it counts as 1
-    assert (found["delay"], found["counted"], found["amplification"]) == (1, None, None)
-    assert found["violation"] == found["amplification_violation"] == pytest.approx(1 / 3)
+    found = row(tmp_path, cell, [well(0, 0)])
+    assert (found["delay"], found["counted"], found["amplification"]) == (None, None, None)
+    assert found["violation"] == found["amplification_violation"] == pytest.approx(1 / 2)
 
 
 statuses = st.sampled_from(["generalized", "censored", "censored", "diverged", "failed"])
@@ -215,16 +233,18 @@ def test_any_row_is_that_of_a_plain_computation(cell: list[Seed], reference: lis
     with TemporaryDirectory() as folder:
         found = row(folder, cell, reference)
     mine, other = plain(cell), plain(reference)
-    assert (found["delay"], found["delay_bound"], found["counted"]) == mine[:3]
-    assert (found["reference_delay"], found["reference_bound"]) == other[:2]
+    near = partial(pytest.approx, abs=1, nan_ok=False)  # steps are whole
+    assert (found["delay"], found["delay_bound"]) == (near(mine[0]), near(mine[1]))
+    assert found["counted"] == pytest.approx(mine[2])
+    assert (found["reference_delay"], found["reference_bound"]) == (near(other[0]), near(other[1]))
     ratio = lower = upper = None
     if mine[2] and other[2]:
         ratio = mine[2] / other[2]
     elif other[2] and mine[1] is not None:
-        lower = max(mine[1], 1) / other[2]
+        lower = max(floor(mine[1]), 1) / other[2]
     elif mine[2] and other[1] is not None:
-        upper = mine[2] / max(other[1], 1)
-    assert bounds(found) == (ratio, lower, upper)
+        upper = mine[2] / max(floor(other[1]), 1)
+    assert bounds(found) == pytest.approx((ratio, lower, upper))
     assert found["violation"] == pytest.approx(mine[3])
     assert found["amplification_violation"] == pytest.approx(max(mine[3], other[3]))
     assert (found["violation"] <= 0) == (found["counted"] is not None)
@@ -232,32 +252,17 @@ def test_any_row_is_that_of_a_plain_computation(cell: list[Seed], reference: lis
     assert (found["amplification_violation"] <= 0) == (found["amplification"] is not None)
 
 
-def plain(seeds: Sequence[Seed]) -> tuple[int | None, int | None, int | None, float]:
+def plain(seeds: Sequence[Seed]) -> tuple[Any, Any, Any, float]:
     """Median delay, its bound, median counted delay and violation of a cell."""
-    codes = [c for c in (seed.codes() for seed in seeds) if c is not None]
-    raw = km([c[0] for c in codes], [c[2] for c in codes])
-    known = sum(not c[2] for c in codes)
-    if raw.median is None:
-        return None, raw.bound, None, 1 - 2 * known / len(seeds)
-    counted = km([c[1] for c in codes], [c[2] for c in codes])
-    return (
-        raw.median,
-        None,
-        counted.median,
-        1 - 2 * known / len(seeds) if counted.median is None else 0.0,
-    )
-
-
-def km(times: list[int], censored: list[bool]) -> Median:
-    """The product-limit estimate, by hand; only the bound is taken from elsewhere."""
-    alive = 1.0
-    for time in sorted(set(times)):
-        at_risk = sum(t >= time for t in times)
-        events = sum(t == time and not c for t, c in zip(times, censored, strict=True))
-        alive *= 1 - events / at_risk
-        if alive <= 0.5 + 1e-12:
-            return Median(time, None, None, None)
-    return Median(None, None, None, median(times, censored).bound)
+    outcomes = [seed.outcome for seed in seeds if seed.status != "failed"]
+    known = sum(o.delay is not None and o.phase != "generalized_only" for o in outcomes)
+    lacks = 1 - 2 * known / (len(seeds) + 1)
+    if not outcomes:
+        return None, None, None, lacks
+    found = by_hand.cell(outcomes)
+    if found.delay is None or 2 * known <= len(seeds):
+        return found.delay, found.bound, None, lacks
+    return found.delay, found.bound, found.counted, 0.0
 
 
 def test_a_toy_sweep_is_evaluated_as_its_arithmetic_says(tmp_path: Path, store: str) -> None:
@@ -268,9 +273,13 @@ def test_a_toy_sweep_is_evaluated_as_its_arithmetic_says(tmp_path: Path, store: 
         references = dict.fromkeys(cells.values(), cells[1.0])
         slow, half, same = evaluate(connection, references, ["task.rate"]).to_pylist()
     # errors reach 0.1 after 9 / rate steps and 29 / rate: logged at 9 and 32, 18 and 63
-    assert [half["t1"], half["t2"], same["t1"], same["t2"]] == [20, 63, 10, 32]
-    assert bounds(half) == (43 / 22, None, None)
-    assert bounds(slow) == (None, 1 / 22, None)  # memorized at 100, where it ended
+    steps = [(16, 20), (50, 63), (8, 10), (25, 32)]
+    middles = [math.sqrt(a * b) for a, b in steps]
+    names = ("t1", "t2")
+    assert [cell[t] for cell in (half, same) for t in names] == [round(m) for m in middles]
+    delay, reference = middles[1] - middles[0], middles[3] - middles[2]
+    assert bounds(half) == (pytest.approx(delay / reference), None, None)
+    assert bounds(slow) == (None, pytest.approx(1 / reference), None)  # t1 = 100, where it ended
     assert same["amplification"] == 1
     assert [r["objective_0"] for r in (slow, half, same)] == [0.1, 0.5, 1.0]
     assert (half["final_train"], half["final_test"]) == (1 / 32.5, 3 / 32.5)
@@ -294,20 +303,20 @@ def test_a_diverged_toy_has_no_delay(tmp_path: Path, store: str) -> None:
 
 @pytest.fixture
 def two(tmp_path: Path) -> Made:
-    return make(tmp_path, {"a": [well(10, 100), Seed(10, None)], "b": [well(10, 20)]})
+    return make(tmp_path, {"a": [*[well(10, 100)] * 2, Seed(10, None)], "b": [well(10, 20)]})
 
 
 @pytest.mark.parametrize(
     ("expression", "value"),
     [
-        ("amplification * 2", 18),
-        ("cells.delay - t1", 80),
+        ("amplification * 2", pytest.approx(2 * QUICK / 10)),
+        ("cells.delay - t1", 57),
         ("n_seeds > 1", 1),
         ("model.depth", 1),
         ("delay / 0", None),
         ("'NaN'::double", None),
         ("null", None),
-        ("delay -- in steps", 90),
+        ("delay -- in steps", 64),
         ("case when phase = 'grokking' then 3.5 else 2.5 end", 2.5),
         (
             "(select max(l1) from metrics join trials using (trial_id) "

@@ -12,7 +12,8 @@ import pytest
 
 from sweeper.analysis.diagrams.amplification import evaluate, interval
 from sweeper.analysis.views.views import open_views
-from tests.test_amplification import LATE, Seed, km, make, well
+from tests.by_hand import median
+from tests.test_amplification import LATE, Seed, make, well
 
 CELL = [well(10, 1000), well(2, 500), well(20, 200), Seed(10, None), well(100, 500)]
 REFERENCE = [well(10, 50), well(10, 20), well(10, 100), well(20, 20), well(2, 50)]
@@ -24,11 +25,9 @@ def by_hand(cell: dict[int, Seed], reference: dict[int, Seed], draws: int) -> li
     common = sorted(cell.keys() & reference.keys())
     apart = [sorted(a.keys() - b.keys()) for a, b in ((cell, reference), (reference, cell))]
 
-    def value(side: dict[int, Seed], seeds: Sequence[int]) -> int | None:
-        codes = [c for c in (side[s].codes() for s in seeds) if c is not None]
-        if km([c[0] for c in codes], [c[2] for c in codes]).median is None:
-            return None
-        return km([c[1] for c in codes], [c[2] for c in codes]).median
+    def value(side: dict[int, Seed], seeds: Sequence[int]) -> float | None:
+        outcomes = [side[s].outcome for s in seeds]
+        return median([o.counted for o in outcomes], [o.least for o in outcomes])[0]
 
     ratios = []
     for _ in range(draws):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ from sweeper import sql
 from sweeper.analysis.diagrams.provenance import Provenance, criterion_words
 from sweeper.analysis.plot import draw_curves
 from sweeper.analysis.views.views import open_views
-from sweeper.criterion import Criterion, delay, phase
+from sweeper.criterion import HELD, Bracket, Criterion, delay, phase
 from sweeper.sql import QueryError
 from sweeper.store.schema import logged_steps
 from tests.stores import Made, Planned, config, curve, end
@@ -46,11 +47,20 @@ settling = st.lists(st.tuples(near, near), min_size=4, max_size=8)
         ("never", "threshold", 0.5, [0.5]),
     ],
 )
+@pytest.mark.parametrize("hold", [1, 2, 3])
 @settings(max_examples=5, deadline=None)
 @given(data=st.data())
 def test_delays_are_those_of_the_one_definition(
-    metric: str, rule: str, train: float | None, tests: list[float | None], data: st.DataObject
+    metric: str,
+    rule: str,
+    train: float | None,
+    tests: list[float | None],
+    hold: int,
+    data: st.DataObject,
 ) -> None:
+    if hold > 1 and rule not in HELD:
+        return
+    floors = st.just(None) if rule == "threshold" else st.sampled_from([None, 0.8, 1.0])
     one = st.tuples(st.sampled_from(STATUS), settling if rule == "stable_final" else logs)
     trials = data.draw(st.lists(one, min_size=8, max_size=25))
     criterion = Criterion.model_validate(
@@ -60,6 +70,8 @@ def test_delays_are_those_of_the_one_definition(
             "train": train,
             "test": data.draw(st.sampled_from(tests)),
             "gap": data.draw(st.sampled_from([1, 10, 90, 100_000])),
+            "hold": hold,
+            "floor": data.draw(floors),
         }
     )
     with TemporaryDirectory() as folder:
@@ -98,14 +110,16 @@ def _delay(
         [[np.nan if v is None or never else v for v in row] for row in log], dtype=np.float64
     ).reshape(-1, 2)
     ended = status in ("generalized", "censored", "diverged")
-    t1, t2 = criterion.t1(steps, table[:, 0]), criterion.t2(steps, table[:, 1])
+    train = criterion.train_bracket(steps, table[:, 0])
+    test = criterion.test_bracket(steps, table[:, 1])
     last = int(steps[-1]) if steps.size else None
     if criterion.whole and not ended:
-        t1 = t2 = last = None
+        train, test, last = Bracket(None, None), Bracket(None, None), None
+    t1, t2 = train.step, test.step
     diverged = status == "diverged"
-    known = None if diverged or last is None else delay(t1, t2, last)
+    known = None if diverged or last is None else delay(t1, test)
     over = ended or None not in (t1, t2)
-    lowers = [None if not t else int(steps[steps < t].max()) for t in (t1, t2)]
+    became = phase(t1, t2, diverged=diverged, gap=criterion.gap).value if over else None
     return (
         trial_id,
         t1,
@@ -113,9 +127,21 @@ def _delay(
         known and known[0],
         bool(known and known[1]),
         last,
-        phase(t1, t2, diverged=diverged, gap=criterion.gap).value if over else None,
-        *lowers,
+        became,
+        *(None if one.step is None else one.after for one in (train, test)),
+        *(one.after if one.step is None else None for one in (train, test)),
+        _estimate(train, test, became, criterion.gap),
     )
+
+
+def _estimate(train: Bracket, test: Bracket, became: str | None, gap: int) -> Any:
+    if became not in ("grokking", "comprehension"):
+        return None
+    t1, t2 = (
+        one.step * math.sqrt((one.after or one.step) / (one.step or 1)) for one in (train, test)
+    )
+    least, most = (gap, math.inf) if became == "grokking" else (0, gap - 1)
+    return pytest.approx(min(max(t2 - t1, least), most))
 
 
 @given(data=st.data())
@@ -225,6 +251,10 @@ def test_an_unknown_metric_is_named_with_those_there_are(tmp_path: Path) -> None
             "'acc', 0.9, rule := 'argmin'",
             "rule argmin takes no thresholds. Leave train and test out.",
         ),
+        ("'acc', rule := 'argmin', hold := 2", "rule argmin takes no hold. Leave it out."),
+        ("'acc', 0.9, 0.9, hold := 0", "hold is at least 1"),
+        ("'acc', 0.9, 0.9, floor := 0.5", "rule threshold takes no floor. Leave it out."),
+        ("'acc', rule := 'argmin', floor := 2", "floor is above 0 and at most 1"),
     ],
 )
 @pytest.mark.parametrize("wanted", ["*", "t2", "count(*)"])
@@ -263,8 +293,11 @@ def test_cells_follow_the_rule_and_a_trial_that_was_cut_short_is_censored(tmp_pa
             ("b", 10, None, 990, True, "memorization", 0, None),
             ("c", None, None, None, False, None, None, None),  # hasn't ended
         ]
-        query = "select n_memorized, n_generalized, delay, censored_share, t1 from cells"
-        assert rows(connection, query) == [(2, 1, 90, 0.5, 10)]
+        columns = "n_memorized, n_generalized, delay, delay_bound, phase, censored_share, t1"
+        # sqrt(50 * 990): grokking is a delay of at least 50
+        assert rows(connection, f"select {columns} from cells") == [
+            (2, 1, None, 222, "split", 0.5, 10)
+        ]
 
 
 @pytest.mark.parametrize(

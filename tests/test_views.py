@@ -283,16 +283,17 @@ def test_a_cell_takes_its_seeds_together(tmp_path: Path) -> None:
         "n_memorized": 4,
         "n_generalized": 2,
         "n_diverged": 1,
-        "delay": 4990,
-        "delay_low": 1990,
+        "delay": None,  # two of four generalize
+        "delay_low": 0,  # t2 of t0 lies in (10, 2000], and t1 is 10
         "delay_high": None,
-        "delay_bound": None,
-        "t1": 10,
+        "delay_level": pytest.approx(0.875),
+        "delay_bound": 2213,  # sqrt(1000 * 4900): grokking is a delay of at least 1000
+        "t1": 32,  # sqrt(10 * 100): t3 diverged
         "t1_bound": None,
-        "t2": 5000,
-        "t2_bound": None,
+        "t2": None,
+        "t2_bound": 1057,  # sqrt(sqrt(10 * 5000) * 5000)
         "censored_share": pytest.approx(1 / 3),
-        "phase": "grokking",
+        "phase": "split",
         "agreement": pytest.approx(0.5),
     }
     assert table[0]["model"] == {"depth": 1, "name": "mlp"}
@@ -307,7 +308,7 @@ def test_a_cell_takes_its_seeds_together(tmp_path: Path) -> None:
     }
 
 
-def test_a_tie_between_phases_goes_to_the_first_of_the_enumeration(tmp_path: Path) -> None:
+def test_a_tie_between_phases_is_a_split(tmp_path: Path) -> None:
     made = Made.at(tmp_path)
     launch = made.launch([Planned("a"), Planned("b", seed=1)])
     pack = made.pack(["a", "b"])
@@ -319,7 +320,7 @@ def test_a_tie_between_phases_goes_to_the_first_of_the_enumeration(tmp_path: Pat
         [end("a", "censored", 0), end("b", "censored", 0)],
     )
     with open_views(made.ledger) as connection:
-        assert rows(connection, "select phase, agreement from cells") == [("memorization", 0.5)]
+        assert rows(connection, "select phase, agreement from cells") == [("split", 0.5)]
 
 
 TYPES = {

@@ -1,7 +1,7 @@
 """Grokking amplification: how much longer a cell delays than its reference cell.
 
 The amplification of a cell is its delay over the delay of its reference. Both are Kaplan-Meier
-medians over the seeds (`sweeper.analysis.views.kaplan_meier`) of *counted* delays. Metrics are
+medians over the seeds (`sweeper.analysis.views.medians`) of *counted* delays. Metrics are
 logged on a log grid, so t2 is only known to lie in (t2_lower, t2], and a delay shorter than that
 gap says nothing. A trial's delay is therefore counted as the largest of t2 - t1, t2 - t2_lower and
 1, in optimizer
@@ -39,16 +39,15 @@ from scipy import stats
 
 from sweeper import sql
 from sweeper.analysis.diagrams.phase import config_paths
-from sweeper.analysis.views.kaplan_meier import survival
+from sweeper.analysis.views.medians import DELAY_LOW, medians
 from sweeper.analysis.views.views import read_sql
 from sweeper.errors import did_you_mean
 
-COUNTED_DELAY = (
-    "time_code(if(d.censored, greatest(d.delay, 1), greatest(d.delay, d.t2 - d.t2_lower, 1)), "
-    "d.censored)"
+COUNTED = (
+    "case when d.phase = 'generalized_only' then 1 "
+    "when d.estimate is not null then greatest(d.estimate, d.t2 - d.t2_lower, 1) end"
 )
-"""SQL of the time code of a trial's counted delay, over a row d of `delays`; see
-`sweeper.analysis.views.kaplan_meier.encode`.
+"""SQL of a trial's counted delay, over a row d of `delays`; null where the delay isn't known.
 
 `greatest` leaves nulls out: t2_lower is null where t2 = 0."""
 
@@ -104,7 +103,8 @@ def _evaluate(
     text = Template(body).substitute(
         cells=_strings(list(references)),
         references=_strings(list(references.values())),
-        code=COUNTED_DELAY,
+        delay_low=DELAY_LOW,
+        counted=COUNTED,
         train_value=train,
         test_value=test,
         objectives=objectives,
@@ -208,7 +208,7 @@ def interval(
         where a cell has no delay, no seed has another to be exchanged with, or hardly a resample
         reaches both medians.
     """
-    mine, other = (_codes(connection, name) for name in (cell_id, reference_id))
+    mine, other = (_delays(connection, name) for name in (cell_id, reference_id))
     strata = [sorted(mine.keys() & other), sorted(mine.keys() - other), sorted(other.keys() - mine)]
     drawn = [k for k, stratum in enumerate(strata) if len(stratum) > 1]
     if not mine or not other or not drawn:
@@ -237,34 +237,30 @@ def interval(
     return _ends(found, (1 - level) / 2)
 
 
-def _codes(connection: sql.Connection, cell_id: str) -> dict[int, tuple[int, int]]:
-    """Return the time codes of the delays of a cell by seed, as measured and counted.
+def _delays(connection: sql.Connection, cell_id: str) -> dict[int, tuple[float, float]]:
+    """Return for each seed of a cell that counts what its delay is at least, and counted delay.
 
-    Seeds without a delay are left out.
+    The first is infinite where the seed diverged; the second is NaN where the delay isn't known.
     """
     text = (
-        f"select t.seed, time_code(d.delay, d.censored) as raw, {COUNTED_DELAY} as counted "
+        f"select t.seed, coalesce({DELAY_LOW}, 'inf')::double as low, "
+        f"coalesce({COUNTED}, 'nan')::double as counted "
         "from trials as t join delays as d using (trial_id) "
-        f"where t.cell_id = {sql.literal(cell_id)} and d.delay is not null"
+        f"where t.cell_id = {sql.literal(cell_id)} and d.last_step is not null "
+        "and t.status <> 'failed'"
     )
     rows = sql.query(connection, text).to_pylist()
-    return {row["seed"]: (row["raw"], row["counted"]) for row in rows}
+    return {row["seed"]: (row["low"], row["counted"]) for row in rows}
 
 
-def _medians(seeds: NDArray[np.int64], codes: Mapping[int, tuple[int, int]]) -> NDArray[np.float64]:
-    """Return the median of each row of drawn `seeds`, [..., n] to [...]; NaN: not reached."""
-    places = np.array(sorted(codes), dtype=np.int64)
-    values = np.array([codes[int(seed)] for seed in places], dtype=np.int64)
-    rows = values[np.searchsorted(places, seeds)].reshape(-1, seeds.shape[-1], 2)
-    offsets = pa.array(np.arange(len(rows) + 1) * rows.shape[1], pa.int32())
-    raw, counted = (
-        survival(pa.ListArray.from_arrays(offsets, pa.array(rows[..., k].reshape(-1))))
-        .field("median")
-        .cast(pa.float64())
-        .to_numpy(zero_copy_only=False)
-        for k in range(2)
-    )
-    return np.where(np.isnan(raw), np.nan, counted).reshape(seeds.shape[:-1])
+def _medians(
+    seeds: NDArray[np.int64], delays: Mapping[int, tuple[float, float]]
+) -> NDArray[np.float64]:
+    """Return the median of each row of drawn `seeds`, [..., n] to [...]; NaN: not known."""
+    places = np.array(sorted(delays), dtype=np.int64)
+    values = np.array([delays[int(seed)] for seed in places], dtype=np.float64)
+    low, counted = np.moveaxis(values[np.searchsorted(places, seeds)], -1, 0)
+    return medians(low, counted, counted).median
 
 
 def _ratios(cell: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -95,9 +95,10 @@ def criterion_words(connection: sql.Connection) -> str:
 def _step_words(row: dict[str, Any], side: str) -> str:
     """Return how the step of one side is read, by a row of `criteria`."""
     column, sign = f"{side}_{row['metric']}", "≥" if row["rising"] else "≤"
-    return {
+    words = {
         "threshold": lambda: f"{column} {sign} {row[side]:g}",
         "relative": lambda: f"{column} {sign} {row[side]:g} times its best",
         "argmin": lambda: f"{column} at its best",
         "stable_final": lambda: f"{column} stays near its final value",
     }[row["rule"]]()
+    return words if row["hold"] == 1 else f"{words} for {row['hold']} logged steps"

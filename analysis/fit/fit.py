@@ -28,7 +28,7 @@ from sweeper.analysis.fit.aft import Floats, Regression
 from sweeper.analysis.fit.interval import JOINED, MEANING, NOT_DETERMINED, PooledFit, student
 from sweeper.analysis.fit.law import Law
 from sweeper.analysis.fit.sample import Sample
-from sweeper.analysis.views.kaplan_meier import encode, survival
+from sweeper.analysis.views.medians import medians
 from sweeper.errors import UsageError
 
 SAME = 1e-9
@@ -346,12 +346,13 @@ def _collapse(sample: Sample) -> Collapse:
     rows: dict[str, list[int]] = {}
     for row, cell in enumerate(sample.cells):
         rows.setdefault(cell, []).append(row)
-    codes = encode(sample.shown, ~sample.reached)
-    lists = pa.array([codes[r].tolist() for r in rows.values()], pa.list_(pa.int64()))
-    medians = survival(lists).to_pylist()
+    low, high = np.exp(sample.low), np.exp(sample.high)
+    middle = np.where(low >= 1, np.sqrt(np.maximum(low, 1)) * np.sqrt(high), high)
+    value = np.where(sample.reached, middle, np.nan)
+    found = [medians(low[r], value[r], high[r]) for r in rows.values()]
     law = np.exp([sample.log_law[r[0]] for r in rows.values()])
-    reached = np.array([m["median"] or np.nan for m in medians], dtype=np.float64)
-    bounds = np.array([m["bound"] or np.nan for m in medians], dtype=np.float64)
+    reached = np.array([m.median for m in found], dtype=np.float64)
+    bounds = np.array([m.bound for m in found], dtype=np.float64)
     known = ~np.isnan(reached)
     if not known.any():
         return Collapse(len(rows), len(rows), None, None, at_least=True)

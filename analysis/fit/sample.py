@@ -30,7 +30,7 @@ ENDS = {
 Both t1 and t2 lie in (logged step before, logged step], and so the delay in
 (t2_lower - t1, t2 - t1_lower]. A delay of 0 is only known to be less than a step."""
 
-BOUNDS = {"delay": "delay"}
+BOUNDS = {"delay": "delay", "t1": "coalesce(t1_after, 0)", "t2": "coalesce(t2_after, 0)"}
 """Time to the SQL of what a censored one exceeds, where that isn't last_step."""
 
 NO_T1 = {"t2": "t1 is null and t2 is null", "delay": "t1 is null"}

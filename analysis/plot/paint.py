@@ -21,6 +21,7 @@ PHASES = {
     Phase.CONFUSION: "#d9cdb8",
     Phase.GENERALIZED_ONLY: "#e29ac0",
     Phase.DIVERGED: "#b5383f",
+    Phase.SPLIT: "#8f7fb8",
 }
 """Colour of every phase."""
 

@@ -15,6 +15,7 @@ STYLES = {
     "confusion": "dim",
     "generalized_only": "magenta",
     "diverged": "red",
+    "split": "cyan",
 }
 
 LEGEND = "> n: censored, more than n · -: nothing yet"

@@ -14,19 +14,20 @@ import pyarrow as pa
 
 from sweeper import sql
 from sweeper.analysis.views import snapshot
-from sweeper.analysis.views.kaplan_meier import add_functions
+from sweeper.analysis.views.medians import DELAY_LOW, add_functions
 from sweeper.analysis.views.plan import Plan
 from sweeper.analysis.views.staging import Staging, create_table
 from sweeper.analysis.views.template import fill, read_sql
 from sweeper.criterion import (
     FINAL_LOGS,
     FINAL_TOLERANCE,
+    FLOOR,
+    HELD,
     RISING,
     RULES,
     STABLE_LOGS,
     THRESHOLDS,
     Criterion,
-    Phase,
 )
 from sweeper.store.ledger import Ledger
 
@@ -47,11 +48,13 @@ CRITERIA = pa.schema(
         "test": pa.float64(),
         "rising": pa.bool_(),
         "gap": pa.int64(),
+        "hold": pa.int64(),
+        "floor": pa.float64(),
     }
 )
 """The table `criteria`: how `delays` determines t1 and t2, one row per task.
 
-Thresholds are null under a rule that takes none."""
+Thresholds and the floor are null under a rule that takes none."""
 
 
 def open_views(
@@ -130,7 +133,7 @@ def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]
     connection.execute(f"create view delays as {_delays(criteria, metrics)}")
     connection.execute(
         "create macro delays_at(metric, train := null, test := null, "
-        f"gap := {GAP}, rule := 'threshold') as table {_delays_at(metrics)}"
+        f"gap := {GAP}, rule := 'threshold', hold := 1, floor := null) as table {_delays_at(metrics)}"
     )
 
 
@@ -142,26 +145,55 @@ def _delays_at(metrics: list[str]) -> str:
         cases = " ".join(f"when {sql.literal(m)} then {side}_{m}" for m in metrics)
         return f"(case metric {cases} else error({known}) end)"
 
-    columns = {
-        "train_value": chosen("train"),
-        "test_value": chosen("test"),
-        "trials": "staging.trials",
-    }
-    given = columns | {
+    columns = {f"{side}_value": chosen(side) for side in SIDES}
+    given = {
         "rising": f"(metric in ({', '.join(map(sql.literal, RISING))}))",
-        "train": "train",
-        "test": "test",
+        "floor": f"coalesce(floor, {FLOOR!r})",
+        "hold": "hold",
     }
-    best = {side: f"if(rule = 'relative', {side}, 1.0)" for side in ("train", "test")}
-    firsts = "\nunion all\n".join(
-        f"({text})"
-        for text in (
-            fill("firsts", **given, asked=_asked("threshold")),
-            fill("best", **given | best, asked=_asked("relative", "argmin")),
-            fill("stable", **columns, **_STABLE, asked=_asked("stable_final")),
-        )
+    best = {side: f"if(rule = 'relative', {side}, 1.0)" for side in SIDES}
+    branches = (
+        ("threshold", {**given, "train": "train", "test": "test"}, "hold = 1", ("threshold",)),
+        ("threshold", {**given, "train": "train", "test": "test"}, "hold <> 1", ("threshold",)),
+        ("relative", {**given, **best}, "true", ("relative", "argmin")),
+        ("stable_final", given, "true", ("stable_final",)),
     )
-    return fill("delays", trials="staging.trials", firsts=firsts, gap="gap")
+    firsts = "\nunion all\n".join(
+        "("
+        + _firsts(
+            rule,
+            {**params, "hold": "1"} if held == "hold = 1" else params,
+            {**columns, "trials": "staging.trials", "asked": f"({_asked(*rules)}) and {held}"},
+        )
+        + ")"
+        for rule, params, held, rules in branches
+    )
+    return fill("delays", **columns, trials="staging.trials", firsts=firsts, gap="gap")
+
+
+def _firsts(rule: str, given: Mapping[str, str], rows: Mapping[str, str]) -> str:
+    """Return the query that finds t1 and t2 by `rule`.
+
+    Args:
+        rule: One of `RULES`; `argmin` is `relative` with the factors 1.
+        given: SQL of rising, train, test, hold and floor, where the rule reads them.
+        rows: SQL of train_value, test_value, trials and asked.
+    """
+    ended = f"trial_id in (select trial_id from {rows['trials']} where status in {_ENDED})"
+    columns = {k: v for k, v in rows.items() if k != "trials"}
+    curves = fill("curves", **columns, of="true" if rule == "threshold" else ended)
+    if rule == "stable_final":
+        return fill(
+            "stable", curves=curves, **_STABLE, rising=given["rising"], floor=given["floor"]
+        )
+    thresholds = {side: given[side] for side in SIDES}
+    if rule != "threshold":
+        scale = {"rising": given["rising"], "floor": given["floor"]}
+        curves = fill("best", curves=curves, **scale, **thresholds)
+        thresholds = {side: f"{side}_threshold" for side in SIDES}
+    if given["hold"] == "1":
+        return fill("firsts", curves=curves, rising=given["rising"], **thresholds)
+    return fill("hold", curves=curves, rising=given["rising"], hold=given["hold"], **thresholds)
 
 
 def _asked(*rules: str) -> str:
@@ -171,9 +203,14 @@ def _asked(*rules: str) -> str:
         mine=", ".join(map(sql.literal, rules)),
         rules=", ".join(map(sql.literal, RULES)),
         thresholds=", ".join(map(sql.literal, THRESHOLDS)),
+        held=", ".join(map(sql.literal, HELD)),
         unknown=sql.literal("unknown rule. Known: " + ", ".join(RULES) + "."),
     )
 
+
+SIDES = ("train", "test")
+
+_ENDED = "('generalized', 'censored', 'diverged')"
 
 _STABLE = {
     "final": str(FINAL_LOGS),
@@ -205,32 +242,30 @@ def _delays(criteria: Mapping[str, Criterion], metrics: list[str]) -> str:
 
 def _delays_by(criterion: Criterion | None, trials: str, metrics: list[str]) -> str:
     """Return the query for the delays of `trials`; without criterion nothing is reached."""
-    given = criterion or Criterion(metric="none", train=0.0, test=0.0)
-    logged = given.metric in metrics
+    criterion = criterion or Criterion(metric="none", train=0.0, test=0.0)
+    logged = criterion.metric in metrics
     columns = {
-        f"{side}_value": f"{side}_{given.metric}" if logged else "null::double"
-        for side in ("train", "test")
+        f"{side}_value": f"{side}_{criterion.metric}" if logged else "null::double"
+        for side in SIDES
     }
-    columns |= {"trials": trials, "asked": "true"}
-    if given.rule == "stable_final":
-        firsts = fill("stable", **columns, **_STABLE)
-    else:
-        numbers = {"train": given.train, "test": given.test}
-        if given.rule == "argmin":
-            numbers = dict.fromkeys(numbers, 1.0)
-        thresholds = {side: f"{number!r}::double" for side, number in numbers.items()}
-        name = "best" if given.whole else "firsts"
-        firsts = fill(name, **columns, **thresholds, rising=str(given.rising))
-    return fill("delays", trials=trials, firsts=firsts, gap=str(given.gap))
+    given = {side: f"{getattr(criterion, side)!r}::double" for side in SIDES}
+    if criterion.rule == "argmin":
+        given = dict.fromkeys(SIDES, "1.0::double")
+    given |= {
+        "rising": str(criterion.rising),
+        "hold": str(criterion.hold),
+        "floor": f"{criterion.floor!r}::double",
+    }
+    firsts = _firsts(criterion.rule, given, {**columns, "trials": trials, "asked": "true"})
+    return fill("delays", **columns, trials=trials, firsts=firsts, gap=str(criterion.gap))
 
 
 def _create_cells(connection: sql.Connection, config: Mapping[str, str]) -> None:
     add_functions(connection)
-    phases = ", ".join(sql.literal(phase) for phase in Phase)
     text = fill(
         "cells",
         names=", ".join(map(sql.identifier, config)),
         config=_select_list(config),
-        phases=f"[{phases}]",
+        delay_low=DELAY_LOW,
     )
     connection.execute(f"create view cells as {text}")

@@ -215,21 +215,26 @@ def _check_criterion(
 
 
 def _check_stop(diagnostics: Diagnostics, criterion: Criterion, node: tuple[str, ...]) -> None:
-    """Check that trials don't stop early under a rule that needs their whole curve."""
+    """Check that trials don't stop early where one logged row can't tell that they generalize."""
     stop = ("stop", "after_generalization")
     refused = any(path[:1] == ("stop",) for path in diagnostics.refused)
-    if not criterion.whole or not diagnostics.file.stop.after_generalization or refused:
+    if criterion.stops or not diagnostics.file.stop.after_generalization or refused:
         return
     written = stop in diagnostics.document.places
+    field, reason = (
+        ("rule", "needs the whole curve of a trial: t2 isn't known before the horizon.")
+        if criterion.whole
+        else ("hold", "needs the logged steps after t2, and the trials would stop at t2.")
+    )
+    value = getattr(criterion, field)
     diagnostics.report(
         Kind.CONFLICT,
-        diagnostics.document.place(*(stop if written else (*node, "rule"))),
-        ".".join((*node, "rule")),
+        diagnostics.document.place(*(stop if written else (*node, field))),
+        ".".join((*node, field)),
         f"{'stop.after_generalization = true, but ' if written else ''}"
-        f"{'.'.join(node)}.rule = {criterion.rule!r} needs the whole curve of a trial: t2 isn't "
-        "known before the horizon.",
+        f"{'.'.join(node)}.{field} = {value!r} {reason}",
         "Write stop: {after_generalization: false}.",
-        value=criterion.rule,
+        value=value,
     )
 
 

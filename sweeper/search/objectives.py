@@ -109,15 +109,15 @@ class Evaluator:
     def evaluation(self, row: Mapping[str, Any], about: Mapping[str, Any]) -> Evaluation:
         """Return the evaluation of a cell, from its row.
 
-        A cell generalizes if half of its seeds do and its median delay is reached. Otherwise it
-        violates the constraint, and the bound of the delay replaces the delay.
+        A cell generalizes if more than half of its seeds do: then its median delay is known.
+        Otherwise the constraint is violated, and the bound of the delay replaces the delay.
         """
         names = [o.value for o in self.settings.objectives]
         values = [row[f"objective_{i}"] for i in range(len(names))]
         violation = -1.0
         if any(ABOUT_DELAY.search(name) for name in names):
             key = "amplification_violation" if self.settings.needs_reference else "violation"
-            violation = max(float(row[key]), lacking(row))
+            violation = float(row[key])
         if any(v is None for v in values):
             violation = max(violation, 1.0 / (2 * len(self.seeds)))
             stand_ins = [_stand_in(n, v, row) for n, v in zip(names, values, strict=True)]
@@ -157,13 +157,9 @@ class Evaluator:
         return [(params[n], v) for n, (v, _) in evaluations.items() if v.values is not None]
 
 
-def lacking(row: Mapping[str, Any]) -> float:
-    """Return 0.5 minus the share of a cell's seeds that generalize.
-
-    A seed that never memorizes has no delay and doesn't enter the median. Without this rule, a
-    cell could win by a few seeds although most of its seeds learn nothing.
-    """
-    return 0.5 - (row["n_generalized"] or 0) / max(1, row["n_seeds"] or 0)
+def generalizes(row: Mapping[str, Any]) -> bool:
+    """Return whether more than half of a cell's seeds generalize."""
+    return 2 * (row["n_generalized"] or 0) > (row["n_seeds"] or 0)
 
 
 def _stand_in(name: str, value: float | None, row: Mapping[str, Any]) -> float | None:

@@ -3,11 +3,11 @@
 -- A delay is counted as at least the log resolution; a median of counted delays is shown where
 -- `cells` has a delay, so that what is censored there has bounds here and no ratio.
 --
--- reads    trials(trial_id, cell_id, status), delays(trial_id, t1, t2, t2_lower, delay, censored,
---          last_step), metrics(trial_id, step, the criterion's), cells(all), criteria(task, metric)
+-- reads    trials(trial_id, cell_id, status), delays(all), metrics(trial_id, step, the criterion's), cells(all), criteria(task, metric)
 -- params   $cells        list of the cells wanted
 --          $references   list of the reference of each, in the same order
---          $code         time code of a seed's counted delay in steps, see kaplan_meier.encode
+--          $delay_low    what the delay of a seed is known to be at least, see medians.DELAY_LOW
+--          $counted      counted delay of a seed, see amplification.COUNTED
 --          $train_value  the train metric of the trial's criterion
 --          $test_value   the test metric, likewise
 --          $objectives   expressions over these columns and those of `cells`
@@ -27,12 +27,13 @@
 --          delay_bound             int, optimizer steps
 --          t1                      int, optimizer steps
 --          t2                      int, optimizer steps
---          counted                 int, optimizer steps; median of the counted delays, at least
---                                  1; null where delay is, or where it isn't reached itself
+--          counted                 float, optimizer steps; median of the counted delays, at least
+--                                  1; null where delay is, or where at most half of all seeds,
+--                                  failed and missing ones included, have a known delay
 --          log_delay               float; log10 of counted
 --          reference_delay         int, optimizer steps; delay of the reference
 --          reference_bound         int, optimizer steps; what exceeds it where it is censored
---          reference_counted       int, optimizer steps
+--          reference_counted       float, optimizer steps
 --          amplification           float; counted / reference_counted, null without either
 --          amplification_lower     float; the least it can be, where only the cell is censored
 --          amplification_upper     float; the most it can be, where only the reference is
@@ -40,8 +41,8 @@
 --          final_train             float; median over seeds of the criterion's train metric at the
 --                                  last logged step; seeds whose metric isn't finite don't count
 --          final_test              float; test metric, likewise
---          violation               float; 0 if counted is known, else in (0, 1]: share of seeds
---                                  without a known delay minus share with; 1 without any trial
+--          violation               float; 0 if counted is known, else in (0, 1]: 1 - 2 k / (n + 1),
+--                                  where k of the n seeds have a known delay; 1 without any trial
 --          amplification_violation float; the larger of the cell's and its reference's
 
 with wanted as materialized (
@@ -52,7 +53,10 @@ with wanted as materialized (
 ),
 seeds as materialized (
     select
-        t.trial_id, t.cell_id, t.status, t.task, d.delay, d.censored, d.last_step, $code as code
+        t.trial_id, t.cell_id, t.status, t.task, d.delay, d.censored, d.last_step,
+        d.last_step is not null and t.status <> 'failed' as counts,
+        $delay_low as low,
+        $counted as counted
     from trials as t
     join delays as d using (trial_id)
     where t.cell_id in (select cell_id from wanted union all select reference_id from wanted)
@@ -61,8 +65,10 @@ counts as (
     select
         cell_id,
         count(*) filter (status = 'failed') as n_failed,
-        count(*) filter (delay is not null and not censored) as n_known,
-        survival(list(code) filter (delay is not null)).median as counted
+        count(*) filter (counts and delay is not null and not censored) as n_known,
+        seeds_median(
+            list({'low': low, 'value': counted, 'high': counted}) filter (counts)
+        ).median as counted
     from seeds
     group by cell_id
 ),
@@ -76,10 +82,9 @@ sides as (
     select
         c.*,
         k.n_failed,
-        if(c.delay is null, null, k.counted) as counted,
+        if(c.delay is null or 2 * k.n_known <= c.n_seeds, null, k.counted) as counted,
         if(c.delay_bound is null, null, greatest(c.delay_bound, 1)) as least,
-        if(c.delay is null or k.counted is null, 1 - 2 * k.n_known / c.n_seeds, 0)::double
-            as violation,
+        1 - 2 * k.n_known / (c.n_seeds + 1) as lacks,
         f.final_train,
         f.final_test
     from cells as c
@@ -91,7 +96,7 @@ joined as (
         w.cell_id,
         w.reference_id,
         w.place,
-        s.* exclude (cell_id, violation),
+        s.* exclude (cell_id),
         r.delay as reference_delay,
         r.delay_bound as reference_bound,
         r.counted as reference_counted,
@@ -100,8 +105,9 @@ joined as (
         s.counted / r.least as amplification_upper,
         log10(s.counted) as log_delay,
         log10(s.counted / r.counted) as log_amplification,
-        coalesce(s.violation, 1) as violation,
-        greatest(coalesce(s.violation, 1), coalesce(r.violation, 1)) as amplification_violation
+        if(s.counted is null, coalesce(s.lacks, 1), 0)::double as violation,
+        greatest(violation, if(r.counted is null, coalesce(r.lacks, 1), 0))::double
+            as amplification_violation
     from wanted as w
     left join sides as s on s.cell_id = w.cell_id
     left join sides as r on r.cell_id = w.reference_id

@@ -3,10 +3,11 @@
 -- The check stands in the condition that selects the rows, because a column that no query reads
 -- is never computed.
 --
--- reads    the macro's parameters rule, train, test
+-- reads    the macro's parameters rule, train, test, hold, floor
 -- params   $mine        the rules
 --          $rules       all rules that there are
 --          $thresholds  the rules that take thresholds
+--          $held        the rules that take hold
 --          $unknown     message for a rule that there isn't
 -- grain    one boolean
 
@@ -16,5 +17,11 @@ case
         then error('rule ' || rule || ' takes thresholds: train := ..., test := ...')
     when rule not in ($thresholds) and (train is not null or test is not null)
         then error('rule ' || rule || ' takes no thresholds. Leave train and test out.')
+    when hold is null or hold < 1 then error('hold is at least 1')
+    when rule not in ($held) and hold <> 1
+        then error('rule ' || rule || ' takes no hold. Leave it out.')
+    when rule = 'threshold' and floor is not null
+        then error('rule threshold takes no floor. Leave it out.')
+    when floor <= 0 or floor > 1 then error('floor is above 0 and at most 1')
     else rule in ($mine)
 end

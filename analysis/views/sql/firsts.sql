@@ -1,21 +1,23 @@
 -- The first logged steps at which thresholds are reached.
 --
--- Accuracies reach theirs at or above it, all other metrics at or below; null never does.
+-- Accuracies reach theirs at or above it, all other metrics at or below. A value that isn't finite
+-- reaches nothing, and nothing reaches a threshold that is null.
 --
--- reads    metrics(trial_id, step, the two columns of the metric)
--- params   $train_value  column of the train metric
---          $test_value   column of the test metric
---          $rising       whether the metric is better when larger
---          $train        threshold of t1, in units of the metric
---          $test         threshold of t2, in units of the metric
---          $asked        false where no row is wanted
+-- reads    $curves: the query for rows (trial_id, step, train_value, test_value)
+-- params   $rising  whether the metric is better when larger
+--          $train   threshold of t1, in units of the metric
+--          $test    threshold of t2, in units of the metric
 -- grain    one row per trial with a logged step
 -- columns  trial_id   text
 --          t1         int, optimizer steps; null if never reached
 --          t2         int, optimizer steps; null if never reached
+--          t1_after   int, optimizer steps; last logged step that is known to be before t1, where
+--                     t1 is null
+--          t2_after   int, optimizer steps; likewise
 --          last_step  int, optimizer steps; last logged one
 --          logged     int; logged steps
---          digest     int; fingerprint of them, as in staging.logged
+--          gaps       bool; whether a value isn't finite
+--          digest     int; fingerprint of the logged steps, as in staging.logged
 
 select
     trial_id,
@@ -25,12 +27,11 @@ select
     min(step) filter (
         isfinite(test_value) and if($rising, test_value >= $test, test_value <= $test)
     ) as t2,
+    if(t1 is null, max(step) filter (isfinite(train_value)), null) as t1_after,
+    if(t2 is null, max(step) filter (isfinite(test_value)), null) as t2_after,
     max(step) as last_step,
     count(*) as logged,
+    not coalesce(bool_and(isfinite(train_value) and isfinite(test_value)), false) as gaps,
     bit_xor(hash(step)) as digest
-from (
-    select trial_id, step, $train_value as train_value, $test_value as test_value
-    from metrics
-    where $asked
-)
+from ($curves)
 group by trial_id

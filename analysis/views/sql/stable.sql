@@ -4,42 +4,40 @@
 -- for $stable values before those. A trial that hasn't ended has no row: nothing is known of it,
 -- not even what its steps exceed.
 --
--- reads    trials(trial_id, status), metrics(trial_id, step, the two columns of the metric)
--- params   $trials       the trials
---          $train_value  column of the train metric
---          $test_value   column of the test metric
---          $final        values that the final value is the mean of
---          $stable       consecutive values that have to be near it
---          $tolerance    how far from the final value is near, as a share of it
---          $asked        false where no row is wanted
+-- reads    $curves: the query for rows (trial_id, step, train_value, test_value) of ended trials
+-- params   $rising     whether the metric is better when larger
+--          $final      values that the final value is the mean of
+--          $stable     consecutive values that have to be near it
+--          $tolerance  how far from the final value is near, as a share of it
+--          $floor      as in best.sql, of the final value
 -- grain    one row per trial that has ended with a logged step
--- columns  trial_id   text
---          t1         int, optimizer steps; null if it isn't known
---          t2         int, optimizer steps; null if it isn't known
---          last_step  int, optimizer steps; last logged one
---          logged     int; logged steps
---          digest     int; fingerprint of them, as in staging.logged
+-- columns  as in firsts.sql
 
 with curves as (
-    select trial_id, step, $train_value as train_value, $test_value as test_value
-    from metrics
-    where $asked and trial_id in (
-        select trial_id from $trials where status in ('generalized', 'censored', 'diverged')
-    )
+$curves
 ),
 ends as (
     select
         trial_id,
         list_sum(list_reverse(
-            arg_max(train_value, step, $final) filter (train_value is not null)
+            arg_max(train_value, step, $final) filter (isfinite(train_value))
         )) / $final as train_final,
         list_sum(list_reverse(
-            arg_max(test_value, step, $final) filter (test_value is not null)
+            arg_max(test_value, step, $final) filter (isfinite(test_value))
         )) / $final as test_final,
-        list_min(max(step, $final) filter (train_value is not null)) as train_begins,
-        list_min(max(step, $final) filter (test_value is not null)) as test_begins,
+        list_min(max(step, $final) filter (isfinite(train_value))) as train_begins,
+        list_min(max(step, $final) filter (isfinite(test_value))) as test_begins,
+        arg_min(train_value, step) filter (isfinite(train_value)) as train_first,
+        arg_min(test_value, step) filter (isfinite(test_value)) as test_first,
+        if($rising, train_final >= 1.0 - $floor * (1.0 - train_first),
+            train_final <= train_first - (1.0 - $floor) * abs(train_first)) as train_good,
+        if($rising, test_final >= 1.0 - $floor * (1.0 - test_first),
+            test_final <= test_first - (1.0 - $floor) * abs(test_first)) as test_good,
+        max(step) filter (isfinite(train_value)) as train_after,
+        max(step) filter (isfinite(test_value)) as test_after,
         max(step) as last_step,
         count(*) as logged,
+        not coalesce(bool_and(isfinite(train_value) and isfinite(test_value)), false) as gaps,
         bit_xor(hash(step)) as digest
     from curves
     group by trial_id
@@ -52,7 +50,7 @@ train as (
             and count(*) over w = $stable as stays
     from curves
     join ends using (trial_id)
-    where train_value is not null and step < train_begins
+    where isfinite(train_value) and step < train_begins and train_good
     window w as (
         partition by trial_id order by step rows between current row and $stable - 1 following
     )
@@ -65,12 +63,21 @@ test as (
             and count(*) over w = $stable as stays
     from curves
     join ends using (trial_id)
-    where test_value is not null and step < test_begins
+    where isfinite(test_value) and step < test_begins and test_good
     window w as (
         partition by trial_id order by step rows between current row and $stable - 1 following
     )
 )
-select trial_id, a.t1, b.t2, last_step, logged, digest
+select
+    trial_id,
+    a.t1,
+    b.t2,
+    if(a.t1 is null, train_after, null) as t1_after,
+    if(b.t2 is null, test_after, null) as t2_after,
+    last_step,
+    logged,
+    gaps,
+    digest
 from ends
 left join (select trial_id, min(step) as t1 from train where stays group by trial_id) as a
     using (trial_id)
