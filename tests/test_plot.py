@@ -197,7 +197,7 @@ def mesh(*missing: tuple[int, int]) -> PhaseDiagram:
     """Three lines by two, and a refined column between the last two; some places are missing."""
     x, y = Axis("x", (1, 10, 40, 100), lines=(1, 10, 100)), Axis("y", (0, 5), lines=(0, 5))
     cells = tuple(
-        DiagramCell(a, b, None, f"{a} {b}", None, None, False, None, 1, None)
+        DiagramCell(a, b, None, f"{a} {b}", None, None, None, False, None, None, 1, None)
         for i, a in enumerate(x.values)
         for j, b in enumerate(y.values)
         if (i, j) not in missing
@@ -228,7 +228,7 @@ def test_a_large_diagram_is_one_mesh_with_its_bounds_hatched_and_holes_marked(
     tmp_path: Path,
 ) -> None:
     cells = tuple(
-        DiagramCell(x, y, None, 100 * x, None, None, x > 20, "grokking", 1, 0.0)
+        DiagramCell(x, y, None, 100 * x, None, None, None, x > 20, "grokking", 1.0, 1, 0.0)
         for x in range(1, 41)
         for y in (1, 2)
         if (x, y) != (3, 1)

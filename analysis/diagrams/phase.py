@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sweeper import sql
 from sweeper.analysis.diagrams.export import flat, writing
 from sweeper.analysis.diagrams.summary import sql_of
+from sweeper.analysis.views.medians import interval_words
 from sweeper.errors import UsageError, did_you_mean
 
 STEPS = ("delay", "t1", "t2")
@@ -116,10 +117,12 @@ class DiagramCell:
         facet: Value of the facet; None without one.
         value: What is shown; None where there is nothing to show. With `censored` the largest
             number that it is known to exceed.
-        low: Lower end of the 95 % interval; None: unbounded, or not known for this value.
+        low: Lower end of the interval; None: unbounded, or not known for this value.
         high: Upper end, likewise.
-        censored: Whether the Kaplan-Meier median isn't reached.
-        phase: What most seeds are; None before any has one.
+        level: Confidence level of the interval; None without one.
+        censored: Whether only a bound of the median is known.
+        phase: What more than half of the seeds are, else split; None before that is known.
+        agreement: Share of the seeds in the most frequent phase; None before any has one.
         n_seeds: Trials.
         censored_share: Censored delays over all delays; None without any.
     """
@@ -130,8 +133,10 @@ class DiagramCell:
     value: Any
     low: float | None
     high: float | None
+    level: float | None
     censored: bool
     phase: str | None
+    agreement: float | None
     n_seeds: int
     censored_share: float | None
 
@@ -168,6 +173,15 @@ class PhaseDiagram:
         """Return the cells of one facet by their places on the axes (x, y)."""
         return {(self.x.index(c.x), self.y.index(c.y)): c for c in self.cells if c.facet == facet}
 
+    @property
+    def intervals(self) -> str | None:
+        """What the intervals of the values are, in words; None without any."""
+        levels = {c.n_seeds: c.level for c in self.cells if c.level is not None}
+        if not levels:
+            return None
+        said = [interval_words(n, levels[n]) for n in sorted(levels)[:: max(1, len(levels) - 1)]]
+        return "Medians over seeds. Interval: " + " to ".join(said)
+
     def table(self) -> pa.Table:
         """Return one row a cell: the axes by their names, then the fields of `DiagramCell`."""
         names = {"x": self.x.name, "y": self.y.name}
@@ -197,8 +211,10 @@ class PhaseDiagram:
 _TYPES = {
     "low": pa.float64(),
     "high": pa.float64(),
+    "level": pa.float64(),
     "censored": pa.bool_(),
     "phase": pa.string(),
+    "agreement": pa.float64(),
     "n_seeds": pa.int64(),
     "censored_share": pa.float64(),
 }
@@ -300,12 +316,13 @@ def _leaves(field: pa.Field) -> list[tuple[str, ...]]:
 def _select(
     connection: sql.Connection, paths: Mapping[str, str], value: str, where: str | None
 ) -> pa.Table:
-    low, high, censored, shown = "null::double", "null::double", "false", sql_of(connection, value)
+    low = high = level = "null::double"
+    censored, shown = "false", sql_of(connection, value)
     if value in STEPS:
         shown = f"coalesce({value}, {value}_bound)"
         censored = f"({value} is null and {value}_bound is not null)"
     if value == "delay":
-        low, high = "coalesce(delay_low, delay_bound)::double", "delay_high::double"
+        low, high, level = "delay_low::double", "delay_high::double", "delay_level"
     columns = [f"{text} as {sql.identifier(path)}" for path, text in paths.items()]
     columns += [
         f'{text} as "diagram.{name}"'
@@ -313,8 +330,10 @@ def _select(
             "value": shown,
             "low": low,
             "high": high,
+            "level": level,
             "censored": censored,
             "phase": "phase",
+            "agreement": "agreement",
             "n_seeds": "n_seeds",
             "censored_share": "censored_share",
         }.items()

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from sweeper import sql
 from sweeper.analysis.diagrams.phase import Axis

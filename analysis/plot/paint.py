@@ -25,6 +25,9 @@ PHASES = {
 }
 """Colour of every phase."""
 
+LABELS = {Phase.SPLIT: "split (no phase has most seeds)"}
+"""What the legend says of a phase that its name doesn't explain."""
+
 MARK = "#a0a0a0"
 """Colour of the signs of what is missing."""
 
@@ -72,7 +75,8 @@ class Paint:
         phase = Phase(cell.phase)
         if self.diagram.value == "delay":
             apart = (Phase.CONFUSION, Phase.GENERALIZED_ONLY, Phase.DIVERGED)
-            return phase if phase in apart else None
+            lost = phase is Phase.SPLIT and cell.value is None  # half of the seeds have no delay
+            return phase if phase in apart or lost else None
         if self.diagram.kind == "steps":
             return phase if phase is Phase.DIVERGED else None
         return None
@@ -112,7 +116,7 @@ class Paint:
         """Return the legend's entries: what was drawn besides the colour scale."""
         order = [phase.replace("_", " ") for phase in Phase]
         names = sorted(self.seen, key=lambda n: (order.index(n) if n in order else -1, n))
-        found: list[Any] = [Patch(facecolor=self.seen[n], label=n) for n in names]
+        found: list[Any] = [Patch(facecolor=self.seen[n], label=LABELS.get(n, n)) for n in names]
         if self.censored:
             found.append(
                 Patch(

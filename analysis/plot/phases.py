@@ -8,6 +8,7 @@ grid, on a log axis in logarithms.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,9 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
         columns = min(n, COLUMNS)
         rows = -(-n // columns)
         width, height = _panel_size(diagram, columns)
+        if diagram.intervals:
+            lines = f"{provenance.criterion}\n{diagram.intervals}"
+            provenance = replace(provenance, criterion=lines)
         sheet = Sheet(columns * width + 1.9, rows * height + 1.0, provenance, diagram.value)
         figure = sheet.body
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)

@@ -23,7 +23,8 @@ LEGEND = "> n: censored, more than n · -: nothing yet"
 
 def phase_table(diagram: PhaseDiagram) -> Table:
     """Return `diagram` as a table: x to the right, y upwards, facets below each other."""
-    table = Table(title=f"{diagram.value} over {diagram.x.name}", caption=LEGEND, box=None)
+    caption = f"{LEGEND}\n{diagram.intervals}" if diagram.intervals else LEGEND
+    table = Table(title=f"{diagram.value} over {diagram.x.name}", caption=caption, box=None)
     if diagram.facet:
         table.add_column(diagram.facet.name)
     table.add_column(diagram.y.name, justify="right", style="bold")
@@ -45,6 +46,8 @@ def _text(cell: DiagramCell | None) -> str:
         return "[dim]-[/]"
     style = STYLES.get(cell.phase or "", "default")
     text = _number(cell.value) if cell.value is not None else str(cell.phase)
+    if text == "split" and cell.agreement is not None:
+        text = f"split {cell.agreement:.0%}"
     return f"[{style}]{'> ' if cell.censored else ''}{text}[/]"
 
 

@@ -84,6 +84,12 @@ def rank(n: int) -> tuple[int, float]:
     return r, max(0.0, 1 - outside)
 
 
+def interval_words(n: int, level: float) -> str:
+    """Return what the interval of a median of `n` seeds is, e.g. ``range of 3 seeds, 75 %``."""
+    share = f"{100 * level:.3g} %"
+    return f"range of {n} seeds, {share}" if rank(n)[0] == 1 else f"{share} of {n} seeds"
+
+
 def medians(low: Floats, value: Floats, high: Floats) -> Medians:
     """Return the medians over the last axis.
 

@@ -133,7 +133,8 @@ def _create_delays(connection: sql.Connection, criteria: Mapping[str, Criterion]
     connection.execute(f"create view delays as {_delays(criteria, metrics)}")
     connection.execute(
         "create macro delays_at(metric, train := null, test := null, "
-        f"gap := {GAP}, rule := 'threshold', hold := 1, floor := null) as table {_delays_at(metrics)}"
+        f"gap := {GAP}, rule := 'threshold', hold := 1, floor := null) "
+        f"as table {_delays_at(metrics)}"
     )
 
 
