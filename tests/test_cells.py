@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
+from sweeper.store.schema import logged_steps
 from tests import by_hand
 from tests.stores import Made, Planned, curve, end
 
@@ -134,6 +135,42 @@ def test_the_interval_says_its_level(tmp_path: Path, n: int, level: float | None
     assert row["delay_level"] == level
     low, high = (None, None) if n == 1 else (1000 - 10, 10000 if n < 9 else 2000)
     assert (row["delay_low"], row["delay_high"]) == (low, high)
+
+
+def test_the_example_of_the_page_is_what_the_views_say(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "cells.md").read_text()
+    table = page.partition("## An example")[2].partition("| seed |")[2].split("\n\n")[0]
+    lines = [[c.strip() for c in line.split("|")[1:-1]] for line in table.split("\n")[2:]]
+    assert len(lines) == 5
+    number = [[None if not c.isdigit() else int(c) for c in line] for line in lines]
+    steps = logged_steps(10, 10000)
+    made = Made.at(tmp_path)
+    plan = [Planned(f"t{row[0]}", "c", row[0] or 0) for row in number]
+    launch = made.launch(plan, steps=10000)
+    pack = made.pack([p.trial_id for p in plan])
+    rows = []
+    for one, (_, _, t1, _, t2, *_) in zip(plan, number, strict=True):
+        train, test = ([float(t is not None and s >= t) for s in steps] for t in (t1, t2))
+        rows += curve(one.trial_id, steps, train_acc=train, test_acc=test)
+    ends = [end(one.trial_id, "censored", 10000) for one in plan]
+    made.rows(pack, made.claim(pack, launch), rows, ends)
+    columns = "t1_lower, t1, t2_lower, t2, delay, censored, phase, round(estimate)::int as estimate"
+    with open_views(made.ledger) as connection:
+        found = sql.query(connection, f"select {columns} from delays order by trial_id").to_pylist()
+        (cell,) = sql.query(connection, "select * from cells").to_pylist()
+    yes = {True: "yes", False: "no"}
+    shown = [
+        ["" if v is None else yes[v] if isinstance(v, bool) else str(v) for v in row.values()]
+        for row in found
+    ]
+    assert shown == [line[1:] for line in lines]
+    said = page.partition("## An example")[2]
+    assert f"phase `{cell['phase']}`, agreement {cell['agreement']}" in said
+    assert f"`delay` = {cell['delay']}" in said
+    assert f'the interval is "> {cell["delay_low"]}", at a level of {cell["delay_level"]:.1%}' in (
+        said.replace("\n  ", " ").replace(" %", "%")
+    )
+    assert cell["delay_high"] is None
 
 
 outcomes = st.tuples(

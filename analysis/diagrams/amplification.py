@@ -1,15 +1,14 @@
 """Grokking amplification: how much longer a cell delays than its reference cell.
 
-The amplification of a cell is its delay over the delay of its reference. Both are Kaplan-Meier
-medians over the seeds (`sweeper.analysis.views.medians`) of *counted* delays. Metrics are
-logged on a log grid, so t2 is only known to lie in (t2_lower, t2], and a delay shorter than that
-gap says nothing. A trial's delay is therefore counted as the largest of t2 - t1, t2 - t2_lower and
-1, in optimizer
-steps: dividing by a delay below the resolution would make up an amplification.
+The amplification of a cell is its delay over the delay of its reference. Both are medians over
+the seeds (`sweeper.analysis.views.medians`) of *counted* delays. Metrics are logged on a log grid,
+so t2 is only known to lie in (t2_lower, t2], and a delay shorter than that gap says nothing. A
+trial's delay is therefore counted as the largest of its estimate (see ``delays.sql``),
+t2 - t2_lower and 1, in optimizer steps: dividing by a delay below the resolution would make up an
+amplification.
 
-A median of counted delays is used where that of the delays themselves is reached: a floor under
-some delays must not make a censored cell a known one. What isn't reached isn't guessed. By which
-of the two medians is known:
+The counted delay of a cell is known where its delay is, and more than half of all its seeds
+generalized, failed and missing ones included. By which of the two sides is known:
 
 ================  =============================  ===============================
 cell, reference   known                          because

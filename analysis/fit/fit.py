@@ -76,7 +76,7 @@ class Collapse:
 
     Attributes:
         cells: Cells with at least one trial.
-        bounded: Those whose Kaplan-Meier median over the seeds isn't reached.
+        bounded: Those whose median over the seeds isn't known.
         before: Largest over smallest median time of the cells; None without any.
         spread: The same of time over law: 1 is a perfect collapse.
         at_least: Whether the bound of a cell makes `spread` larger than it is without that cell,
