@@ -39,8 +39,11 @@ class Seed:
     @property
     def outcome(self) -> by_hand.Outcome:
         """What the rules by hand take it for."""
-        lower = [max([s for s in LOGGED if s < (t or 0)], default=None) for t in (self.t1, self.t2)]
-        return by_hand.Outcome(self.t1, self.t2, self.last, *lower, self.status == "diverged")
+        first, second = (
+            max([s for s in LOGGED if s < (t or 0)], default=None) for t in (self.t1, self.t2)
+        )
+        diverged = self.status == "diverged"
+        return by_hand.Outcome(self.t1, self.t2, self.last, first, second, diverged)
 
 
 def well(t1: int, t2: int) -> Seed:

@@ -56,7 +56,13 @@ def cells_of(folder: str | Path, cells: Sequence[Sequence[tuple[Steps, str, int]
             ends.append(end(planned.trial_id, status, last))
     made.rows(pack, attempt, rows, ends)
     with open_views(made.ledger) as connection:
-        return sql.query(connection, "select * from cells order by cell_id").to_pylist()
+        table = sql.query(connection, "select * from cells order by cell_id")
+        return list(table.to_pylist())
+
+
+def before(step: int | None) -> int | None:
+    """Return the logged step before one."""
+    return max((s for s in LOGGED if s < (step or 0)), default=None)
 
 
 def by_rule(seeds: Sequence[tuple[Steps, str, int]]) -> by_hand.CellByHand | None:
@@ -66,7 +72,8 @@ def by_rule(seeds: Sequence[tuple[Steps, str, int]]) -> by_hand.CellByHand | Non
             t1,
             t2,
             last,
-            *(max((s for s in LOGGED if s < (t or 0)), default=None) for t in (t1, t2)),
+            before(t1),
+            before(t2),
             diverged=status == "diverged",
             over=status != "running",
         )

@@ -20,6 +20,7 @@ from sweeper.analysis.views.views import open_views
 from sweeper.criterion import HELD, Bracket, Criterion, delay, phase
 from sweeper.sql import QueryError
 from sweeper.store.schema import logged_steps
+from tests.by_hand import middle
 from tests.stores import Made, Planned, config, curve, end
 from tests.test_views import one_trial, rows
 
@@ -137,9 +138,7 @@ def _delay(
 def _estimate(train: Bracket, test: Bracket, became: str | None, gap: int) -> Any:
     if became not in ("grokking", "comprehension"):
         return None
-    t1, t2 = (
-        one.step * math.sqrt((one.after or one.step) / (one.step or 1)) for one in (train, test)
-    )
+    t1, t2 = (middle(one.step or 0, one.after) for one in (train, test))
     least, most = (gap, math.inf) if became == "grokking" else (0, gap - 1)
     return pytest.approx(min(max(t2 - t1, least), most))
 

@@ -25,7 +25,7 @@ PHASES = {
 }
 """Colour of every phase."""
 
-LABELS = {Phase.SPLIT: "split (no phase has most seeds)"}
+LABELS: dict[str, str] = {Phase.SPLIT: "split (no phase has most seeds)"}
 """What the legend says of a phase that its name doesn't explain."""
 
 MARK = "#a0a0a0"
