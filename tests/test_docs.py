@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from sweeper.compile.loading import load_grid
 from sweeper.trainables.config import GrokkingConfig
+from tests.commands import process, sweeper
+from tests.slow import long_but
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
@@ -41,25 +40,26 @@ def commands(language: str) -> list[list[str]]:
     return [shlex.split(line) for line in lines if line.startswith("sweeper ")]
 
 
-def sweeper(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as typed in `folder`."""
-    return subprocess.run(
-        [sys.executable, "-m", "sweeper.cli", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
+STARTS_RAY = ("launch", "search", "refine", "extend")
+"""Commands of the guides that start Ray."""
 
 
-def test_the_guides_commands_run_in_the_order_that_they_stand_in(tmp_path: Path) -> None:
+@pytest.mark.parametrize("typed", long_but((False,), (False, True)))
+def test_the_guides_commands_run_in_the_order_that_they_stand_in(
+    typed: bool, tmp_path: Path
+) -> None:
+    """As typed, or the first launch as typed and the rest of them in this process, without Ray."""
     (tmp_path / "grids").symlink_to(ROOT / "grids")
-    typed = commands("sh")
-    assert len(typed) >= 17
-    for words in typed:
-        done = sweeper(words[1:], tmp_path)
-        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    lines = commands("sh")
+    assert len(lines) >= 17
+    for number, (_, command, *words) in enumerate(lines):
+        trains = command in STARTS_RAY
+        if typed or number == 0:
+            done = process(command, *words, cwd=tmp_path, PYTHONPATH=str(ROOT))
+        else:
+            inline = ["--inline"] if trains else []
+            done = sweeper(command, *words, *inline, cwd=tmp_path)
+        assert done.returncode == 0, f"{command} {words}: {done.stdout}{done.stderr}"
     for picture in ("smoke.png", "curves.png", "smoke.csv", "metrics.parquet"):
         assert (tmp_path / picture).stat().st_size > 0
 
