@@ -322,13 +322,13 @@ def test_what_cannot_be_fitted_is_said(noisy_store: Made) -> None:
             "t3 ~ optimizer.lr",
             {},
             "law 't3 ~ optimizer.lr': no column of steps 't3'. Known: steps, last_step, pack_size, "
-            "attempt, t1, t2, delay, t1_lower, t2_lower.",
+            "attempt, t1, t2, delay, t1_lower, t2_lower, t1_after, t2_after.",
         ),
         (
             "status ~ optimizer.lr",
             {},
             "law 'status ~ optimizer.lr': no column of steps 'status'. Known: steps, last_step, "
-            "pack_size, attempt, t1, t2, delay, t1_lower, t2_lower.",
+            "pack_size, attempt, t1, t2, delay, t1_lower, t2_lower, t1_after, t2_after.",
         ),
         (
             LAW,
