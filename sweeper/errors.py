@@ -7,7 +7,7 @@ An error says where, what with its value, and what would be right. Anything that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 
 class SweeperError(Exception):
@@ -76,16 +76,46 @@ class DrainedError(Exception):
     """The sweep was asked to stop: the pack saved a checkpoint and ends here."""
 
 
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """Return the one of `known` that `name` is probably a misspelling of; None if none is."""
-    return next(iter(get_close_matches(name, known, n=1, cutoff=0.6)), None)
+def nearest(name: str, known: Sequence[str], likely: Sequence[str] = ()) -> str | None:
+    """Return the one of `known` that `name` probably means; None if none does.
+
+    A name that is the end of a dotted one means it: ``strength`` is ``regularizer.strength``. Next
+    come misspellings. Of names that are about equally near, those in `likely` win.
+    """
+    for pool in (likely, known):
+        ends = [one for one in pool if one == name or one.endswith(f".{name}")]
+        if ends:
+            return ends[0]
+    parts = [(one.rpartition(".")[2], one) for one in known]
+    whole = [(one, one) for one in known]
+    ways = [(whole, 0.6)] if "." in name else [(parts, 0.7), (whole, 0.6)]
+    for spellings, least in ways:
+        near = {one: _likeness(name, text) for text, one in spellings}
+        scores = {one: x + LIKELY * (one in likely) for one, x in near.items() if x >= least}
+        if scores:
+            return max(scores, key=scores.__getitem__)
+    return None
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return a remedy: the nearest of `known`, or all of them if none is near."""
-    near = nearest(name, known)
+LIKELY = 0.1
+"""How much more alike a likely name counts, on the scale from 0 to 1."""
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
+
+
+def did_you_mean(name: str, known: Sequence[str], likely: Sequence[str] = ()) -> str:
+    """Return a remedy: the name that is probably meant, or the names to choose from.
+
+    Args:
+        name: The unknown name.
+        known: All names.
+        likely: The names among them to try first, and to list if none is near; empty for all.
+    """
+    near = nearest(name, known, likely)
     if near is not None:
         return f"Did you mean {near!r}?"
     if not known:
         return "There is none."
-    return "Known: " + ", ".join(known) + "."
+    return "Known: " + ", ".join(likely or known) + "."

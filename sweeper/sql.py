@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import duckdb
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sweeper.errors import UsageError
+from sweeper.errors import UsageError, nearest
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -159,9 +159,63 @@ def query(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> 
     try:
         if parameters:
             return connection.execute(text, list(parameters)).to_arrow_table()
-        return _plain(connection.sql(exact(connection, text)).to_arrow_table())
+        return _read(connection, text)
     except duckdb.Error as error:
-        raise QueryError(explain(error)) from None
+        raise QueryError(_with_name(connection, text, explain(error))) from None
+
+
+_UNKNOWN = re.compile(r'(?:Referenced (?:column|table)|Could not find key) "([^"]+)"')
+"""Matches DuckDB's message about a name that a query has and its relations lack."""
+
+
+def _with_name(connection: Connection, text: str, message: str) -> str:
+    """Return DuckDB's `message` about the query `text`, with the name that is probably meant."""
+    unknown = _UNKNOWN.search(message)
+    view = re.search(r"\bfrom\s+(trials|cells)\b", text)
+    if unknown is None or view is None:
+        return message
+    name = unknown[1]
+    if "Referenced table" in message:  # the first part of a dotted name
+        dotted = re.search(rf"\b{re.escape(name)}\.([\w.]+)", text)
+        name = dotted[0] if dotted else name
+    with suppress(duckdb.Error, QueryError):
+        known = paths(connection, view[1])
+        near = nearest(name, list(known), varying(connection, known, view[1]))
+        if near is not None:
+            return f"{message.split(' Candidate')[0].rstrip('!.')}. Did you mean {near}?"
+    return message
+
+
+def paths(connection: Connection, view: str) -> dict[str, str]:
+    """Return the dotted names in a view, each with its SQL: columns, and fields of structs."""
+    schema = _read(connection, f"select * from {view} limit 0").schema
+    return {
+        ".".join(path): ".".join(map(identifier, path))
+        for field in schema
+        for path in _leaves(field)
+    }
+
+
+def _leaves(field: pa.Field) -> list[tuple[str, ...]]:
+    if not pa.types.is_struct(field.type):
+        return [(field.name,)]
+    return [(field.name, *rest) for child in field.type for rest in _leaves(child)]
+
+
+def varying(connection: Connection, known: Mapping[str, str], view: str = "trials") -> list[str]:
+    """Return the names of `known`, as `paths` returns them, that have several values in a view."""
+    if not known:
+        return []
+    counts = [
+        f"count(distinct {text}) + max(({text} is null)::int) as n{i}"
+        for i, text in enumerate(known.values())
+    ]
+    (row,) = _read(connection, f"select {', '.join(counts)} from {view}").to_pylist()
+    return [name for name, n in zip(known, row.values(), strict=True) if n is not None and n > 1]
+
+
+def _read(connection: Connection, text: str) -> pa.Table:
+    return _plain(connection.sql(exact(connection, text)).to_arrow_table())
 
 
 TWIN = "\ue000"

@@ -231,7 +231,7 @@ def test_delays_are_followed_where_they_double_though_the_phase_is_one(
         ({"y": "task.x"}, "x and y are both task.x. Choose two different axes."),
         (
             {"y": "task.noise"},
-            "y: task.noise has fewer than two values in the grid. Choose one of its axes: "
+            "y: task.noise has fewer than two values in the grid. Axes that vary: "
             "task.decades, task.label, task.x, task.y.",
         ),
         ({"value": "t2"}, "--value t2: can't be refined. Choose phase or delay."),

@@ -172,9 +172,9 @@ def _refusal(connection: sql.Connection, expression: str, error: sql.QueryError)
     name = next(
         (m for m in re.findall(r"[\w.]+", expression) if missed[1] in m.split(".")), missed[1]
     ).removeprefix("cells.")
-    return sql.QueryError(
-        f"{expression!r}: no column {name!r}. {did_you_mean(name, [*columns, *paths])}"
-    )
+    likely = [*columns, *sql.varying(connection, paths)]
+    remedy = did_you_mean(name, [*columns, *paths], likely)
+    return sql.QueryError(f"{expression!r}: no column {name!r}. {remedy}")
 
 
 def interval(

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from sweeper import sql
 from sweeper.analysis.diagrams.export import flat, writing
+from sweeper.analysis.diagrams.paths import check_path, choices
 from sweeper.analysis.diagrams.summary import sql_of
 from sweeper.analysis.views.medians import interval_words
-from sweeper.errors import UsageError, did_you_mean
+from sweeper.errors import UsageError
 
 STEPS = ("delay", "t1", "t2")
 """Values that are optimizer steps and can be censored."""
@@ -248,8 +249,7 @@ def phase_diagram(
     paths = config_paths(connection)
     given = {"x": x, "y": y, **({"facet": facet} if facet else {})}
     for role, name in given.items():
-        if name not in paths:
-            raise UsageError(f"{role}: no axis {name!r}. {did_you_mean(name, list(paths))}")
+        check_path(connection, role, name, paths)
     if len(set(given.values())) < len(given):
         raise UsageError(f"x, y and facet must differ: {', '.join(given.values())}.")
     table = _select(connection, paths, value, where)
@@ -259,7 +259,7 @@ def phase_diagram(
         if name not in varying:
             only = axes[name].label(axes[name].values[0])
             raise UsageError(
-                f"{role}: {name} = {only} in all {table.num_rows} cells. {_choices(varying)}"
+                f"{role}: {name} = {only} in all {table.num_rows} cells. {choices(varying)}"
             )
     _check_one_a_place(table, list(given.values()), [axes[p] for p in varying])
     facets = table[facet].to_pylist() if facet else [None] * table.num_rows
@@ -355,12 +355,6 @@ def _kind(value: str, column: pa.DataType) -> Kind:
         return "phase"
     numeric = pa.types.is_integer(column) or pa.types.is_floating(column)
     return "number" if numeric or pa.types.is_decimal(column) else "category"
-
-
-def _choices(varying: Sequence[str]) -> str:
-    if not varying:
-        return "No axis varies."
-    return "Axes that vary: " + ", ".join(varying) + "."
 
 
 def _check_one_a_place(table: pa.Table, taken: list[str], varying: Sequence[Axis]) -> None:

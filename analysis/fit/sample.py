@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sweeper import sql
+from sweeper.analysis.diagrams.paths import check_path
 from sweeper.analysis.diagrams.phase import STEPS, Axis, config_paths
 from sweeper.analysis.fit.law import Law, Power
 from sweeper.errors import UsageError, did_you_mean
@@ -132,11 +133,9 @@ def _select(connection: sql.Connection, law: Law, where: str | None, by: str | N
     """Return one row a trial: ends of its time, paths of the law, why it is left out."""
     paths = config_paths(connection)
     for power in law.powers:
-        if power.path not in paths:
-            remedy = did_you_mean(power.path, list(paths))
-            raise UsageError(f"{law.place(power)}: no path {power.path!r}. {remedy}")
-    if by is not None and by not in (*paths, "seed"):
-        raise UsageError(f"by: no path {by!r}. {did_you_mean(by, [*paths, 'seed'])}")
+        check_path(connection, law.place(power), power.path, paths, "path")
+    if by is not None and by != "seed":
+        check_path(connection, "by", by, paths, "path")
     time = _time(connection, law, paths)
     lower, upper = ENDS.get(law.time, (time, time))
     columns = {

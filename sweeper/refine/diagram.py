@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweeper import sql
+from sweeper.analysis.diagrams.paths import choices, unknown
 from sweeper.analysis.diagrams.phase import Axis
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
@@ -18,7 +19,7 @@ from sweeper.compile import loading
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Scalar
 from sweeper.config.trial import Trial
-from sweeper.errors import UsageError, did_you_mean
+from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid, columns
 from sweeper.refine.mesh import FINE, Mark, Point, Scale
 from sweeper.store import lease
@@ -116,12 +117,12 @@ def diagram(
 def _scale(grid: Grid, role: str, path: str) -> Scale:
     known = columns(grid.config).names[3:]
     if path not in known:
-        raise UsageError(f"{role}: no axis {path!r}. {did_you_mean(path, known)}")
+        raise unknown(role, path, known, _varying(grid))
     axis = Axis.of(path, grid.axis_values(path))
     if len(axis.values) < 2:
-        axes = ", ".join(grid.axes) or "none"
+        varying = _varying(grid)
         raise UsageError(
-            f"{role}: {path} has fewer than two values in the grid. Choose one of its axes: {axes}."
+            f"{role}: {path} has fewer than two values in the grid. {choices(varying)}"
         )
     if axis.categorical:
         values = ", ".join(map(axis.label, axis.values[:6]))
@@ -131,6 +132,11 @@ def _scale(grid: Grid, role: str, path: str) -> Scale:
         )
     whole = columns(grid.config).field(path).type == pa.int64()
     return Scale(path, tuple(axis.values), log=axis.log, whole=whole)
+
+
+def _varying(grid: Grid) -> list[str]:
+    """Return the axes that have several values."""
+    return [axis for axis in grid.axes if len(grid.axis_values(axis)) > 1]
 
 
 def panels(wanted: Diagram, ledger: Ledger) -> list[Panel]:
