@@ -52,7 +52,7 @@ lint: setup
 	$(BIN)/mypy
 
 check-long: setup  ## run what is too slow for check, at most 60 minutes
-	$(BIN)/python -m pytest -m "long or root" --timeout 3600
+	$(BIN)/python -m pytest -m "long or root" -n auto --dist loadgroup --timeout 3600
 
 verify: setup  ## measure the papers' laws, write docs/reproduction.md; at most 60 minutes
 	$(BIN)/sweeper verify --report docs/reproduction.md

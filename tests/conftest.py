@@ -34,8 +34,14 @@ RAY = ("test_chaos", "test_cli", "test_docs", "test_peers", "test_ray")
 """Files whose tests start Ray: they share one worker of xdist, beside which the others run."""
 
 
+ALONE = ("test_mutations", "test_law_slopes", "test_grokking")
+"""Files of many long tests that share nothing: any worker takes any of them."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file on one worker, and those that start Ray on one and the same."""
     for item in items:
+        if item.path.stem in ALONE and item.get_closest_marker("long"):
+            continue
         group = "ray" if item.path.stem in RAY else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))

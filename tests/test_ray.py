@@ -105,6 +105,7 @@ def cluster() -> Iterator[Cluster]:
         made.shutdown()
 
 
+@pytest.mark.long
 def test_a_sweep_survives_the_death_of_one_of_two_nodes_with_fractional_gpus(
     cluster: Cluster, tmp_path: Path, store: str
 ) -> None:
