@@ -1,4 +1,4 @@
-"""Delay, bound and phase of a cell, by hand: the rules of docs/delays.md without any array."""
+"""Delay, bound and phase of a cell, by hand: the rules of docs/cells.md without any array."""
 
 from __future__ import annotations
 

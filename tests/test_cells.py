@@ -174,6 +174,7 @@ def test_the_example_of_the_page_is_what_the_views_say(tmp_path: Path) -> None:
     said = page.partition("## An example")[2]
     assert f"phase `{cell['phase']}`, agreement {cell['agreement']}" in said
     assert f"`delay` = {cell['delay']}" in said
+    assert f"`t1` = {cell['t1']} and `t2` = {cell['t2']}" in said
     assert f'the interval is "> {cell["delay_low"]}", at a level of {cell["delay_level"]:.1%}' in (
         said.replace("\n  ", " ").replace(" %", "%")
     )
