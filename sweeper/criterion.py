@@ -1,13 +1,13 @@
 """The one definition of memorization and generalization.
 
 A trial *memorizes* at t1, the step that the criterion finds on its train metric, and
-*generalizes* at t2, the one on its test metric. By the rule `threshold`, which holds unless
-another is asked for, that is the first logged step at or below the threshold (at or above it for
-accuracies). A metric that isn't finite never holds.
-The criterion belongs to the analysis: changing it never re-runs a finished trial.
+*generalizes* at t2, the step that it finds on its test metric. By the default rule `threshold`,
+this is the first logged step at or below the threshold (at or above it for accuracies). A metric
+that isn't finite never meets a condition.
+The criterion belongs to the analysis: changing it never trains a finished trial again.
 
-The papers read t1 and t2 in other ways too, and differently from figure to figure ([N25], their
-code). Those rules compare a trial with itself, so they take its whole curve:
+The papers also use other rules, which differ from figure to figure ([N25], their code). These
+rules compare a trial with itself, so they need its whole curve:
 
 =============  ===========================================================================
 threshold      first logged step at which the metric reaches the threshold
@@ -22,16 +22,16 @@ by default at most half of it. A trial that learns nothing has its best value at
 floor it would count as one that generalizes at once.
 
 The rules can also be wrong about a trial that wasn't trained for long enough. So a step is known
-only if the curve shows that the trial had settled by then; where it doesn't, the step is unknown,
-and a missing t2 is censored at the last logged step as ever. Under `argmin` that is a true bound;
-under the other two a longer run may show that the trial had settled a little earlier, so carry it
-on before a law is fitted to it. `Criterion.train_bracket` states the condition of each rule. A
-trial that hasn't ended has no whole curve, and neither step.
+only if the curve shows that the metric had settled before the end. Otherwise the step is unknown,
+and a missing t2 is censored at the last logged step. Under `argmin` this is a true bound. Under
+the other two rules, a longer run may show that the metric had settled a little earlier, so extend
+such a trial before you fit a law to it. `Criterion.train_bracket` states the condition of each
+rule. A trial that hasn't ended has no whole curve, so its t1 and t2 are unknown.
 
-A small test set reaches a threshold by chance. `Criterion.hold` asks for several logged steps in a
-row.
+A small test set can reach a threshold by chance. `Criterion.hold` requires several logged steps in
+a row.
 
-The training loop stops by this definition and the SQL views are tested against it.
+The training loop stops trials by this definition, and tests compare the SQL views with it.
 
 References:
     [Power22] Power et al., Grokking, 2022. https://arxiv.org/abs/2201.02177
@@ -171,7 +171,7 @@ class Criterion(BaseModel):
         """Check that a threshold is there where the rule takes one, and only there."""
         known: dict[str, Any] = info.data
         if not {"metric", "rule"} <= known.keys():
-            return threshold  # what is wrong with those is reported as it is
+            return threshold  # mistakes in metric and rule are reported by themselves
         rule, rising = known["rule"], known["metric"] in RISING
         if rule not in THRESHOLDS:
             if threshold is not None:
@@ -193,23 +193,23 @@ class Criterion(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether the rule can only be read off the whole curve of a trial that has ended."""
+        """Whether the rule needs the whole curve of a trial that has ended."""
         return self.rule != "threshold"
 
     @property
     def stops(self) -> bool:
-        """Whether one logged row can tell that a trial generalizes, so that it may stop there."""
+        """Whether one logged row can show that a trial generalizes, so that it may stop there."""
         return not self.whole and self.hold == 1
 
     def train_holds(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return where a train value alone tells that t1 is reached.
+        """Return where a train value alone shows that t1 is reached.
 
-        Nowhere unless `stops`.
+        False everywhere unless `stops`.
         """
         return self._holds_alone(values, self.train)
 
     def test_holds(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return where a test value alone tells that t2 is reached, as `train_holds`."""
+        """Return where a test value alone shows that t2 is reached, as `train_holds`."""
         return self._holds_alone(values, self.test)
 
     def train_bracket(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> Bracket:
@@ -219,15 +219,15 @@ class Criterion(BaseModel):
 
         - `threshold`: always; None says that the threshold wasn't reached, or was held for fewer
           than `hold` logged steps.
-        - `argmin`, `relative`: unless the best value first occurs in the last logged row. A
-          trial that was still improving there may have gone on to, so its best value, and with
-          it any multiple of it, is unknown. A best value below 0 has no multiples that could be
+        - `argmin`, `relative`: unless the best value first occurs in the last logged row. Such a
+          trial was still improving and might have improved further, so its best value and all
+          multiples of it are unknown. If the best value is below 0, its multiples can't be
           reached. The best value has to meet the floor.
-        - `stable_final`: if the `STABLE_LOGS` rows that are near the final value end before
-          the `FINAL_LOGS` rows begin that it is the mean of. Otherwise the end of the curve is
+        - `stable_final`: if the `STABLE_LOGS` rows that are near the final value come before the
+          `FINAL_LOGS` rows whose mean the final value is. Otherwise the end of the curve would be
           compared with itself, and every curve would be stable. As published, the rule counts
-          logged rows, not steps: the denser the log, the more easily a slow drift passes for
-          stable. The final value has to meet the floor.
+          logged rows, not steps. So with a denser log, a slow drift counts as stable more easily.
+          The final value has to meet the floor.
 
         Args:
             steps: All logged steps of the trial, ascending, ``[logs]``.

@@ -1,7 +1,7 @@
 """Every error a user can cause, with its exit code.
 
-An error says where, what with its value, and what would be right. Anything that isn't a
-`SweeperError` is a bug and keeps its traceback.
+A message says where the mistake is, what is wrong, with the value, and what to write instead. Any
+exception that isn't a `SweeperError` is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ConfigError(SweeperError):
     """One or more mistakes in a grid file or in overrides, all reported together.
 
     Attributes:
-        problems: One line a mistake, each with its place.
+        problems: One line per mistake, each with its place.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -29,7 +29,7 @@ class ConfigError(SweeperError):
 
 
 class UsageError(SweeperError):
-    """A command was asked for something that makes no sense."""
+    """The arguments of a command are invalid or contradict each other."""
 
 
 class StoreError(SweeperError):
@@ -37,29 +37,29 @@ class StoreError(SweeperError):
 
 
 class StoreFullError(StoreError):
-    """The store can't take another byte. What was committed before is whole."""
+    """The storage of the store is full. All earlier commits are intact."""
 
     exit_code = 4
 
 
 class WorkerError(SweeperError):
-    """A worker could not train its pack. What was committed before is whole."""
+    """A worker could not train its pack. All earlier commits are intact."""
 
     exit_code = 4
 
 
 class BusyError(SweeperError):
-    """Another driver is at work on the same sweep."""
+    """Another driver holds the same sweep."""
 
 
 class ClusterError(SweeperError):
-    """The cluster is unreachable or refused us."""
+    """The cluster is unreachable or refused the connection."""
 
     exit_code = 5
 
 
 class StorageError(SweeperError):
-    """The database of a search is unreachable or refused us."""
+    """The database of a search is unreachable or refused the connection."""
 
     exit_code = 5
 

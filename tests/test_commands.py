@@ -191,7 +191,9 @@ def test_a_torn_part_is_said_and_its_trials_are_trained_again(tmp_path: Path, st
     path = Path(join(store, "toy")) / part.path
     path.write_bytes(path.read_bytes()[: part.size // 2])
     plan = plan_launch(grid, ledger(store), workers=2)
-    assert plan.damage == [f"{path}: {part.size // 2} bytes, the ledger says {part.size}: torn."]
+    assert plan.damage == [
+        f"{path}: damaged: it has {part.size // 2} bytes instead of {part.size}."
+    ]
     assert plan.counts.new == 6
     outcome = run(grid, store)
     assert outcome.counts.done == 12

@@ -29,7 +29,7 @@ def book(tmp_path: Path) -> Made:
 def _tear(book: Made, path: str) -> str:
     """Damage a file; return the message that names it."""
     book.ledger.files.write(path, b"torn")
-    return f"{book.ledger.files.location(path)}: damaged: its checksum isn't the ledger's."
+    return f"{book.ledger.files.location(path)}: damaged: its checksum differs from the ledger's."
 
 
 def test_a_scan_reads_each_file_once_and_its_result_reads_none(
@@ -67,7 +67,7 @@ def test_a_scan_reads_each_file_once_and_its_result_reads_none(
 def test_a_damaged_file_takes_its_pack_and_those_that_go_on_from_it(book: Made) -> None:
     ((_, part),) = book.ledger.state.packs["pack-3"].parts
     message = (
-        f"{book.ledger.files.location(part.path)}: 4 bytes, the ledger says {part.size}: torn."
+        f"{book.ledger.files.location(part.path)}: damaged: it has 4 bytes instead of {part.size}."
     )
     book.ledger.files.write(part.path, b"torn")
     for proven in (True, False):

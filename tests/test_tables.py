@@ -70,14 +70,14 @@ def test_each_kind_of_damage_has_its_message(tmp_path: Path) -> None:
     assert tables.damaged(files, part) is None
     raw = path.read_bytes()
     path.write_bytes(raw[:-1] + b"?")
-    wrong = f"{path}: damaged: its checksum isn't the ledger's."
+    wrong = f"{path}: damaged: its checksum differs from the ledger's."
     assert tables.damaged(files, part) is None
     assert tables.corrupt(files, part) == tables.corrupt(files, entry) == wrong
     with pytest.raises(StoreError) as caught:
         tables.content(files, entry)
     assert str(caught.value) == f"{wrong} {tables.REWRITTEN}"
     path.write_bytes(raw[:-1])
-    torn = f"{path}: {len(raw) - 1} bytes, the ledger says {len(raw)}: torn."
+    torn = f"{path}: damaged: it has {len(raw) - 1} bytes instead of {len(raw)}."
     assert tables.damaged(files, part) == tables.corrupt(files, part) == torn
     path.unlink()
     missing = f"{path}: missing, though the ledger lists it."

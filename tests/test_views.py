@@ -216,7 +216,7 @@ def test_every_damaged_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         open_views(made.ledger)
     assert str(caught.value) == (
-        f"{torn}: {size - 7} bytes, the ledger says {size}: torn.\n"
+        f"{torn}: damaged: it has {size - 7} bytes instead of {size}.\n"
         f"{gone}: missing, though the ledger lists it.\n"
         "`sweeper launch` trains its trials again; all others are untouched."
     )

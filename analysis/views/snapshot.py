@@ -1,4 +1,4 @@
-"""What a sweep's ledger says at one moment, as tables that SQL can join.
+"""The state of a sweep's ledger at one moment, as tables that SQL can join.
 
 Only files that the ledger lists are looked at, and only rows that count: those of an attempt
 that another one took over from end where the other one began.

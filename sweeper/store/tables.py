@@ -142,9 +142,9 @@ def _wrong(
     if raw is None:
         return f"{location}: missing, though the ledger lists it."
     if size is not None and len(raw) != size:
-        return f"{location}: {len(raw)} bytes, the ledger says {size}: torn."
+        return f"{location}: damaged: it has {len(raw)} bytes instead of {size}."
     if sha256(raw).hexdigest() != checksum:
-        return f"{location}: damaged: its checksum isn't the ledger's."
+        return f"{location}: damaged: its checksum differs from the ledger's."
     return None
 
 
@@ -165,5 +165,5 @@ def damaged(files: Files, part: Part) -> str | None:
     if size is None:
         return f"{files.location(part.path)}: missing, though the ledger lists it."
     if size != part.size:
-        return f"{files.location(part.path)}: {size} bytes, the ledger says {part.size}: torn."
+        return f"{files.location(part.path)}: damaged: it has {size} bytes instead of {part.size}."
     return None

@@ -75,7 +75,7 @@ GROUPED = (
 )
 
 OUTLIERS = (
-    "there are fewer train pairs than labels to falsify. "
+    "there are fewer train pairs than labels to replace. "
     "Lower selection.k or raise selection.fraction."
 )
 

@@ -43,7 +43,7 @@ class Digits(Images):
     """Classify 8 x 8 images of digits: the 1797 of [AK98] that come with scikit-learn.
 
     Pixels are scaled to [0, 1]. N train images and N_test others are drawn uniformly by the seed;
-    trials of one seed have the same tests, and fewer train images are a part of more.
+    trials of one seed have the same test images, and a smaller train set is part of a larger one.
 
     Attributes:
         N: Number of train images.

@@ -42,7 +42,7 @@ class Product(Section):
 class Diagonal(Section):
     """a = w_1 * ... * w_L elementwise; L = 2 is the diagonal linear network ([B25] App. D.2).
 
-    Unlike the factors of `product`, these start apart and stay so.
+    Unlike the factors of `product`, these start with different values.
 
     Attributes:
         depth: Number of factors L, from 2 to 8.

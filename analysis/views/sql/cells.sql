@@ -1,7 +1,7 @@
 -- Every cell of the grid: its trials taken together, seeds as replicates.
 --
--- A seed counts once it has a logged row; a failed one never does. Times that aren't reached stand
--- as what they are:
+-- A seed counts once it has a logged row; a failed one never does. A seed whose time isn't reached
+-- has a place among the others, too:
 --
 --   known            the time lies between two logged steps
 --   not yet          the time exceeds the last logged step
@@ -25,7 +25,7 @@
 --          regularizer    struct
 --          selection      struct
 --          optimizer      struct
---          ...            what else the trainable's config has
+--          ...            the other fields of the trainable's config
 --          n_seeds        int; trials of the cell, ended or not
 --          n_memorized    int; those with t1
 --          n_generalized  int; those with t2
@@ -35,15 +35,15 @@
 --          delay_high     int, optimizer steps; upper end of its interval, null: unbounded
 --          delay_level    float; confidence level of that interval: 0.95 or more from six seeds on,
 --                         0.75 with three; null without an interval
---          delay_bound    int, optimizer steps; what the median exceeds where it isn't known
+--          delay_bound    int, optimizer steps; lower bound of a median that isn't known
 --          t1             int, optimizer steps; median, null where it isn't known
 --          t1_bound       int, optimizer steps; as delay_bound
 --          t2             int, optimizer steps; median, null where it isn't known
 --          t2_bound       int, optimizer steps; as delay_bound
 --          censored_share float, censored delays over all delays; null without any
---          phase          text; what more than half of the seeds are, else split; null while seeds
---                         that still run may decide it, and without any
---          agreement      float, share of the seeds that count in the most frequent phase
+--          phase          text; the phase of more than half of the seeds, else split; null while
+--                         running seeds may decide it, and if no seed counts
+--          agreement      float, share of the most frequent phase among the seeds that count
 
 with seeds as materialized (
     select

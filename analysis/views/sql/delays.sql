@@ -1,8 +1,8 @@
 -- When every trial memorized (t1) and generalized (t2), by one criterion.
 --
--- How a step is found is the rule's business: `sweeper.criterion`. The true step lies in
--- (lower end, t]. Logged steps are the same for all trials, so the lower ends stand in a small
--- table. Only trials that logged other steps, or a value that isn't finite, are looked at again.
+-- `sweeper.criterion` defines the rules by which steps are found. The true step lies in
+-- (lower end, t]. Logged steps are the same for all trials, so a small table has the lower ends.
+-- Only trials that logged other steps, or a value that isn't finite, are read again.
 --
 -- reads    trials(trial_id, status), metrics(trial_id, step, the two columns of the metric)
 --          staging.logged(step, place, digest, before): the store's logged steps, how many there
@@ -18,8 +18,8 @@
 --          t2         int, optimizer steps; null if not reached, or if that isn't known
 --          delay      int, optimizer steps; at least 0; null without t1 and if diverged
 --          censored   bool; whether the delay is only known to exceed that number
---          last_step  int, optimizer steps; last logged one; null while the rule can't tell
---                     anything
+--          last_step  int, optimizer steps; last logged one; null while the rule can't be
+--                     applied
 --          phase      text; null while the trial may still change it, or if it failed
 --          t1_lower   int, optimizer steps; last logged step before t1 with a finite value; null
 --                     without t1 or without such a step

@@ -1,4 +1,4 @@
--- What was measured: every logged step of every trial of the grid, each once.
+-- The logged metrics of every trial of the grid, each logged step once.
 --
 -- reads    the metrics files that the ledger lists, and of them the rows that count
 -- params   $rows    those rows
@@ -15,7 +15,7 @@
 --          l1           float
 --          l2           float
 --          nuclear      float
---          ...          float; what the task adds
+--          ...          float; further metrics of the task
 
 select * from ($rows) as counted
 where $shown

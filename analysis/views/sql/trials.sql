@@ -18,14 +18,14 @@
 --          regularizer  struct
 --          selection    struct
 --          optimizer    struct
---          ...          what else the trainable's config has
---          steps        int, optimizer steps; trained so far, or at its end
+--          ...          the other fields of the trainable's config
+--          steps        int, optimizer steps; taken so far, or until the trial's end
 --          last_step    int, optimizer steps; last logged step, null before the first
 --          stop_reason  text; generalized, horizon, diverged or failed; null while not ended
 --          error        text; traceback of a failed trial
---          git_commit   text; provenance from here on: of the attempt that ended it, or that
---                       is or was last at work on it; null before the first
---          dirty        text; hash of the uncommitted changes, null where there were none
+--          git_commit   text; this and the columns below describe the attempt that ended the
+--                       trial, or else its latest attempt; null before the first attempt
+--          dirty        text; hash of the uncommitted changes, null if there were none
 --          versions     map
 --          host         text
 --          device       text
