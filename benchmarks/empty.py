@@ -54,7 +54,7 @@ def device(asked: str) -> str:  # noqa: ARG001
 
 
 def probe(pack: Pack[Any]) -> float:  # noqa: ARG001
-    """Return seconds a step."""
+    """Return seconds per step."""
     return 1e-9
 
 

@@ -1,4 +1,4 @@
-"""Every family: trial-steps a second of one core by pack size, beside the machine's matrix rate.
+"""Every family: trial-steps per second of one core by pack size, beside the machine's matrix rate.
 
 `alone` is a pack of one: the same code, so that the ratio is what packing is worth. Flops are
 torch's own count of the matrix products of a step, backward pass and padding included; work
@@ -167,7 +167,7 @@ def measured(rounds: int, folder: Path, only: Sequence[str] = ()) -> list[dict[s
 
 
 def matrix_rate(dtype: torch.dtype) -> float:
-    """Return the flops a second of square matrix products."""
+    """Return the flops per second of square matrix products."""
     step, flops = matrix_step(dtype)
     return rate(step) * flops
 

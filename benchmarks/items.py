@@ -147,7 +147,7 @@ def _group(name: str) -> str:
 
 
 def memory_rate() -> float:
-    """Return the bytes a second of a triad on arrays of 4 MB, larger than a core's own cache."""
+    """Return the bytes per second of a triad on arrays of 4 MB, larger than a core's own cache."""
     a, b, c = (torch.rand(1 << 20) for _ in range(3))
     return 12.0 * a.numel() * rate(lambda: torch.add(a, b, alpha=2.0, out=c), clock=CLOCK)
 

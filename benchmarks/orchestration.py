@@ -183,7 +183,7 @@ def million(n: int, scratch: Path) -> dict[str, Any]:
         found[name] = {"wall_s": wall, "peak_kb": peak}
         print(f"{n:,} empty trials, {name:16}: {wall:7.2f} s, {peak / 1024:7.1f} MB")
     files, size = footprint(store)
-    print(f"its store: {files:,} files, {size / n:.0f} bytes a trial")
+    print(f"its store: {files:,} files, {size / n:.0f} bytes per trial")
     return {"trials": n, **found, "files": files, "bytes": size}
 
 
@@ -261,7 +261,7 @@ def pack(packs: int, scratch: Path) -> dict[str, Any]:
     wall = time.perf_counter() - begun
     n = -(-outcome.counts.trials // 512)
     each = {name: 1e3 * seconds[name] / n for name in STEPS}
-    print(f"\n{n} packs of 512, in {wall:.2f} s with planning; ms a pack:")
+    print(f"\n{n} packs of 512, in {wall:.2f} s with planning; ms per pack:")
     for name, ms in each.items():
         print(f"  {ms:8.3f}  {name}")
     return {"packs": n, "ms": each}

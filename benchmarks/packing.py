@@ -1,4 +1,4 @@
-"""Trial-steps a second on one core by pack size, beside the machine's own matrix rate.
+"""Trial-steps per second on one core by pack size, beside the machine's own matrix rate.
 
 Runs the blocks that a launch trains, through `sweeper.trainables.loop.BLOCKS`, on one thread.
 Rounds are interleaved: each measures the matrix rate, both plain loops and every pack size for a
@@ -295,7 +295,7 @@ class Series:
         self.rounds.append(one)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Return one row a pack size: medians over the rounds."""
+        """Return one row per pack size: medians over the rounds."""
         return [self._row(size) for size in self.packs]
 
     def _row(self, size: int) -> dict[str, Any]:

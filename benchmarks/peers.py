@@ -49,7 +49,7 @@ EARLY = 20
 """Steps over which networks agree in float32."""
 
 POINTS = 50
-"""Logged steps a decade."""
+"""Logged steps per decade."""
 
 Array = NDArray[np.float64]
 Times = dict[str, dict[int, list[float]]]

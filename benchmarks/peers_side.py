@@ -4,8 +4,8 @@
                     at every logged step
     ray_once        the same, but it reports once, at its end: the least that Ray Tune can do
     optuna          a study over the grid, `n_jobs` threads
-    optuna_workers  a study over the grid, one process a core, a journal file between them
-    joblib          loky, one process a core
+    optuna_workers  a study over the grid, one process per core, a journal file between them
+    joblib          loky, one process per core
     vmap            ensembles of the trials that share their data (`torch.func`), by joblib
     torch           a plain loop in one process: autograd and torch.optim
     numpy           a plain loop in one process, the gradient written out (sparse recovery only)
@@ -177,7 +177,7 @@ def optuna_worker(path: str, n: int, journal: str) -> dict[int, Rows]:
 
 
 def optuna_workers(problem: Problem, cells: Sequence[Cell]) -> list[Rows]:
-    """Train with Optuna in one process a core."""
+    """Train with Optuna in one process per core."""
     import joblib
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -189,7 +189,7 @@ def optuna_workers(problem: Problem, cells: Sequence[Cell]) -> list[Rows]:
 
 
 def by_joblib(problem: Problem, cells: Sequence[Cell]) -> list[Rows]:
-    """Train with joblib, one process a core."""
+    """Train with joblib, one process per core."""
     import joblib
 
     work = [joblib.delayed(problem.trial)(cell) for cell in cells]

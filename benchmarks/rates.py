@@ -17,7 +17,7 @@ Step = Callable[[], Any]
 def rate(
     step: Step, seconds: float = SLICE, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Return the steps a second of `step`, measured for some `seconds` of a `clock`."""
+    """Return the steps per second of `step`, measured for some `seconds` of a `clock`."""
     step()
     count, done, begun = 1, 0, clock()
     while True:

@@ -290,7 +290,7 @@ def read(path: Path) -> Truth:
 
 
 def boundary(labels: Labels) -> NDArray[np.float64]:
-    """Return the middles of the sides between cells with unlike labels, one a row, in cells."""
+    """Return the middles of the sides between cells with unlike labels, one per row, in cells."""
     rights = np.add(np.argwhere(labels[1:] != labels[:-1]), [0.5, 0])
     tops = np.add(np.argwhere(labels[:, 1:] != labels[:, :-1]), [0, 0.5])
     return np.concatenate([rights, tops])

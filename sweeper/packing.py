@@ -170,11 +170,11 @@ def static_groups(config: type[Config], table: pa.Table) -> NDArray[np.int64]:
 def pack_order(
     config: type[Config], table: pa.Table, group: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """Return the trials of one static group sorted so that those with shared data touch.
+    """Return the trials of one static group sorted so that those with shared data are neighbours.
 
     Sorted by seed and drawn fields, then by the other batched fields, then by id, so that the
-    order doesn't depend on how the grid was written down. With `group`, a number a trial,
-    those of a group stand together, groups ascending.
+    order doesn't depend on how the grid was written down. If `group` gives a number per
+    trial, trials with equal numbers are neighbours, in ascending order of the numbers.
     """
     mark = marks(config)
     batched = [p for p in table.column_names if (m := mark.get(p)) is not None and not m.draws]

@@ -65,7 +65,7 @@ def device(asked: str) -> str:
 
 
 def probe(pack: Pack[Any]) -> float:
-    """Return seconds a step."""
+    """Return seconds per step."""
     return 1e-6
 
 

@@ -139,7 +139,7 @@ def test_leaving_censored_times_out_or_capping_them_bends_the_slope() -> None:
 
 
 def test_a_coarse_grid_moves_the_prefactor_unless_its_steps_are_known() -> None:
-    """Two steps a decade: the logged step is late by half a gap on average."""
+    """Two steps per decade: the logged step is late by half a gap on average."""
     width = np.log(10) / 2
     ours, logged = [], []
     for seed in range(30):

@@ -184,7 +184,7 @@ class PhaseDiagram:
         return "Medians over seeds. Interval: " + " to ".join(said)
 
     def table(self) -> pa.Table:
-        """Return one row a cell: the axes by their names, then the fields of `DiagramCell`."""
+        """Return one row per cell: the axes by their names, then the fields of `DiagramCell`."""
         names = {"x": self.x.name, "y": self.y.name}
         if self.facet:
             names["facet"] = self.facet.name

@@ -1,6 +1,6 @@
-"""What a metric came to in a trial, as one number a cell: ``min(test_loss)``.
+"""The min, max or last value of a metric in a trial, as one number per cell: ``min(test_loss)``.
 
-So are landscapes drawn: the best loss at each place, instead of when it was reached.
+Phase diagrams draw landscapes with it: the best loss of each cell instead of its delay.
 """
 
 from __future__ import annotations

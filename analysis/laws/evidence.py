@@ -75,7 +75,7 @@ class Evidence:
 
 
 def median_of(values: Iterable[float], claimed: float | None = None, *, seed: int = 0) -> Estimate:
-    """Return the median of `values`, one a seed, with its 95 % bootstrap interval."""
+    """Return the median of `values`, one per seed, with its 95 % bootstrap interval."""
     data = np.asarray(list(values), dtype=np.float64)
     if not data.size or np.isnan(data).any():
         raise UnmeasuredError(f"{int(np.isnan(data).sum())} of {data.size} values are missing")

@@ -50,7 +50,7 @@ SOLVERS = """
 
 
 def _slopes(evidence: Evidence) -> dict[str, list[float]]:
-    """Return the slopes of ln t2 over ln lr * strength, one a seed, by solver."""
+    """Return the slopes of ln t2 over ln lr * strength, one per seed, by solver."""
     rows = evidence.columns(TIMES)
     return {
         str(solver): [

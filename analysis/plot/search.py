@@ -318,7 +318,7 @@ def _draw_pareto(ax: Axes, paint: _Paint) -> None:
 
 
 def _draw_importance(ax: Axes, importance: Any) -> None:
-    """Draw a bar a path, the largest on top, its name above it: names are longer than bars."""
+    """Draw one bar per path, the largest on top; its name is above it, since names are longer."""
     ranked = sorted(importance.items(), key=lambda item: item[1])[-MOST_BARS:]
     places = range(len(ranked))
     shares = [share for _, share in ranked]
