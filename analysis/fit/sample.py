@@ -130,7 +130,7 @@ def _floats(column: pa.ChunkedArray) -> Floats:
 
 
 def _select(connection: sql.Connection, law: Law, where: str | None, by: str | None) -> pa.Table:
-    """Return one row per trial: ends of its time, paths of the law, the reason if it is left out."""
+    """Return one row per trial: ends of its time, paths of the law, the reason to leave it out."""
     paths = config_paths(connection)
     for power in law.powers:
         check_path(connection, law.place(power), power.path, paths, "path")
