@@ -309,20 +309,21 @@ def main() -> None:
     parser.add_argument("--read", nargs="+", type=Path, help="print such files, simulate nothing")
     given = parser.parse_args()
     if given.read:
-        print(table([row for path in given.read for row in rows_of(path)]))
+        found = [row for path in given.read for row in rows_of(path)]
+        print(f"{summary(found)}\n{table(found)}")
         return
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read by the processes to come
     began = time.perf_counter()
     for name in given.tables:
         settings = TABLES[name]()[given.first :: given.every]
-        found = []
+        rows: list[Row] = []
         for row in run(settings, given.sets, given.method, given.workers):
-            found.append(row)
+            rows.append(row)
             if given.output:
                 text = json.dumps({"setting": asdict(row[0]), "of": row[1], **asdict(row[2])})
                 with given.output.open("a") as file:
                     file.write(text + "\n")
-        print(f"\n## {name}, {given.method}\n\n{table(found)}", flush=True)
+        print(f"\n## {name}, {given.method}\n\n{table(rows)}", flush=True)
     print(f"\n{time.perf_counter() - began:.0f} s")
 
 
@@ -340,6 +341,26 @@ def rows_of(path: Path) -> Iterator[Row]:
     for line in path.read_text().splitlines():
         row = json.loads(line)
         yield Setting(**row.pop("setting")), row.pop("of"), Covered(**row)
+
+
+def summary(found: list[Row]) -> str:
+    """Return the mean, least and largest coverage by law, noise and what limits the interval."""
+    groups: dict[tuple[str, str, str], list[Covered]] = {}
+    for setting, _, covered in found:
+        limit = "scatter above the grid"
+        if setting.sigma < np.log(10) / setting.density:
+            limit = "scatter below the grid"
+        elif setting.censored == max(CENSORED):
+            limit = "80 % censored"
+        if covered.two_sided:
+            groups.setdefault((setting.law, setting.noise, limit), []).append(covered)
+    lines = ["| law | noise | | settings | mean | least | largest |", "|---" * 7 + "|"]
+    for key, members in groups.items():
+        shares = [100 * c.held / c.two_sided for c in members]
+        whole = 100 * sum(c.held for c in members) / sum(c.two_sided for c in members)
+        ends = f"{len(members)} | {whole:.1f} | {min(shares):.1f} | {max(shares):.1f}"
+        lines.append(f"| {' | '.join(key)} | {ends} |")
+    return "\n".join(lines)
 
 
 def table(found: list[Row]) -> str:
