@@ -78,7 +78,7 @@ STABLE_LOGS = 2
 
 
 class Phase(StrEnum):
-    """What became of a trial, after [Liu22]; or of a cell.
+    """The phase of a trial, after [Liu22], or of a cell.
 
     SPLIT is for cells alone: none of the other phases has more than half of the cell's seeds.
     """
@@ -93,7 +93,7 @@ class Phase(StrEnum):
 
 
 class Bracket(NamedTuple):
-    """What is known of the step at which a trial reaches something.
+    """The bounds of the step at which a trial meets a condition.
 
     Attributes:
         step: The logged step; None if it isn't reached, or if that isn't known.
@@ -116,7 +116,7 @@ _SCHEMA: JsonDict = {
 
 
 class Criterion(BaseModel):
-    """How t1 and t2 are read off the metrics.
+    """The rule by which t1 and t2 are read from the metrics.
 
     Attributes:
         metric: `M` reads the columns ``train_M`` and ``test_M``.
@@ -213,7 +213,7 @@ class Criterion(BaseModel):
         return self._holds_alone(values, self.test)
 
     def train_bracket(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> Bracket:
-        """Return what is known of the memorization step of an ended trial.
+        """Return the bounds of the memorization step of an ended trial.
 
         Values that aren't finite are left out first. A step is known, by rule:
 
@@ -236,7 +236,7 @@ class Criterion(BaseModel):
         return self._bracket(steps, train, self.train)
 
     def test_bracket(self, steps: NDArray[np.integer], test: NDArray[np.floating]) -> Bracket:
-        """Return what is known of the generalization step; all else as in `train_bracket`."""
+        """Return the bounds of the generalization step; all else as in `train_bracket`."""
         return self._bracket(steps, test, self.test)
 
     def t1(self, steps: NDArray[np.integer], train: NDArray[np.floating]) -> int | None:

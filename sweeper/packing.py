@@ -119,13 +119,13 @@ def pack_id(trial_ids: Sequence[str], *, salt: str = "") -> str:
 
 
 def static_key(config: type[Config], values: Values) -> tuple[tuple[str, Scalar], ...]:
-    """Return what may not differ inside of one pack."""
+    """Return the values that are equal for all trials of a pack."""
     mark = marks(config)
     return tuple(sorted((p, v) for p, v in values.items() if mark.get(p) is None))
 
 
 def data_key(config: type[Config], trial: Trial) -> tuple[Any, ...]:
-    """Return what trials of one pack that share their data agree on: seed and drawn fields."""
+    """Return the values that trials with shared data have in common: seed and drawn fields."""
     mark = marks(config)
     drawn = ((p, v) for p, v in trial.values.items() if (m := mark.get(p)) is not None and m.draws)
     return (trial.seed, *sorted(drawn, key=lambda item: item[0]))

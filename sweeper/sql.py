@@ -1,4 +1,4 @@
-"""The one door to DuckDB: in-memory connections that read what they are given, and no more.
+"""The interface to DuckDB: in-memory connections that read only the given files.
 
 In DuckDB 2.0 the type of a statement is no sandbox (a CTE may hold a COPY), and allowed paths
 may be written as well as read. So a user's statement must parse as pure queries all the way

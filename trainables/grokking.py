@@ -31,7 +31,7 @@ EIGHT = 8
 """Slots that a data set of sparse recovery has at least."""
 
 PADDING = 24
-"""Above what vectors are padded by at most (`sweeper.trainables.batch.shared`)."""
+"""An upper bound of the padding of vectors (`sweeper.trainables.batch.shared`)."""
 
 __all__ = ["Config", "device", "memory_bytes", "probe", "train", "useful_size"]
 

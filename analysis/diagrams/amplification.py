@@ -62,7 +62,7 @@ _MISSED = re.compile(
 def evaluate(
     connection: sql.Connection, references: Mapping[str, str], extra: Sequence[str] = ()
 ) -> pa.Table:
-    """Return what a search has to know of some cells, compared with their reference cells.
+    """Return the numbers of some cells that a search needs, with those of their reference cells.
 
     Args:
         connection: Views, see `sweeper.analysis.views.views.open_views`.
@@ -270,7 +270,7 @@ def _ratios(cell: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArra
 
 
 def _ends(ratios: NDArray[np.float64], tail: float) -> tuple[float | None, float | None]:
-    """Return the quantiles `tail` and 1 - `tail`; what is unknown counts against both."""
+    """Return the quantiles `tail` and 1 - `tail`; unknown values count against both."""
     out = int(tail * len(ratios))
     low = float(np.sort(np.where(ratios == _UNKNOWN, 0.0, ratios))[out])
     high = float(np.sort(np.where(ratios == _UNKNOWN, _FAR, ratios))[len(ratios) - 1 - out])

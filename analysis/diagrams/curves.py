@@ -122,7 +122,7 @@ def _criterion(connection: sql.Connection, chosen: pa.Table) -> Criterion:
 
 
 def _labels(chosen: pa.Table) -> list[str]:
-    """Return for each trial what tells it apart from the others."""
+    """Return for each trial the settings in which it differs from the others."""
     paths = [p for p in chosen.column_names if p not in ("trial_id", "t1", "t2")]
     axes = [Axis.of(p, chosen[p].to_pylist()) for p in paths]
     varying = [axis for axis in axes if len(axis.values) > 1]

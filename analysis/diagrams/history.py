@@ -1,4 +1,4 @@
-"""A search as it went: what was suggested, what came of it, what is best.
+"""The history of a search: its suggestions, their results, and the best one.
 
 A suggestion is feasible when all its objectives are known. One that isn't takes part in nothing
 but the picture: there it stands at its bound, so that a promising censored cell can be seen.
@@ -22,7 +22,7 @@ Source = Literal["search", "store"]
 
 @dataclass(frozen=True, slots=True)
 class HistoryPoint:
-    """One point of the search space, and what came of it.
+    """One point of the search space and its result.
 
     Attributes:
         number: Its place in the search, from 0.
@@ -56,7 +56,7 @@ class History:
     Attributes:
         objectives: Name and direction of each, at least one.
         suggestions: In any order; `ordered` by their numbers.
-        importance: Path to its share of what the objective owes to the paths; None: not known.
+        importance: Path to its share of the importance for the objective; None: not known.
         log: Paths whose values are spread over orders of magnitude, so drawn on a log axis.
     """
 

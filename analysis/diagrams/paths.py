@@ -1,4 +1,4 @@
-"""Errors about dotted names: they name what varies in this sweep, not every field of the config."""
+"""Errors about dotted names, which list the paths that vary in this sweep, not all fields."""
 
 from __future__ import annotations
 

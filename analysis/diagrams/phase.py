@@ -236,7 +236,7 @@ def phase_diagram(
         connection: Views, see `sweeper.analysis.views.views.open_views`.
         x: Dotted name of the horizontal axis.
         y: Dotted name of the vertical axis.
-        value: delay, t1, t2, phase, what a metric came to (`sweeper.analysis.diagrams.summary`), or
+        value: delay, t1, t2, phase, a metric's extreme (`sweeper.analysis.diagrams.summary`), or
         an SQL
             expression over `cells`.
         facet: Dotted name of the axis of small multiples.

@@ -27,10 +27,10 @@ class Series:
         x: Where they stand; for bars in a panel with `names` their places 0, 1, ...
         y: The values; of a band, its middle, which isn't drawn.
         kind: How they are drawn.
-        label: What the legend calls them; None for what it leaves out.
+        label: Their name in the legend; None: not in the legend.
         low: Lower ends of their intervals.
         high: Upper ends.
-        colour: Number of the colour, so that what belongs together looks alike; None for ink,
+        colour: Number of the colour, equal for things that belong together; None for ink,
             the colour of claims.
     """
 

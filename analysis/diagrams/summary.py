@@ -11,7 +11,7 @@ from sweeper import sql
 from sweeper.errors import UsageError, did_you_mean
 
 TAKEN = {"min": "min({0})", "max": "max({0})", "last": "arg_max({0}, step)"}
-"""Name to what is taken of a trial's logged values; those that aren't finite don't count."""
+"""Name to the SQL over a trial's logged values; values that aren't finite don't count."""
 
 
 def sql_of(connection: sql.Connection, value: str) -> str:

@@ -48,7 +48,7 @@ _NORM = 0.5 * np.log(2 * np.pi)
 
 
 class Regression:
-    """Times with what they depend on, ready to be fitted with any weights.
+    """Times and the variables that they depend on, ready to be fitted with any weights.
 
     Attributes:
         design: What the times depend on, ``[n, k]``.
@@ -60,8 +60,8 @@ class Regression:
         """Prepare a regression; scales everything, so that the optimizer sees numbers near 1.
 
         Args:
-            low: Natural logarithm of what a time exceeds, ``[n]``; -inf: nothing is known.
-            high: Of what it is at most; inf: right-censored; equal to `low`: exact.
+            low: Natural logarithm of a time's lower bound, ``[n]``; -inf: nothing is known.
+            high: Of its upper bound; inf: right-censored; equal to `low`: exact.
             design: What it depends on, ``[n, k]``; the first column is 1.
         """
         self.design = design
@@ -150,7 +150,7 @@ class Regression:
         Args:
             start: Where to begin.
             weights: How often each time counts, ``[n]``.
-            embed: Points to try are this matrix times what is returned; the unit matrix by default.
+            embed: Tried points are this matrix times the returned ones; by default the unit matrix.
         """
         into = np.eye(len(start)) if embed is None else embed
         point = start
@@ -172,7 +172,7 @@ class Regression:
         return point
 
     def _guess(self) -> Floats:
-        """Return what least squares say, bounds taken as times."""
+        """Return the least-squares fit, with bounds taken as times."""
         beta = np.linalg.lstsq(self._x, self._middle, rcond=None)[0]
         scatter = float(np.std(self._middle - self._x @ beta))
         gamma = 1 / max(scatter, self._width)  # not yet where the likelihood is flat

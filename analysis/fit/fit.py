@@ -106,7 +106,7 @@ class Group:
         collapse: Of the law as it stands.
         covariance: Of ``(ln C, k)`` by the jackknife over seeds, ``[2, 2]``; None where the
             interval of k isn't the jackknife's.
-        notes: What couldn't be fitted and why, and what to beware of.
+        notes: Numbers that couldn't be fitted, with the reason, and warnings.
     """
 
     value: Any
@@ -252,7 +252,7 @@ class _Fitter:
         self.notes: list[str] = []
 
     def group(self, value: Any) -> Group:
-        """Return the group; `value` is what its trials have in common."""
+        """Return the group; `value` is the common value of its trials."""
         sample = self.sample
         slope, free = self._slope()
         exponents = self._exponents()

@@ -58,13 +58,13 @@ MEANING = {
     "how other seeds would differ, so there is no interval.",
     ONE_SEED: "no interval.",
 }
-"""Note of an interval to what it means."""
+"""Note of an interval to its meaning."""
 
 JOINED = (GRID, FEW_TIMES, ONE_LEFT_OUT)
 """Notes of intervals that the likelihood has a part in."""
 
 ALIKE = 1e-3
-"""Share of what the noise alone would give, below which seeds differ by rounding errors only."""
+"""Share of the scatter by noise, below which seeds differ by rounding errors only."""
 
 FARTHEST = 1e4
 """First steps from the estimate within which an end of a profile interval is looked for."""

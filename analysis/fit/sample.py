@@ -1,4 +1,4 @@
-"""The trials that a law is fitted to: what is known of their times, and what they depend on."""
+"""The trials to which a law is fitted: the bounds of their times, and the paths of the law."""
 
 from __future__ import annotations
 

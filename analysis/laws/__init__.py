@@ -1,4 +1,4 @@
-"""The papers' claims: what each says, the grids that test it, and how it is measured."""
+"""The papers' claims: the statement of each, the grids that test it, and its measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A claim of the papers, and what it means to have measured it.
+"""A claim of the papers, and the conditions under which it counts as measured.
 
 Each module beside this one has a tuple `LAWS` of claims. A claim names the grids that test it,
 reads their rows through the ordinary views (`sweeper.analysis.laws.evidence`), and says what came
@@ -60,7 +60,7 @@ class LawGrid:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came out of a claim.
+    """The result of measuring a claim.
 
     Attributes:
         text: The measured values in words, e.g. ``slope -0.998 (-1.000 to -0.997)``.
@@ -135,7 +135,7 @@ class Claim:
         return f"depends on {self.depends_on}" if verdict is Verdict.DEPENDS else str(verdict)
 
     def __post_init__(self) -> None:
-        """Check what the command line relies on."""
+        """Check the properties that the command line relies on."""
         if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", self.id):
             raise ValueError(f"id {self.id!r} must be of lower-case words with - between them")
         if not self.grids:

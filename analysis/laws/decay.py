@@ -1,4 +1,4 @@
-"""Laws of factors under weight decay: slow time, balance, and what the ending is like."""
+"""Laws of factors under weight decay: slow time, balance, and the shape of the fall."""
 
 from __future__ import annotations
 

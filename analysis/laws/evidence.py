@@ -1,4 +1,4 @@
-"""The rows that a law is judged by: the views of its sweeps, opened together."""
+"""The rows by which a law is decided: the views of its sweeps, opened together."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUANTILES = (0.025, 0.975)
 
 
 class UnmeasuredError(SweeperError):
-    """The rows don't hold what a law is measured by: the claim isn't reproduced."""
+    """The rows lack the events by which a law is measured: the claim isn't reproduced."""
 
 
 class Evidence:
     """Views of the sweeps of one law, by the names of their grids."""
 
     def __init__(self, views: Mapping[str, sql.Connection]) -> None:
-        """Take open views; a method that isn't told a sweep reads the first."""
+        """Take open views; a method without a given sweep reads the first."""
         self._views = dict(views)
 
     def rows(self, query: str, sweep: str | None = None) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ CURVES = """
 
 
 def measure_reviews(evidence: Evidence) -> Measured:
-    """Compare what test accuracy gains after memorization, for a large and the default norm."""
+    """Compare the gain in test accuracy after memorization, for a large and the default norm."""
     rows = evidence.columns(REVIEW_TIMES, nulls=("t1", "t2", "early"))
     large = rows["alpha"] > 1
     if not large.any() or large.all():
@@ -65,7 +65,7 @@ def measure_molecules(evidence: Evidence) -> Measured:
         raise UnmeasuredError("a large and the default initial norm are wanted")
     t1, t2, last = rows["t1"], rows["t2"], rows["last_step"]
     reached = ~np.isnan(t2)
-    bound = np.where(reached, t2, last)  # what wasn't reached came after the last step
+    bound = np.where(reached, t2, last)  # a step that wasn't reached lies after the last one
     slower = float(np.min(bound[large])) / float(np.max(bound[~large]))
     return Measured(
         f"initial norm 1: t1 {_times(t1[~large])}, t2 {_times(t2[~large])}; initial norm 3: t1 "

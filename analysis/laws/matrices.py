@@ -36,7 +36,7 @@ TIMES = """
     from trials join delays using (trial_id)
       join (select trial_id, max(ls_spectral) as l from metrics group by all) using (trial_id)
     order by all"""
-"""t1, t2, what the least-squares solution is off by, and the factor between that and t2."""
+"""t1, t2, the error of the least-squares solution, and the factor between that and t2."""
 
 SOLVERS = """
     with t as (

@@ -1,4 +1,4 @@
-"""Laws of what is measured in sparse recovery: how much of it, and what it doesn't see."""
+"""Laws of the measurements in sparse recovery: their number, and the part that they miss."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ DROPS = """
 
 
 def measure_floor(evidence: Evidence) -> Measured:
-    """Compare the final test error, and when it drops, with what the measurements don't see."""
+    """Compare the final test error, and when it drops, with the part of a* that isn't measured."""
     rows = evidence.columns(DROPS)
     off = rows["final"] / rows["unseen"] - 1
     worst = float(np.max(np.abs(off)))

@@ -1,4 +1,4 @@
-"""Laws of modular addition with a small network: weight decay and what is held out."""
+"""Laws of modular addition with a small network: weight decay and held-out regions."""
 
 from __future__ import annotations
 

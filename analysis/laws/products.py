@@ -28,7 +28,7 @@ NEAREST = """
     select task.N as N, model.depth as depth, model.sign_free as sign_free,
       min(distance) as nearest
     from trials join metrics using (trial_id) group by all order by all"""
-"""The least distance ||a - a*|| over a run, which is what the published figure shows."""
+"""The least distance ||a - a*|| over a run, as in the published figure."""
 
 DISTANCES = """
     select concat(if(model.sign_free, 'u^L - v^L', 'product'), ', L = ', model.depth) as model,

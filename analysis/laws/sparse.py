@@ -1,4 +1,4 @@
-"""Laws of sparse recovery under l1: how late it generalizes, and what the penalty leaves."""
+"""Laws of sparse recovery under l1: its delay, and the error that the penalty leaves."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def picture_published(evidence: Evidence) -> Picture:
 
 
 def measure_prefactor(evidence: Evidence) -> Measured:
-    """Divide t2 by what the paper says that it is about."""
+    """Divide t2 by the paper's estimate of it."""
     rows = evidence.columns(TIMES)
     seeds = {int(s): rows["prefactor"][rows["seed"] == s] for s in np.unique(rows["seed"])}
     spread = max(float(v.max() / v.min()) for v in seeds.values()) - 1
@@ -241,7 +241,7 @@ def eq_78(seed: int, N: int, n: int, lr: float, strength: float) -> int:
 
 
 def measure_memorization(evidence: Evidence) -> Measured:
-    """See what t1 and the train error's floor owe to the strength."""
+    """Measure how t1 and the train error's floor depend on the strength."""
     rows = evidence.columns(TIMES)
     weak = (rows["solver"] == "gd") & (rows["strength"] <= 1.01e-4)
     ratios = [

@@ -24,7 +24,7 @@ LANDSCAPE = """
 
 
 def measure_lu(evidence: Evidence) -> Measured:
-    """Find the norm of the least test loss, and what larger ones cost."""
+    """Find the norm of the least test loss, and the test loss at larger ones."""
     rows = evidence.columns(LANDSCAPE)
     best, cost = [], []
     for seed in np.unique(rows["seed"]):
@@ -72,7 +72,7 @@ TIMES = """
       ln(1 / norm_ratio) / (optimizer.lr * decay * t2) as explained, norm_ratio as ratio
     from trials join delays using (trial_id)
       left join metrics on metrics.trial_id = trials.trial_id and step = t2 order by all"""
-"""Of law_teacher_decay: when trials generalize, and what is left of their norm then."""
+"""Of law_teacher_decay: when trials generalize, and the share of their norm that is left then."""
 
 
 def measure_times(evidence: Evidence) -> Measured:

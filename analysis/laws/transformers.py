@@ -200,7 +200,7 @@ BY_FRACTION = """
 
 
 def _costs(evidence: Evidence) -> tuple[float, float, Floats, Floats]:
-    """Return what a percent less costs, as a share, at the least and at the largest fractions.
+    """Return the cost of a percent less, as a share, at the least and at the largest fractions.
 
     By least squares of ln t2 over three fractions each. And all fractions with their median t2.
     """

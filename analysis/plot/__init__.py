@@ -1,6 +1,6 @@
 """Figures of a sweep: phase diagrams and learning curves. The one door to matplotlib.
 
-A figure says what it shows and where it comes from, and the same data give the same bytes.
+A figure has a title and its provenance, and the same data give the same bytes.
 """
 
 from sweeper.analysis.plot.curves import draw_curves

@@ -1,4 +1,4 @@
-"""A fitted power law: times against the law, and what each path does once it is divided out."""
+"""A fitted power law: times over the law, and over each path with all others divided out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The colours of a phase diagram, and what its legend has to explain."""
+"""The colours of a phase diagram and the entries of its legend."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LABELS: dict[str, str] = {Phase.SPLIT: "split (no phase has most seeds)"}
 """What the legend says of a phase that its name doesn't explain."""
 
 MARK = "#a0a0a0"
-"""Colour of the signs of what is missing."""
+"""Colour of the marks of missing cells."""
 
 PALE = 0.4
 """Share of white in the colour of a place that takes after the nearest cell."""
@@ -113,7 +113,7 @@ class Paint:
         return colour
 
     def handles(self) -> list[Any]:
-        """Return the legend's entries: what was drawn besides the colour scale."""
+        """Return the legend's entries: the marks that were drawn besides the colour scale."""
         order = [phase.replace("_", " ") for phase in Phase]
         names = sorted(self.seen, key=lambda n: (order.index(n) if n in order else -1, n))
         found: list[Any] = [Patch(facecolor=self.seen[n], label=LABELS.get(n, n)) for n in names]

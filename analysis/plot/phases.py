@@ -237,7 +237,7 @@ def _on_lines(axis: Axis) -> NDArray[np.float64]:
 
 
 def _contrast(colour: Any) -> str:
-    """Return what can be seen on `colour`: a dark ink or white."""
+    """Return an ink that is visible on `colour`: dark or white."""
     red, green, blue = mpl.colors.to_rgb(colour)
     return "#4a4a4a" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 

@@ -1,4 +1,4 @@
-"""A search on one sheet: how it went, what its paths do, which of them matter.
+"""A search in one figure: its history, the objective by path, the importance of the paths.
 
 Filled markers have a result. An open triangle stands at the least that a censored cell's
 objective can be; a cross at the foot of a panel has neither.

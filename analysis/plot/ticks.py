@@ -35,7 +35,7 @@ def name_decades(axis: Any, low: float, high: float) -> None:
 
 
 def plain(value: float) -> str:
-    """Return 0.0001 as 1e-4, and what has few digits as it is."""
+    """Return 0.0001 as 1e-4, and a number of few digits unchanged."""
     if 1e-3 <= value < 1e5:
         return f"{value:g}"
     head, _, exponent = f"{value:.1e}".partition("e")

@@ -85,7 +85,7 @@ def rank(n: int) -> tuple[int, float]:
 
 
 def interval_words(n: int, level: float) -> str:
-    """Return what the interval of a median of `n` seeds is, e.g. ``range of 3 seeds, 75 %``."""
+    """Return the kind of the interval of a median of `n` seeds, e.g. ``range of 3 seeds, 75 %``."""
     share = f"{100 * level:.3g} %"
     return f"range of {n} seeds, {share}" if rank(n)[0] == 1 else f"{share} of {n} seeds"
 

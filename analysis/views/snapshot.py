@@ -172,7 +172,7 @@ def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:
 
 
 def attempts(ledger: Ledger) -> pa.Table:
-    """Return every claim of a pack, with where and by what code it ran; see `ATTEMPTS`."""
+    """Return every claim of a pack, with its host, device and code; see `ATTEMPTS`."""
     lease = read_lease(ledger.files)
     driver = lease["launch_id"] if lease is not None and is_fresh(lease) else None
     rows = [

@@ -37,7 +37,7 @@ PARTS = ("task", "model", "regularizer", "selection", "optimizer")
 """The scientific parts: columns of `trials` and `cells` even where a trainable lacks them."""
 
 GAP = 1000
-"""Smallest delay that `delays_at` calls grokking unless told otherwise, in optimizer steps."""
+"""Smallest delay that `delays_at` calls grokking by default, in optimizer steps."""
 
 CRITERIA = pa.schema(
     {
@@ -84,7 +84,7 @@ def open_views(
         try:
             return _open(ledger, everything, criteria or {}, plan, ends)
         finally:
-            proof.result()  # names all that is damaged, not what the views stumbled on
+            proof.result()  # names all damaged files, not only the first that the views read
 
 
 def _open(

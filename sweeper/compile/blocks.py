@@ -99,7 +99,7 @@ class _Compiler:
         """Compile the cells of one combination of names.
 
         Args:
-            given: Path to raw value: what is fixed, and the names.
+            given: Path to raw value: the fixed values and the names.
             places: The place of each of them, and of the first value of each axis.
             axes: The axes that choose no names.
             where: The place of the block.

@@ -66,7 +66,7 @@ class Diagnostics:
     blocks: list[KeyPath] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Collect the consequences of the refused nodes, and what all checks look up."""
+        """Collect the consequences of the refused nodes, and the tables that all checks use."""
         self.known = frozenset(known_paths(self.config))
         self.refused |= {diagnostic.node for diagnostic in self.every}
         for node in self.refused:

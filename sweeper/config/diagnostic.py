@@ -35,7 +35,7 @@ class Kind(StrEnum):
     LIMIT = "limit"
     """More cells, values or combinations than are allowed."""
     UNAVAILABLE = "unavailable"
-    """Code that can't be imported, or that lacks what it has to offer."""
+    """Code that can't be imported, or that lacks a required attribute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class _Resolver:
         self.out.problems.append(Diagnostic(kind, path, text, remedy, value))
 
     def fits(self, section: type[Section]) -> bool:
-        """Return whether a section goes with what is chosen."""
+        """Return whether a section goes with the chosen names."""
         return all(
             _fits_in(self.config, section, part, self.chosen[part])
             for part in section.fits
@@ -159,7 +159,7 @@ class _Resolver:
         return None
 
     def fill(self, applicable: Mapping[str, Leaf]) -> None:
-        """Check what is given and fill in what isn't."""
+        """Check the given values and fill in the others."""
         for path, leaf in applicable.items():
             part = path.split(".")[0]
             if path in self.given:

@@ -37,7 +37,7 @@ def line(path: str, value: Scalar | tuple[str, ...]) -> str:
 
 
 def header(trainable: str) -> str:
-    """Return what stands before the lines of every config of `trainable`."""
+    """Return the text before the lines of every config of `trainable`."""
     return f"{ID_VERSION}\ntrainable={json.dumps(trainable)}\n"
 
 
@@ -67,7 +67,7 @@ def left_out(config: type[Config], values: Values) -> dict[str, Scalar]:
 
 
 def identity_lines(config: type[Config], values: Values) -> dict[str, str]:
-    """Return path to identity line of a resolved config, without what is left out."""
+    """Return path to identity line of a resolved config, without the fields that are left out."""
     usual = left_out(config, values)
     lines = {
         path: line(path, value)

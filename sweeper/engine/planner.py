@@ -161,7 +161,7 @@ def _needed(ledger: Ledger, todo: _Comparison) -> set[str]:
 
 
 def counts(grid: Grid, ledger: Ledger, table: pa.Table) -> Counts:
-    """Return the trials of `table` by what became of them, as `plan_launch` counts them.
+    """Return the trials of `table` by their state in the store, as `plan_launch` counts them.
 
     Trusts the checksums of the metrics: for the moment after a launch.
     """

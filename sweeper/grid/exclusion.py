@@ -129,7 +129,7 @@ def parse(text: str, types: Types) -> Rule:
 
 
 def _expressions(query: str) -> Iterator[dict[str, Any]]:
-    """Yield every node of what `query` selects."""
+    """Yield every node of the expression that `query` selects."""
     with sql.connect(threads=1) as connection:
         (text,) = connection.execute("select json_serialize_sql(?)", [query]).fetchone() or ("{}",)
     (statement,) = json.loads(text)["statements"]

@@ -115,7 +115,7 @@ def _ends(given: list[float]) -> tuple[float, float, int]:
 
 
 def _pinned(values: NDArray[np.float64], first: float, last: float) -> list[float]:
-    # 12 digits: 0.30000000000000004 is nobody's intention, and ids must not depend on it
+    # 12 digits: 0.30000000000000004 means 0.3, and ids must not depend on rounding errors
     rounded = [float(f"{v:.12g}") for v in values]
     rounded[0], rounded[-1] = first, last
     return _whole(rounded)

@@ -45,7 +45,7 @@ class Scale:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        """Check what every method relies on."""
+        """Check the properties that every method relies on."""
         if len(self.base) < 2 or any(a >= b for a, b in pairwise(self.base)):
             raise ValueError(f"{self.name}: {self.base} must be two or more values, ascending.")
         if self.log and self.base[0] <= 0:

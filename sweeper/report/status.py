@@ -123,7 +123,7 @@ def _launch(ledger: Ledger) -> Record:
 
 
 def status_view(sweeps: list[Status]) -> Group:
-    """Return a table of the sweeps for the terminal, and below it what the table has no room for.
+    """Return a table of the sweeps for the terminal, with longer notes below it.
 
     That is the driver of each sweep with its rate, the number of hidden trials, and the failures.
     """

@@ -95,7 +95,7 @@ class Files:
             return None
 
     def write(self, path: str, content: bytes) -> None:
-        """Write `path`, replacing what was there.
+        """Write `path`, replacing an earlier file.
 
         Raises:
             StoreFullError: No space is left.

@@ -136,7 +136,7 @@ def plan(files: Files, entry: Record) -> PlanIndex:
     """Return the plan that the ledger lists by `entry`.
 
     Raises:
-        StoreError: The file is missing or isn't what the ledger lists.
+        StoreError: The file is missing or differs from the ledger's entry.
     """
     return _plan(files.uri, entry["path"], entry["sha256"])
 

@@ -111,7 +111,7 @@ def scan(ledger: Ledger, *, proven: bool = True) -> Scan:
 
 
 def damaged_checkpoints(ledger: Ledger, packs: Iterable[str]) -> dict[str, str]:
-    """Return those of the packs whose checkpoint can't be read, and what is wrong with it."""
+    """Return the packs whose checkpoint can't be read, each with a message."""
     messages = {}
     for pack_id in packs:
         saved = ledger.state.packs[pack_id].checkpoint

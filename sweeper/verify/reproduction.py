@@ -69,7 +69,7 @@ def verdict_table(verified: Sequence[Verified]) -> Table:
 
 
 def _said(one: Verified) -> str:
-    """Return the measurement, the checks that are not met, and what holds instead of the claim."""
+    """Return the measurement, the checks that are not met, and the statement that holds instead."""
     measured = one.measured
     missed = f"; not met: {'; '.join(measured.missed)}" if measured.missed else ""
     notes = "".join(f" {note}" for note in (measured.note, one.claim.instead) if note)

@@ -1,8 +1,8 @@
 """Decoder-only transformers over the tokens ``a b =``, read at the last one.
 
-What comes before a token decides what is computed at it, so little is computed for every pair:
-the stream at a is a function of a, one row an operand, and in the first layer everything is, since
-embeddings enter alone. The last layer is computed at the last token only.
+The result at a token depends only on the tokens up to it, so little is computed per pair: the
+stream at a is a function of a, with one row per operand. In the first layer this holds for every
+token, since each embedding enters alone. The last layer is computed at the last token only.
 
 Shape suffixes: B trials, N pairs, R rows, d width of the stream, H heads, k width of a head,
 p operands.
