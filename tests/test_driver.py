@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,9 @@ def test_progress_counts_packs_that_were_split_again_and_again(
     failed = list(statuses(store).values()).count("failed")
     assert failed == seeds
     now = launch.progress(ledger(store))
-    assert now == Progress(trials=trials, ended=trials, failed=failed, packs=1, running=0)
+    assert replace(now, each=()) == Progress(
+        trials=trials, ended=trials, failed=failed, packs=1, running=0
+    )
 
 
 def test_progress_of_a_launch_counts_nothing_that_another_launch_trained(
@@ -47,8 +50,8 @@ def test_progress_of_a_launch_counts_nothing_that_another_launch_trained(
 ) -> None:
     first = launched(toy_grid(tmp_path, *ONE_CELL, "seeds=1", "resources.pack=2"), store)
     second = launched(toy_grid(tmp_path, *ONE_CELL, "seeds=4", "resources.pack=8"), store)
-    assert first.progress(ledger(store)) == Progress(2, 2, 1, 1, 0)
-    assert second.progress(ledger(store)) == Progress(6, 6, 3, 1, 0)
+    assert replace(first.progress(ledger(store)), each=()) == Progress(2, 2, 1, 1, 0)
+    assert replace(second.progress(ledger(store)), each=()) == Progress(6, 6, 3, 1, 0)
 
 
 def test_a_pack_that_fails_in_a_later_launch_is_no_failure_of_the_earlier_one(
@@ -58,8 +61,8 @@ def test_a_pack_that_fails_in_a_later_launch_is_no_failure_of_the_earlier_one(
     earlier = launched(grid, store, launcher=lambda tasks: None)
     later = launched(grid, store)
     assert [t.pack_id for t in earlier.tasks] == [t.pack_id for t in later.tasks]
-    assert later.progress(ledger(store)) == Progress(1, 1, 1, 1, 0)
-    assert earlier.progress(ledger(store)) == Progress(1, 0, 0, 1, 0)
+    assert replace(later.progress(ledger(store)), each=()) == Progress(1, 1, 1, 1, 0)
+    assert replace(earlier.progress(ledger(store)), each=()) == Progress(1, 0, 0, 1, 0)
 
 
 @pytest.mark.parametrize("left", [0, 3])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from rich.console import Console
 from sweeper.engine import progress as module
 from sweeper.engine.driver import Progress
 from sweeper.engine.estimate import axis_sizes, estimate
+from sweeper.engine.forecast import PackProgress
 from sweeper.engine.planner import Counts, plan_launch
 from sweeper.engine.progress import Monitor, display, plan_event, plan_sentence
 from sweeper.errors import StoreError
@@ -38,27 +41,44 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
+def pack(name: str, ended: int, step: int, **more: bool) -> PackProgress:
+    """Return a pack of two trials with a horizon of 100,000 steps."""
+    return PackProgress(name, 2, ended, step, 0, 100_000, **more)
+
+
+WAIT = pack("b", 0, 0)
 STEPS = [
     (0.0, Progress(0, 0, 0, 0, 0)),  # nothing to do
-    (0.0, Progress(4, 1, 0, 2, 2)),
-    (5.0, Progress(4, 2, 0, 2, 2)),  # too soon
-    (6.0, Progress(4, 2, 1, 2, 2)),
-    (20.0, Progress(4, 2, 1, 2, 2)),  # unchanged
-    (1.0, Progress(4, 4, 1, 2, 0)),  # the end
+    (0.0, Progress(4, 0, 0, 2, 0, (pack("a", 0, 0), WAIT))),
+    (5.0, Progress(4, 0, 0, 2, 1, (pack("a", 0, 100, begun=True), WAIT))),  # too soon
+    (6.0, Progress(4, 1, 1, 2, 1, (pack("a", 1, 40_100, begun=True), WAIT))),
+    (20.0, Progress(4, 1, 1, 2, 1, (pack("a", 1, 40_100, begun=True), WAIT))),  # unchanged
+    (
+        1.0,
+        Progress(
+            4,
+            4,
+            1,
+            2,
+            0,
+            tuple(pack(name, 2, 90_000, begun=True, over=True) for name in ("a", "b")),
+        ),
+    ),  # the end
 ]
 
 
 def test_a_line_is_printed_at_most_every_ten_seconds_and_at_the_end(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with display(Console(width=80), as_json=False, quiet=False) as show:
+    with display(Console(width=200), as_json=False, quiet=False) as show:
         for wait, progress in STEPS:
             clock.now += wait
             show(progress)
     assert capsys.readouterr().out.splitlines() == [
-        "1/4 trials ended, 2 packs running",
-        "2/4 trials ended, 1 failed, 2 packs running",
-        "4/4 trials ended, 1 failed, 0 packs running",
+        "0% of 400k trial-steps, 0/4 trials ended, 0/2 packs ended, 0 running",
+        "35% of 400k trial-steps, 1/4 trials ended, 1 failed, 0/2 packs ended, 1 running, "
+        "about 24 s left",
+        "100% of 400k trial-steps, 4/4 trials ended, 1 failed, 2/2 packs ended, 0 running",
     ]
 
 
@@ -68,14 +88,34 @@ def test_json_has_the_same_lines(clock: Clock, capsys: pytest.CaptureFixture[str
             clock.now += wait
             show(progress)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["ended"] for line in lines] == [1, 2, 4]
+    assert [line["ended"] for line in lines] == [0, 1, 4]
+    assert [line["left_s"] for line in lines] == [None, 24.0, 0.0]
     assert lines[1] == {
         "event": "progress",
         "trials": 4,
-        "ended": 2,
+        "ended": 1,
         "failed": 1,
-        "running_packs": 2,
+        "running_packs": 1,
+        "packs": 2,
+        "ended_packs": 0,
+        "steps": 140_100,
+        "of_steps": 400_000,
+        "left_s": 24.0,
     }
+
+
+def test_the_bar_fits_80_columns_and_every_launch_has_its_own_total() -> None:
+    console = Console(width=80, force_terminal=True, color_system=None, legacy_windows=False)
+    many = tuple(replace(pack(str(i), 1, 40_100, begun=True), trials=10) for i in range(500))
+    with console.capture() as capture, display(console, as_json=False, quiet=False) as show:
+        show(STEPS[1][1])
+        show(Progress(5000, 500, 20, 500, 2, many))
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capture.get()))
+    shown = [line.strip() for line in lines if "trained" in line]
+    assert shown
+    last = " ".join(shown[-1].split()[2:])
+    assert last == "46% trained, 500/5000 trials, 0/500 packs 20 failed 0:00:00"
+    assert max(map(len, lines)) <= 80
 
 
 def test_nothing_is_printed_quietly(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,10 +77,8 @@ def search_grid(
             elif not training.quiet:
                 out.print(report.progress_sentence(at), markup=False)
 
-        with (
-            showing(loaded, replace(training, quiet=True)) as shown,
-            runner(loaded, training, rounds=True) as here,
-        ):
+        bar = replace(training, quiet=training.silent or not out.is_terminal)
+        with showing(loaded, bar) as shown, runner(loaded, training, rounds=True) as here:
             result = search.search(
                 loaded,
                 training.store,

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
 import pyarrow as pa
 
+from sweeper.engine.forecast import PackProgress
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
 from sweeper.engine.task import Launcher, PackTask
@@ -45,6 +46,7 @@ class Progress:
         failed: Number of those that have failed.
         packs: Number of packs to run.
         running: Number of packs that are running.
+        each: The progress of each pack, and of the packs that it was split into.
     """
 
     trials: int
@@ -52,6 +54,34 @@ class Progress:
     failed: int
     packs: int
     running: int
+    each: tuple[PackProgress, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Trial-steps that are done. A trial that has ended has all of its steps behind it."""
+        return sum(pack.steps for pack in self.each)
+
+    @property
+    def of_steps(self) -> int:
+        """Trial-steps of all trials up to the horizon."""
+        return sum(pack.of for pack in self.each)
+
+    @property
+    def packs_over(self) -> int:
+        """Number of packs without work left; a pack that was split is over once its parts are."""
+        return self.packs - min(self.packs, sum(not pack.over for pack in self.each))
+
+    @classmethod
+    def total(cls, every: Sequence[Progress]) -> Progress:
+        """Return the progress of several launches together."""
+        return cls(
+            trials=sum(one.trials for one in every),
+            ended=sum(one.ended for one in every),
+            failed=sum(one.failed for one in every),
+            packs=sum(one.packs for one in every),
+            running=sum(one.running for one in every),
+            each=tuple(pack for one in every for pack in one.each),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +116,9 @@ class Launched:
         tasks: One task per pack.
         counts: The trials of the grid by status, before the launch.
         trials: Number of trials that the tasks train.
+        steps: The horizon.
+        trains: Pack to the number of its trials that the launch trains.
+        starts: Pack to the step from which it is trained; the others are trained from step 0.
     """
 
     ledger: Ledger
@@ -93,6 +126,9 @@ class Launched:
     tasks: list[PackTask]
     counts: Counts
     trials: int
+    steps: int = 0
+    trains: Mapping[str, int] = field(default_factory=dict)
+    starts: Mapping[str, int] = field(default_factory=dict)
 
     def progress(self, ledger: Ledger) -> Progress:
         """Return the progress of the launch, read through the caller's own `ledger`."""
@@ -101,7 +137,41 @@ class Launched:
         ended = sum(self._ended(pack) for pack in packs)
         failed = sum(pack.failed for pack in packs if not pack.void and self._has_last(pack))
         running = sum(pack.open and self._has_last(pack) for pack in packs)
-        return Progress(self.trials, min(ended, self.trials), failed, len(self.tasks), running)
+        return Progress(
+            self.trials,
+            min(ended, self.trials),
+            failed,
+            len(self.tasks),
+            running,
+            self._each(packs, ledger.meta["points_per_decade"]),
+        )
+
+    def _each(self, packs: Sequence[PackState], points_per_decade: int) -> tuple[PackProgress, ...]:
+        """Return the progress of each pack, from the ledger's state: no file is read."""
+        starts = dict(self.starts)
+        each = []
+        for pack in packs:  # a pack comes after its parents
+            parent = next((i for i in pack.parents if i in starts), None)
+            first = starts.setdefault(pack.id, starts[parent] if parent is not None else 0)
+            ended = self._ended(pack)
+            split = pack.split_at is not None
+            trials = ended if split else self.trains.get(pack.id, pack.size)
+            step = max(first, pack.last_step)
+            gap = max(1, round(step * (10 ** (1 / points_per_decade) - 1)))
+            each.append(
+                PackProgress(
+                    pack.id,
+                    trials,
+                    min(ended, trials),
+                    min(step, self.steps),
+                    first,
+                    self.steps,
+                    gap,
+                    begun=self._has_last(pack),
+                    over=not pack.open,
+                )
+            )
+        return tuple(each)
 
     def _packs(self, ledger: Ledger) -> list[PackState]:
         """Return the packs of the tasks, and the packs that these were split into."""
@@ -303,7 +373,16 @@ def begin(
     tasks = [
         PackTask(files.uri, launch_id, i, device, threads) for i in (*plan.restored, *plan.packs)
     ]
-    return Launched(ledger, launch_id, tasks, plan.counts, plan.counts.new)
+    return Launched(
+        ledger,
+        launch_id,
+        tasks,
+        plan.counts,
+        plan.counts.new,
+        grid.steps,
+        plan.trains | {i: t.num_rows for i, t in plan.packs.items()},
+        plan.starts,
+    )
 
 
 def _write_plan(ledger: Ledger, plan: Plan, launch_id: str) -> Record:

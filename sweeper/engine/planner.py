@@ -54,6 +54,8 @@ class Plan:
         restored: Open packs of an earlier launch, which are continued.
         packs: Id of a new pack to its rows in the listing of packs.
         parents: Id of a new pack to the packs from whose checkpoints it continues.
+        trains: Id of a continued pack to the number of its trials that are trained.
+        starts: Pack to the step from which its trials continue; the others begin at step 0.
         void: Damaged packs, whose trials are trained again.
         damage: One message per damaged file.
         table: All trials of the grid, with their configs.
@@ -68,6 +70,8 @@ class Plan:
     restored: list[str] = field(default_factory=list)
     packs: dict[str, pa.Table] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)
+    trains: dict[str, int] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
     void: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
@@ -145,12 +149,32 @@ def _compare(
         listed = pack_rows(ledger, open_)
         ids = table["trial_id"]
         keep = pc.is_in(listed["trial_id"], ids.filter(pa.array(wanted)))
-        having = set(listed["pack_id"].filter(keep).unique().to_pylist())
-        plan.restored = [i for i in open_ if i in having]
+        wanted_in = listed["pack_id"].filter(keep).value_counts().to_pylist()
+        plan.trains = {pack["values"]: pack["counts"] for pack in wanted_in}
+        plan.restored = [i for i in open_ if i in plan.trains]
+        plan.starts |= _continued(ledger, plan.restored, listed)
         wanted &= ~pc.is_in(ids, listed["trial_id"]).to_numpy()
     rows = np.flatnonzero(wanted)
     longer = status[rows] == LONGER
     return _Comparison(plan, rows, longer, stored.ends.take(pa.array(last[rows[longer]])))
+
+
+def _continued(ledger: Ledger, packs: Sequence[str], listed: pa.Table) -> dict[str, int]:
+    """Return pack to the step from which it continues, for those of `packs` that don't begin at 0.
+
+    Args:
+        ledger: The sweep's ledger.
+        packs: Open packs of earlier launches.
+        listed: Their rows in the listing of packs.
+    """
+    saved = {i: pack.checkpoint for i, pack in ledger.state.packs.items() if pack.checkpoint}
+    steps = {entry["path"]: entry["step"] for entry in saved.values()}
+    others = listed.filter(pc.is_valid(listed["start"]))
+    first = others.group_by("pack_id", use_threads=False).aggregate([("start", "first")])
+    paths = dict(zip(*(first[c].to_pylist() for c in ("pack_id", "start_first")), strict=True))
+    begun = {i: steps.get(path, 0) for i, path in paths.items()}
+    begun |= {i: entry["step"] for i, entry in saved.items()}
+    return {i: begun[i] for i in packs if begun.get(i)}
 
 
 def _needed(ledger: Ledger, todo: _Comparison) -> set[str]:
@@ -360,3 +384,5 @@ def _list(
         plan.packs[name] = table.slice(a, n)
         mine = packs.slice(a, n).unique().to_pylist() if packs is not None else []
         plan.parents[name] = sorted(p for p in mine if p is not None)
+        if starts is not None and starts.steps[order[a]] >= 0:
+            plan.starts[name] = int(starts.steps[order[a]])

@@ -14,20 +14,13 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
 from sweeper.config.messages import counted, duration
 from sweeper.engine.driver import Launched, Progress
 from sweeper.engine.estimate import Estimate
+from sweeper.engine.forecast import Forecast
 from sweeper.engine.planner import Counts, Plan
 from sweeper.errors import SweeperError
 from sweeper.grid.grid import Grid
@@ -122,66 +115,96 @@ def display(
     if quiet:
         yield lambda _: None
     elif as_json:
-        yield _Lines(lambda p: emit(event="progress", **_fields(p)))
+        yield _Lines(lambda p, left: emit(event="progress", **_fields(p, left)))
     elif not console.is_terminal:
-        yield _Lines(lambda p: console.print(_sentence(p), highlight=False))
+        yield _Lines(lambda p, left: console.print(_sentence(p, left), highlight=False))
     else:
         columns = (
             SpinnerColumn(),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TextColumn("{task.fields[rate]}"),
+            BarColumn(bar_width=8),
+            TextColumn("{task.fields[state]}"),
             TextColumn("[red]{task.fields[failures]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         with Bar(*columns, console=console, transient=True) as bar:
             yield _Live(bar)
 
 
-def _fields(p: Progress) -> dict[str, int]:
-    return {"trials": p.trials, "ended": p.ended, "failed": p.failed, "running_packs": p.running}
+def _fields(p: Progress, left: float | None) -> dict[str, object]:
+    return {
+        "trials": p.trials,
+        "ended": p.ended,
+        "failed": p.failed,
+        "running_packs": p.running,
+        "packs": p.packs,
+        "ended_packs": p.packs_over,
+        "steps": p.steps,
+        "of_steps": p.of_steps,
+        "left_s": None if left is None else round(left, 1),
+    }
 
 
-def _sentence(p: Progress) -> str:
+def _sentence(p: Progress, left: float | None) -> str:
     failed = f", {p.failed} failed" if p.failed else ""
-    return f"{p.ended}/{p.trials} trials ended{failed}, {p.running} packs running"
+    time_left = f", about {duration(left)} left" if left else ""
+    return (
+        f"{_percent(p)} of {_rounded(p.of_steps)} trial-steps, {p.ended}/{p.trials} trials ended"
+        f"{failed}, {p.packs_over}/{counted(p.packs, 'pack')} ended, {p.running} running{time_left}"
+    )
+
+
+def _percent(p: Progress) -> str:
+    """Return the share of trial-steps that are done, rounded down: 100 % is the end."""
+    return f"{100 * p.steps // p.of_steps if p.of_steps else 100}%"
+
+
+def _rounded(n: int) -> str:
+    """Return a large number with three digits, e.g. 26.2M."""
+    for unit, size in (("T", 10**12), ("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= size:
+            return f"{n / size:.3g}{unit}"
+    return str(n)
 
 
 class _Lines:
     """Prints a line when the progress has changed, at most every `PLAIN_S` seconds."""
 
-    def __init__(self, write: Callable[[Progress], None]) -> None:
+    def __init__(self, write: Callable[[Progress, float | None], None]) -> None:
         self._write = write
         self._last: tuple[float, Progress | None] = (0.0, None)
+        self._forecast = Forecast()
 
     def __call__(self, progress: Progress) -> None:
         at, before = self._last
+        left = self._forecast.observe(time.monotonic(), progress.each)
         over = progress.ended == progress.trials
         if progress.trials and progress != before and (over or time.monotonic() - at >= PLAIN_S):
             self._last = (time.monotonic(), progress)
-            self._write(progress)
+            self._write(progress, left)
 
 
 class _Live:
-    """Updates a progress bar."""
+    """Updates a progress bar. Its spinner and clock move by themselves between two updates."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self._task: TaskID | None = None
-        self._begun = time.monotonic()
+        self._forecast = Forecast()
 
-    def __call__(self, progress: Progress) -> None:
-        rate = progress.ended / max(1e-9, time.monotonic() - self._begun)
+    def __call__(self, p: Progress) -> None:
+        if not p.trials:
+            return
+        left = self._forecast.observe(time.monotonic(), p.each)
         fields = {
-            "rate": f"{rate:.1f}/s",
-            "failures": f"{progress.failed} failed" if progress.failed else "",
+            "state": f"{_percent(p)} trained, {p.ended}/{p.trials} trials, "
+            f"{p.packs_over}/{counted(p.packs, 'pack')}",
+            "failures": f"{p.failed} failed" if p.failed else "",
+            "left": f"{duration(left)} left" if left else "",
         }
         if self._task is None:
-            self._task = self._bar.add_task("", total=progress.trials, **fields)  # type: ignore[arg-type]
-        self._bar.update(self._task, completed=progress.ended, **fields)  # type: ignore[arg-type]
+            self._task = self._bar.add_task("", total=p.of_steps, **fields)  # type: ignore[arg-type]
+        self._bar.update(self._task, total=p.of_steps, completed=p.steps, **fields)  # type: ignore[arg-type]
 
 
 def plan_event(grid: Grid, plan: Plan | Estimate) -> dict[str, object]:

@@ -117,6 +117,15 @@ class PackState:
         """Whether it still has work."""
         return not (self.done or self.void or self.split_at is not None)
 
+    @property
+    def last_step(self) -> int:
+        """The last step that its last attempt committed or resumed at; -1 before the first."""
+        if not self.attempts:
+            return -1
+        last = self.attempts[-1]
+        rows = (part.max_step for number, part in self.parts[-1:] if number == last.number)
+        return max(last.resumed_at, *rows, -1)
+
     def cutoff(self, attempt: int) -> int | None:
         """Return the last step up to which rows of `attempt` count; None for all."""
         later = [a.resumed_at for a in self.attempts if a.number > attempt]

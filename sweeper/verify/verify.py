@@ -206,8 +206,7 @@ def _followed(verification: Verification, show: Callable[[Progress], None]) -> I
             except SweeperError:  # e.g. a network error: the next poll reads again
                 each = []
             if each:
-                fields = asdict(each[0])
-                show(Progress(**{f: sum(getattr(p, f) for p in each) for f in fields}))
+                show(Progress.total(each))
             if ending:
                 return
 
