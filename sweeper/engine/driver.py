@@ -149,15 +149,18 @@ class Launched:
     def _each(self, packs: Sequence[PackState], points_per_decade: int) -> tuple[PackProgress, ...]:
         """Return the progress of each pack, from the ledger's state: no file is read."""
         starts = dict(self.starts)
+        spacing = 10 ** (1 / points_per_decade) - 1
         each = []
         for pack in packs:  # a pack comes after its parents
-            parent = next((i for i in pack.parents if i in starts), None)
-            first = starts.setdefault(pack.id, starts[parent] if parent is not None else 0)
+            first = starts.get(pack.id)
+            if first is None:
+                first = next((starts[i] for i in pack.parents if i in starts), 0)
+                starts[pack.id] = first
             ended = self._ended(pack)
             split = pack.split_at is not None
             trials = ended if split else self.trains.get(pack.id, pack.size)
             step = max(first, pack.last_step)
-            gap = max(1, round(step * (10 ** (1 / points_per_decade) - 1)))
+            gap = max(1, round(step * spacing))
             each.append(
                 PackProgress(
                     pack.id,

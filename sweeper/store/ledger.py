@@ -123,8 +123,9 @@ class PackState:
         if not self.attempts:
             return -1
         last = self.attempts[-1]
-        rows = (part.max_step for number, part in self.parts[-1:] if number == last.number)
-        return max(last.resumed_at, *rows, -1)
+        if self.parts and self.parts[-1][0] == last.number:
+            return self.parts[-1][1].max_step
+        return last.resumed_at
 
     def cutoff(self, attempt: int) -> int | None:
         """Return the last step up to which rows of `attempt` count; None for all."""
