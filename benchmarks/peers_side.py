@@ -35,7 +35,7 @@ Cell = tuple[float, int]
 Rows = Sequence[Any]
 """The metrics of one trial at each logged step."""
 
-CORES = len(os.sched_getaffinity(0))
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Problem:

@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeper.engine.resources import local_cpus
+
 ROOT = Path(__file__).resolve().parent.parent
-CORES = len(os.sched_getaffinity(0))
+CORES = local_cpus()
 
 
 def environment() -> dict[str, str]:

@@ -7,7 +7,6 @@ nothing compresses better than it would.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from sweeper.compile.loading import load_grid
 from sweeper.engine.driver import begin
 from sweeper.engine.planner import plan_launch
+from sweeper.engine.resources import local_cpus
 from sweeper.store import compaction, tables
 from sweeper.store.files import Files
 from sweeper.store.lease import join, open_sweep
@@ -98,7 +98,7 @@ class Synthetic:
         grid = load_grid(path, [])
         files = Files.at(join(where, name), create=True)
         ledger = Ledger.create(files, {"name": name, "points_per_decade": density})
-        wanted = plan_launch(grid, ledger, workers=len(os.sched_getaffinity(0)))
+        wanted = plan_launch(grid, ledger, workers=local_cpus())
         begin(grid, ledger, wanted, "synthetic", device="cpu")
         plan = wanted.table
         return cls(ledger, np.array(steps, dtype=np.int64), plan, _first(plan, len(steps)))
@@ -156,7 +156,7 @@ class Synthetic:
         ids = np.array(self.plan["trial_id"].to_pylist(), dtype=object)
         batch = compaction.MAX_ROWS // len(self.steps)
         spawn = get_context("spawn")
-        with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=spawn) as workers:
+        with ProcessPoolExecutor(local_cpus(), mp_context=spawn) as workers:
             waiting = []
             for number, (packs, places) in enumerate(self.batches(batch)):
                 for pack, mine in zip(packs, places, strict=True):

@@ -36,7 +36,14 @@ class Trainable(Protocol):
         """Return the pack size beyond which packs of `config` train no faster per trial."""
 
     def device(self, asked: str) -> str:
-        """Return the device to train on where `asked` is wanted, e.g. cpu for an absent cuda."""
+        """Return the device to train on where `asked` is wanted; called where it trains.
+
+        A trainable that has no use for a GPU returns cpu, also where cuda is asked for. Optional
+        beside it: ``device_count(asked)``, the number of such devices of the machine.
+
+        Raises:
+            UsageError: The machine has no such device.
+        """
 
     def probe(self, pack: Pack[Any]) -> float:
         """Return the measured seconds of one optimizer step of `pack`."""

@@ -12,6 +12,7 @@ import torch
 
 from sweeper.config.trial import Trial
 from sweeper.criterion import Criterion
+from sweeper.errors import UsageError
 from sweeper.packing import static_key
 from sweeper.trainables import grokking
 from sweeper.trainables.batch import shared
@@ -298,12 +299,20 @@ def test_importing_the_trainable_doesnt_import_torch() -> None:
     assert json.loads(out.stdout) is False
 
 
-def test_a_cuda_that_isnt_there_becomes_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cuda_that_isnt_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert grokking.device("cuda") == "cpu"
-    assert grokking.device("cuda:1") == "cpu"
+    monkeypatch.setattr("torch.__version__", "2.13.0+cpu")
+    for asked in ("cuda", "cuda:1"):
+        with pytest.raises(UsageError) as caught:
+            grokking.device(asked)
+        assert str(caught.value) == (
+            "no GPU found on this machine by torch 2.13.0+cpu. Train on a machine with a GPU and a "
+            "build of torch that supports it, or set resources.gpu=0."
+        )
+    assert (grokking.device("cpu"), grokking.device_count("cpu")) == ("cpu", 1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert grokking.device("cuda:1") == "cuda:1"
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert (grokking.device("cuda:1"), grokking.device_count("cuda")) == ("cuda:1", 2)
 
 
 def test_a_probe_measures_a_step() -> None:

@@ -183,7 +183,7 @@ def test_a_plan_is_a_sentence_and_an_event(tmp_path: Path) -> None:
 def test_the_estimate_of_a_launch(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.engine.estimate.local_cpus", lambda: 3)
+    monkeypatch.setattr("sweeper.engine.resources.local_cpus", lambda: 3)
     monkeypatch.setattr("tests.toy.probe", lambda pack: 1e-3 * len(pack.trials))
     grid = toy_grid(tmp_path, "resources.cpu=1.5", "resources.pack=5")
     assert axis_sizes(grid) == {"task.rate": 3, "task.shift": 2}

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.engine.estimate import local_workers
-from sweeper.engine.resources import local_cpus, slots
+from sweeper.engine.resources import local_cpus, local_workers, slots
 from tests.sweeps import toy_grid
 
 
@@ -35,3 +34,13 @@ def test_what_almost_fits_does_not() -> None:
 def test_a_local_launch_has_a_worker_per_slot(tmp_path: Path, cpu: str) -> None:
     expected = max(1, local_cpus() // Fraction(cpu))
     assert local_workers(toy_grid(tmp_path, f"resources.cpu={cpu}")) == expected
+
+
+def test_a_system_without_affinity_has_all_its_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    assert local_cpus() == 3
+    monkeypatch.delattr("os.sched_getaffinity")  # macOS
+    assert local_cpus() == 7
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert local_cpus() == 1

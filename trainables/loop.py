@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweeper.criterion import RISING
-from sweeper.errors import PackTooLargeError, StoreError
+from sweeper.errors import PackTooLargeError, StoreError, UsageError
 from sweeper.packing import Pack
 from sweeper.store.checkpoint import Checkpoints, Saved
 from sweeper.store.schema import logged_steps
@@ -83,8 +83,24 @@ def train(pack: Pack[GrokkingConfig], sink: Sink, checkpoints: Checkpoints) -> N
 
 
 def device(asked: str) -> str:
-    """Return `asked`, or cpu where `asked` is a CUDA device and this machine has none."""
-    return "cpu" if asked.startswith("cuda") and not torch.cuda.is_available() else asked
+    """Return `asked`.
+
+    Raises:
+        UsageError: It is a CUDA device, and this machine has none.
+    """
+    if asked.startswith("cuda") and not device_count(asked):
+        raise UsageError(
+            f"no GPU found on this machine by torch {torch.__version__}. Train on a machine with a "
+            "GPU and a build of torch that supports it, or set resources.gpu=0."
+        )
+    return asked
+
+
+def device_count(asked: str) -> int:
+    """Return the number of devices of the kind of `asked` on this machine; 1 for the CPU."""
+    if not asked.startswith("cuda"):
+        return 1
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def probe(pack: Pack[GrokkingConfig]) -> float:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from sweeper.engine.forecast import PackProgress
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
+from sweeper.engine.resources import GPU, check_gpu
 from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.errors import WorkerError
@@ -215,13 +216,18 @@ class Runner:
 
 
 def inline(grid: Grid) -> Runner:
-    """Return the runner that trains in this process, one pack after the other."""
+    """Return the runner that trains in this process, one pack after the other.
+
+    Raises:
+        UsageError: The grid asks for a GPU, and this machine has none.
+    """
+    check_gpu(grid)
     return Runner(run_inline, 1, device(grid))
 
 
 def device(grid: Grid) -> str:
     """Return the device that the grid's resources ask for."""
-    return "cuda" if grid.file.resources.gpu > 0 else "cpu"
+    return GPU if grid.file.resources.gpu > 0 else "cpu"
 
 
 def new_id() -> str:

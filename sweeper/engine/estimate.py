@@ -12,7 +12,7 @@ from sweeper.config.fields import Config, build
 from sweeper.config.trial import Trial
 from sweeper.engine.commands import check_cells, peek
 from sweeper.engine.planner import Counts, pack_size, plan_launch
-from sweeper.engine.resources import local_cpus, slots
+from sweeper.engine.resources import check_gpu, local_workers
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store.lease import join
@@ -47,14 +47,15 @@ class Estimate:
     hidden: int = 0
 
 
-def local_workers(grid: Grid) -> int:
-    """Return the number of packs that run at the same time on this machine."""
-    return max(1, slots(local_cpus(), grid.file.resources.cpu))
-
-
 def estimate(grid: Grid, where: str) -> Estimate:
-    """Return the estimate of a launch of `grid` into the store `where`."""
+    """Return the estimate of a launch of `grid` into the store `where`.
+
+    Raises:
+        UsageError: The grid has no cells, or asks for a GPU that this machine doesn't have.
+        StoreError: The store can't be read.
+    """
     check_cells(grid)
+    check_gpu(grid)
     workers = local_workers(grid)
     module = trainable.load(grid.file.trainable)
     groups = grid.static_counts()

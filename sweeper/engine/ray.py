@@ -43,7 +43,7 @@ from ray.exceptions import RayError
 
 from sweeper.engine.driver import Runner, device
 from sweeper.engine.failures import Failure, PackError, raise_failures
-from sweeper.engine.resources import local_cpus, slots
+from sweeper.engine.resources import check_gpu, local_cpus, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_pack
 from sweeper.errors import ClusterError
@@ -132,22 +132,34 @@ class Cluster:
         """
         if self.address == "local" and not ray.is_initialized() and not gpu:
             fits = slots(local_cpus(), cpu)
-            where = "this machine"
         else:
             self._connect()
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            if gpu and not any(node.get("GPU", 0) for node in nodes):
+                raise ClusterError(self._no_gpu(gpu))
             fits = 0
-            for node in ray.nodes():
-                if node["Alive"]:
-                    have = node["Resources"]
-                    by_cpu = slots(have.get("CPU", 0), cpu)
-                    fits += min(by_cpu, slots(have.get("GPU", 0), gpu)) if gpu else by_cpu
-            where = "a node of the cluster"
+            for node in nodes:
+                by_cpu = slots(node.get("CPU", 0), cpu)
+                fits += min(by_cpu, slots(node.get("GPU", 0), gpu)) if gpu else by_cpu
         if fits < 1:
+            where = "this machine" if self.address == "local" else "no node of the cluster"
+            has = "has no room" if self.address == "local" else "has room"
             raise ClusterError(
-                f"resources: cpu {cpu:g}, gpu {gpu:g}: {where} has no room for one pack. "
+                f"resources: cpu {cpu:g}, gpu {gpu:g}: {where} {has} for one pack. "
                 "Lower resources.cpu or resources.gpu."
             )
         return fits
+
+    def _no_gpu(self, gpu: float) -> str:
+        if self.address == "local":
+            return (
+                f"resources.gpu = {gpu:g}: Ray found no GPU on this machine, though torch did. "
+                "Use --inline, or set resources.gpu=0 to train on CPUs."
+            )
+        return (
+            f"resources.gpu = {gpu:g}: no node of the cluster at {self.address!r} has a GPU. "
+            "Add a node with a GPU, or set resources.gpu=0 to train on CPUs."
+        )
 
     def run(
         self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
@@ -306,9 +318,12 @@ def on_ray(
         rounds: Whether there will be many short runs.
 
     Raises:
+        UsageError: Ray is to start on this machine, which lacks the GPU that the grid asks for.
         ClusterError: The cluster can't be reached, or no node has room for one pack.
     """
     resources = grid.file.resources
+    if address == "local":
+        check_gpu(grid)
     with Cluster(address) as cluster:
         room = cluster.room(resources.cpu, resources.gpu)
         if address == "local":

@@ -24,9 +24,8 @@ KEPT = 512 << 20
 @cache
 def keep_freed() -> None:
     """Keep freed memory for the next step; without glibc this does nothing."""
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MAPPED)
-        mallopt(M_TRIM_THRESHOLD, KEPT)
+    if sys.platform.startswith("linux"):
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(M_MMAP_THRESHOLD, MAPPED)
+            mallopt(M_TRIM_THRESHOLD, KEPT)
