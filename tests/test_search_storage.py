@@ -35,7 +35,7 @@ def test_a_damaged_study_is_made_anew_from_what_was_trained(tmp_path: Path, stor
         search(grid, store)
     assert str(caught.value) == (
         f"sqlite:///{file}: damaged: file is not a database. Move the file away and search again: "
-        "the study is made anew from what was trained."
+        "the study is made again from the trained trials."
     )
     file.unlink()
     again = search(grid, store)

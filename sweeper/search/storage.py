@@ -110,7 +110,7 @@ def _refused(storage: str, error: BaseException) -> StorageError:
     if "not a database" in reason or "malformed" in reason:
         return StorageError(
             f"{shown(storage)}: damaged: {reason}. Move the file away and search again: the study "
-            "is made anew from what was trained."
+            "is made again from the trained trials."
         )
     return StorageError(
         f"{shown(storage)}: {reason}. Check that the database is up and may be written, and "
