@@ -80,5 +80,5 @@ def test_a_leader_holds_with_a_value_that_half_of_the_fresh_seeds_reach(
     value: float | None, generalized: int, holds: bool
 ) -> None:
     fresh = row(n_generalized=generalized)
-    leader = Finalist({}, (4.0,), (value,), None, fresh, ())
+    leader = Finalist({}, (4.0,), (value,), None, None, fresh, ())
     assert leader.holds is holds

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import subprocess
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sweeper.compile.loading import load_grid
 from sweeper.engine import commands
@@ -16,7 +18,7 @@ from sweeper.engine.worker import run_inline
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.search.finalist import SearchResult
-from sweeper.search.report import reproduce
+from sweeper.search.report import reproduce, result_event, result_view
 from sweeper.search.search import search as search_grid
 from tests.searchable import BEST, CLIFF
 from tests.searches import BENT, ask, attempts, grid_of, search, study_of
@@ -105,6 +107,18 @@ def test_finalists_are_evaluated_on_seeds_that_chose_none_of_them(
         first, second = (r["estimate"] for r in ask(store, f"{text} and seed > 2"))
         assert finalist.values[0] == round(math.sqrt(first * second))
         assert len(ask(store, text)) == 5
+        assert finalist.level == 0.5  # of two seeds
+        (ends,) = ask(
+            store,
+            "select min(t2_lower - t1) as low, max(t2 - coalesce(t1_lower, 0)) as high from delays "
+            f"join trials using (trial_id) where cell_id = '{cell}' and seed > 2",
+        )
+        assert finalist.interval == (ends["low"], ends["high"])
+        shown = Console(width=150, file=StringIO(), record=True)
+        shown.print(result_view(result))
+        interval = f"{finalist.values[0]:.4g} [{ends['low']:.4g}, {ends['high']:.4g}; 50 %]"
+        assert interval in shown.export_text()
+    assert [f["level"] for f in result_event(result)["finalists"]] == [0.5, 0.5]
     values = [f.values[0] or 0.0 for f in result.finalists]
     assert values == sorted(values, reverse=True)
 
@@ -162,6 +176,7 @@ def test_each_cell_is_compared_with_its_reference_which_is_trained_once(
         assert one.objectives[0] == pytest.approx(expected, rel=0.12)  # the log's resolution
     assert result.finalists[0].interval is not None
     assert result.finalists[0].interval[0] is not None
+    assert result.finalists[0].level == 0.95
     references = ask(store, "select distinct task.x as x from trials where twist.angle = 0")
     assert len(references) == 12
     assert result.trials == 12 * 2 * 3 + 2 * 2 * 2

@@ -50,6 +50,9 @@ COUNTED = (
 
 `greatest` leaves nulls out: t2_lower is null where t2 = 0."""
 
+LEVEL = 0.95
+"""Confidence level of the interval of an amplification."""
+
 _FAR = 1e100  # in place of infinity, whose quantiles SciPy can't take
 _UNKNOWN = -1.0
 
@@ -182,7 +185,7 @@ def interval(
     cell_id: str,
     reference_id: str,
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float | None, float | None]:

@@ -41,8 +41,10 @@ class Finalist:
         params: Dimension to value.
         searched: The objectives as the search saw them.
         values: The objectives on the fresh seeds; None for one that is unknown.
-        interval: 95 % interval of the first objective, None for an unbounded end. None if the
+        interval: Interval of the first objective, None for an unbounded end. None if the
             objective has no interval.
+        level: Confidence level of the interval, which few seeds leave below 0.95 for a delay.
+            None without an interval.
         row: Its row of `sweeper.analysis.diagrams.amplification.evaluate`.
         overrides: Overrides with which `sweeper launch` trains exactly this cell.
     """
@@ -51,6 +53,7 @@ class Finalist:
     searched: tuple[float, ...]
     values: tuple[float | None, ...]
     interval: tuple[float | None, float | None] | None
+    level: float | None
     row: Mapping[str, Any]
     overrides: tuple[str, ...]
 

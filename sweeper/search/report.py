@@ -99,9 +99,8 @@ def _values(finalist: Finalist) -> list[str]:
         text = "not reached" if value is None else f"{value:.4g}"
         if index == 0 and finalist.interval is not None:
             low, high = finalist.interval
-            text += (
-                f" [{0 if low is None else low:.4g}, {'inf' if high is None else f'{high:.4g}'}]"
-            )
+            ends = f"{0 if low is None else low:.4g}, {'inf' if high is None else f'{high:.4g}'}"
+            text += f" [{ends}; {100 * (finalist.level or 0):.3g} %]"
         cells += [text, f"{before:.4g}"]
     return cells
 
@@ -116,6 +115,7 @@ def result_event(result: SearchResult) -> dict[str, Any]:
                 "params": dict(f.params),
                 "values": list(f.values),
                 "interval": f.interval and list(f.interval),
+                "level": f.level,
                 "searched": list(f.searched),
                 "n_seeds": f.row["n_seeds"],
                 "n_generalized": f.row["n_generalized"],

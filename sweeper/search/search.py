@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from sweeper import trainable
-from sweeper.analysis.diagrams.amplification import evaluate
+from sweeper.analysis.diagrams.amplification import LEVEL, evaluate
 from sweeper.analysis.diagrams.history import History, HistoryPoint
 from sweeper.analysis.views.views import open_views
 from sweeper.config.fields import build
@@ -338,25 +338,25 @@ class Loop:
         if not self.train(list(points.values()), seeds, self.grid.steps):
             return []
         rows = self.evaluator.rows(points, seeds, intervals=self.settings.needs_reference)
-        n = len(self.settings.objectives)
-        return [
-            Finalist(
-                params=leader.params,
-                searched=leader.evaluation.values or (),
-                values=tuple(rows[leader.number][f"objective_{i}"] for i in range(n)),
-                interval=self.interval(rows[leader.number]),
-                row=rows[leader.number],
-                overrides=tuple(self.space.overrides(leader.params)),
-            )
-            for leader in leaders
-        ]
+        return [self.finalist(leader, rows[leader.number]) for leader in leaders]
 
-    def interval(self, row: Mapping[str, Any]) -> tuple[float | None, float | None] | None:
-        """Return the interval of the first objective; None if it has none."""
-        if self.settings.objectives[0].value == "delay":
-            return row["delay_low"], row["delay_high"]
-        first = self.settings.objectives[0].value == AMPLIFICATION
-        return row.get("interval") if first else None
+    def finalist(self, leader: Observation, row: Mapping[str, Any]) -> Finalist:
+        """Return a leader with its row on the fresh seeds."""
+        first, interval, level = self.settings.objectives[0].value, None, None
+        if first == "delay" and row["delay_level"] is not None:
+            interval, level = (row["delay_low"], row["delay_high"]), row["delay_level"]
+        elif first == AMPLIFICATION and row.get("interval") is not None:
+            interval, level = row["interval"], LEVEL
+        n = len(self.settings.objectives)
+        return Finalist(
+            params=leader.params,
+            searched=leader.evaluation.values or (),
+            values=tuple(row[f"objective_{i}"] for i in range(n)),
+            interval=interval,
+            level=level,
+            row=row,
+            overrides=tuple(self.space.overrides(leader.params)),
+        )
 
     def progress(self) -> SearchProgress:
         """Return the progress of the search."""

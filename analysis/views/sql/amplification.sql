@@ -24,6 +24,7 @@
 --          delay                   int, optimizer steps
 --          delay_low               int, optimizer steps
 --          delay_high              int, optimizer steps
+--          delay_level             float
 --          delay_bound             int, optimizer steps
 --          t1                      int, optimizer steps
 --          t2                      int, optimizer steps
@@ -114,8 +115,8 @@ joined as (
 )
 select
     cell_id, reference_id, n_seeds, n_memorized, n_generalized, n_diverged, n_failed,
-    censored_share, phase, delay, delay_low, delay_high, delay_bound, t1, t2, counted, log_delay,
-    reference_delay, reference_bound, reference_counted, amplification, amplification_lower,
+    censored_share, phase, delay, delay_low, delay_high, delay_level, delay_bound, t1, t2, counted,
+    log_delay, reference_delay, reference_bound, reference_counted, amplification, amplification_lower,
     amplification_upper, log_amplification, final_train, final_test, violation,
     amplification_violation $objectives
 from joined as cells
