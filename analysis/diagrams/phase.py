@@ -34,6 +34,12 @@ STEPS = ("delay", "t1", "t2")
 FIRST_COUNT = "n_seeds"
 """The column of `cells` behind the config."""
 
+UNEVEN = 12
+"""Times by which the widest column of an axis may exceed the narrowest one."""
+
+SMALLEST, LARGEST = 1e-150, 1e150
+"""Between these, the borders of columns and the ticks of a scale don't overflow."""
+
 SHOWN = 6
 """Values of an axis that a message lists at most."""
 
@@ -76,6 +82,20 @@ class Axis:
         in_log, in_line = (_unevenness(v) for v in (np.log(values), values))
         return in_log < 0.02 or (values[-1] >= 50 * values[0] and in_log < in_line)
 
+    @cached_property
+    def even(self) -> bool:
+        """Whether the values get equal columns: names, and numbers that no scale keeps apart.
+
+        Such numbers are 0 beside powers of ten, and an outlier beside neighbours.
+        """
+        if self.categorical or len(self.values) < 2:
+            return self.categorical
+        values = np.array(self.lines or self.values, dtype=np.float64)
+        if not SMALLEST < np.abs(values).max() < LARGEST or (self.log and values[0] < SMALLEST):
+            return True
+        gaps = np.diff(np.log(values) if self.log else values)
+        return bool(gaps.max() > UNEVEN * gaps.min())
+
     def index(self, value: Any) -> int:
         """Return the place of `value`."""
         return self._places[_hashable(value)]
@@ -104,7 +124,7 @@ def _order(value: Any) -> tuple[int, Any]:
 
 
 def _unevenness(values: np.ndarray) -> float:
-    gaps = np.diff(values)
+    gaps = np.diff(values / np.abs(values).max())
     return float(np.std(gaps) / np.mean(gaps))
 
 

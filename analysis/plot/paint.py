@@ -35,6 +35,18 @@ PALE = 0.4
 """Share of white in the colour of a place that takes after the nearest cell."""
 
 
+LARGEST = 1e100
+"""Numbers beyond this one, and what isn't a number, get a sign of their own and no colour of the
+scale: a diverged loss of 1e306 would make all others look alike, and its ticks overflow."""
+
+BEYOND = {
+    f"above {LARGEST:.0e}".replace("+", ""): "#5c1a1b",
+    f"below -{LARGEST:.0e}".replace("+", ""): "#1b2a5c",
+    "not a number": "#000000",
+}
+"""Colour of every such sign."""
+
+
 class Paint:
     """The colours of one diagram, and which signs its legend has to explain."""
 
@@ -46,7 +58,7 @@ class Paint:
         self.censored = False
         self.missing = False
         self.tint: Any = None
-        shown = [c.value for c in diagram.cells if c.value is not None and self._flat(c) is None]
+        shown = [c.value for c in diagram.cells if c.value is not None and self._sign(c) is None]
         if not shown:
             pass  # nothing to scale: a colour bar would make up its ends
         elif diagram.kind == "steps":
@@ -81,10 +93,23 @@ class Paint:
             return phase if phase is Phase.DIVERGED else None
         return None
 
+    def _sign(self, cell: DiagramCell) -> tuple[str, str] | None:
+        """Return name and colour of what is shown instead of a value, if anything is."""
+        flat = self._flat(cell)
+        if flat is None and self.diagram.kind == "number" and cell.value is not None:
+            value = float(cell.value)
+            if not abs(value) <= LARGEST:  # nor is NaN
+                if cell.phase == Phase.DIVERGED:
+                    flat = Phase.DIVERGED
+                else:
+                    above, below, neither = BEYOND.items()
+                    return above if value > 0 else below if value < 0 else neither
+        return None if flat is None else (flat.replace("_", " "), PHASES[flat])
+
     def colour(self, cell: DiagramCell | None) -> Any:
         """Return the colour of `cell`; None where it is missing."""
-        if cell is not None and (flat := self._flat(cell)) is not None:
-            return self._note(flat.replace("_", " "), PHASES[flat])
+        if cell is not None and (sign := self._sign(cell)) is not None:
+            return self._note(*sign)
         if cell is None or cell.value is None:
             self.missing = True
             return None

@@ -97,9 +97,9 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
             ax.set_visible(False)
         for ax in grid.flat[max(0, n - columns) : n]:  # the lowest panel of each column
             ax.tick_params(labelbottom=True)
-            ax.set_xlabel(diagram.x.name)
+            ax.set_xlabel(_axis_label(diagram.x))
         for ax in grid[:, 0]:
-            ax.set_ylabel(diagram.y.name)
+            ax.set_ylabel(_axis_label(diagram.y))
         if paint.norm is not None:
             _colour_bar(figure, [ax for ax in grid.flat if ax.get_visible()], diagram, paint)
         sheet.save(path, paint.handles())
@@ -244,33 +244,36 @@ def _contrast(colour: Any) -> str:
 
 def _edges(axis: Axis) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the borders of the cells along `axis`, half-way between its values, and these."""
-    if axis.categorical:
-        middles = np.arange(len(axis.values), dtype=np.float64)
-    else:
-        middles = np.array(axis.values, dtype=np.float64)
-    scaled = np.log(middles) if axis.log else middles
+    middles = _on_lines(axis) if axis.even else np.array(axis.values, dtype=np.float64)
+    log = axis.log and not axis.even
+    scaled = np.log(middles) if log else middles
     inner = (scaled[1:] + scaled[:-1]) / 2
     first, last = scaled[0] - (inner[0] - scaled[0]), scaled[-1] + (scaled[-1] - inner[-1])
     edges = np.concatenate([[first], inner, [last]])
-    return (np.exp(edges) if axis.log else edges), middles
+    return (np.exp(edges) if log else edges), middles
+
+
+def _axis_label(axis: Axis) -> str:
+    """Return the name of `axis`, and that numbers on it aren't to scale, if so."""
+    return f"{axis.name} (not to scale)" if axis.even and not axis.categorical else axis.name
 
 
 def _dress(ax: Axes, which: str, axis: Axis, room: float) -> None:
     """Scale one side of a panel that is `room` inches long, and name the values on it."""
     edges, middles = _edges(axis)
-    scale = "log" if axis.log else "linear"
+    scale = "log" if axis.log and not axis.even else "linear"
     ax.set(**{f"{which}scale": scale, f"{which}lim": (edges[0], edges[-1])})
     handle: Any = {"x": ax.xaxis, "y": ax.yaxis}[which]
-    if axis.lines and axis.log:
+    if axis.lines and axis.log and not axis.even:
         name_decades(handle, edges[0], edges[-1])
         return
-    if 0 < len(axis.lines) < FEW_LINES:
+    if 0 < len(axis.lines) < FEW_LINES and not axis.even:
         whole = all(isinstance(value, int) for value in axis.values)
         handle.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=whole))
         return
     named = [place for place, own in enumerate(_own(axis)) if own]
-    every = 1 if axis.categorical else -(-len(named) // MOST_TICKS)
-    if axis.log and every > 1:
+    every = 1 if axis.even else -(-len(named) // MOST_TICKS)
+    if axis.log and not axis.even and every > 1:
         return
     labels = [_tick_labels(axis)[place] for place in named[::every]]
     handle.set_major_locator(FixedLocator([middles[place] for place in named[::every]]))
@@ -285,8 +288,10 @@ def _tick_labels(axis: Axis) -> list[str]:
     """Return the values with three digits, or with all of them where that confuses two."""
     full = [axis.label(value) for value in axis.values]
     if not axis.categorical:
-        short = [f"{value:.3g}" for value in axis.values]
-        if axis.log and any("e" in label for label in short):  # then all of them, to compare
+        short = [f"{value:{'g' if axis.even else '.3g'}}" for value in axis.values]
+        if (axis.log or axis.even) and any(
+            "e" in label for label in short
+        ):  # then all of them, to compare
             short = [_power(value) for value in axis.values]
         full = short if len(set(short)) == len(short) else full
     return [_plain_exponent(label) for label in full]
@@ -294,6 +299,8 @@ def _tick_labels(axis: Axis) -> list[str]:
 
 def _power(value: float) -> str:
     """Return `value` in powers of ten with three digits: 0.000316 as 3.16e-04."""
+    if value == 0:
+        return "0"
     mantissa, _, exponent = f"{value:.2e}".partition("e")
     return f"{float(mantissa):g}e{exponent}"
 

@@ -24,6 +24,7 @@ from sweeper.analysis.diagrams.history import History, HistoryPoint, Scalar
 from sweeper.analysis.diagrams.phase import Axis
 from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.plot.layout import SteadyLayout
+from sweeper.analysis.plot.paint import LARGEST
 from sweeper.analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
 from sweeper.analysis.plot.ticks import name_decades, whole_numbers
 from sweeper.errors import UsageError
@@ -141,6 +142,7 @@ class _Scale:
     @classmethod
     def of(cls, name: str, values: Sequence[float]) -> _Scale:
         """Return the scale of an objective with some `values`."""
+        values = [v for v in values if abs(v) <= LARGEST]
         if not values:
             return cls(name, log=False, low=0.0, high=1.0, empty=True)
         low, high = min(values), max(values)
