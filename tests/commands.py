@@ -28,7 +28,7 @@ def sweeper(
         chdir(cwd or Path.cwd()),
         _found_here(),
         patch.dict(os.environ, env),
-        patch.object(sys, "stdin", io.StringIO(stdin)),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()))),
         redirect_stdout(out),
         redirect_stderr(err),
     ):

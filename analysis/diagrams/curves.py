@@ -85,6 +85,8 @@ def learning_curves(connection: sql.Connection, *, where: str | None = None) -> 
                 )
             )
     if not curves:
+        if len(labels) == 1:
+            raise UsageError("the trial has no logged step yet.")
         raise UsageError(f"none of these {len(labels)} trials has a logged step yet.")
     return Curves(criterion, tuple(curves))
 

@@ -279,7 +279,7 @@ def phase_diagram(
         if name not in varying:
             only = axes[name].label(axes[name].values[0])
             raise UsageError(
-                f"{role}: {name} = {only} in all {table.num_rows} cells. {choices(varying)}"
+                f"{role}: {name} = {only} in {_every(table.num_rows)}. {choices(varying)}"
             )
     _check_one_a_place(table, list(given.values()), [axes[p] for p in varying])
     facets = table[facet].to_pylist() if facet else [None] * table.num_rows
@@ -375,6 +375,10 @@ def _kind(value: str, column: pa.DataType) -> Kind:
         return "phase"
     numeric = pa.types.is_integer(column) or pa.types.is_floating(column)
     return "number" if numeric or pa.types.is_decimal(column) else "category"
+
+
+def _every(n: int) -> str:
+    return "the only cell" if n == 1 else f"all {n} cells"
 
 
 def _check_one_a_place(table: pa.Table, taken: list[str], varying: Sequence[Axis]) -> None:

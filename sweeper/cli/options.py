@@ -18,7 +18,9 @@ import typer
 STORE = "sweeps"
 """The store without --store and SWEEPER_STORE: a folder in the working folder."""
 
-GridFile = Annotated[Path, typer.Argument(metavar="GRID", help="Path of the grid file.")]
+GridFile = Annotated[
+    Path, typer.Argument(metavar="GRID", help="Path of the grid file; - is standard input.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

@@ -100,7 +100,9 @@ def sql(
         if text is None:
             query.prompt(store, name, everything=everything)
         else:
-            query.sql(store, name, text, output=output, form=form, everything=everything)
+            written = query.sql(store, name, text, output=output, form=form, everything=everything)
+            if written is not None:
+                out.print(written, markup=False)
 
 
 def phase(

@@ -112,9 +112,13 @@ class Stopper:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.signal:
+            if err.is_terminal:
+                err.print()
             err.print("killed: all committed results are safe")
             os._exit(128 + number)
         self.signal = number
+        if err.is_terminal:
+            err.print()  # the terminal has written ^C in front
         err.print("stopping: packs save a checkpoint and end. Press Ctrl-C again to kill them.")
         self.ask()
 

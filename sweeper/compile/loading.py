@@ -18,11 +18,15 @@ from sweeper.store.ledger import Ledger
 def load_grid(path: str | Path, changes: Sequence[str] = ()) -> Grid:
     """Return the grid in the file at `path` with the overrides `changes`.
 
+    The path ``-`` stands for standard input.
+
     Raises:
         ConfigError: All mistakes of the file and the overrides together.
     """
-    changed = overrides.apply(document.read(Path(path)), changes)
-    text = Path(path).read_text(encoding="utf-8") + "".join(f"\n# override: {c}" for c in changes)
+    text = document.read_text(Path(path))
+    parsed = document.parse(text, document.source_of(Path(path)))
+    changed = overrides.apply(parsed, changes)
+    text += "".join(f"\n# override: {c}" for c in changes)
     return replace(read_grid(changed, _config, text), overrides=tuple(changes))
 
 

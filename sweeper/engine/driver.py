@@ -17,6 +17,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from sweeper.config.messages import counted
 from sweeper.engine.forecast import PackProgress
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
@@ -306,7 +307,8 @@ class Driver:
         sweep_out(ledger)
         after = counts(grid, ledger, plan.table) if begun.tasks else plan.counts
         if failure is not None and after.new:
-            left = f"{after.new} of {after.trials} trials are left to train"
+            are = "is" if after.new == 1 else "are"
+            left = f"{after.new} of {counted(after.trials, 'trial')} {are} left to train"
             raise WorkerError(f"{failure} {left}: fix the cause and launch again.")
         return Outcome(after, self.stopped, hidden)
 

@@ -19,6 +19,7 @@ from sweeper import trainable
 from sweeper.config import plugins
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config
+from sweeper.config.messages import counted
 from sweeper.criterion import Criterion
 from sweeper.engine.task import PackTask
 from sweeper.errors import DrainedError, StoreError, SupersededError
@@ -110,7 +111,8 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
         module.train(pack, sink, checkpoints)
         left = [i for i in pack.trial_ids if i not in sink.ended]
         if left:
-            raise RuntimeError(f"{module.__name__}.train returned before {len(left)} trials ended")
+            trials = counted(len(left), "trial")
+            raise RuntimeError(f"{module.__name__}.train returned before {trials} ended")
         if not sink.claim.ledger.state.packs[sink.claim.pack_id].done:
             sink.flush(done=True)
     except (SupersededError, DrainedError, StoreError):

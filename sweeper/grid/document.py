@@ -7,6 +7,7 @@ need them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,9 @@ from ruamel.yaml.events import (
 
 from sweeper.config.diagnostic import KeyPath, Place
 from sweeper.errors import ConfigError
+
+STDIN = Path("-")
+"""The path that stands for standard input."""
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -65,20 +69,42 @@ def read(path: Path) -> Document:
     Raises:
         ConfigError: There is no such file, or it is no valid YAML; with line and column.
     """
+    return parse(read_text(path), source_of(path))
+
+
+def source_of(path: Path) -> str:
+    """Return the name of a file in messages: its path, or "stdin" for ``-``."""
+    return "stdin" if path == STDIN else str(path)
+
+
+def read_text(path: Path) -> str:
+    """Return the text of the file at `path`, or of standard input for ``-``.
+
+    Raises:
+        ConfigError: There is no such file, it is too large, or it isn't UTF-8.
+    """
+    source = source_of(path)
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise ConfigError(f"{path}: {size} bytes. A grid file has at most {MAX_BYTES}.")
-        text = path.read_bytes().decode("utf-8")
+        if path == STDIN:
+            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            size = path.stat().st_size
+            if size > MAX_BYTES:
+                raise ConfigError(f"{path}: {size} bytes. A grid file has at most {MAX_BYTES}.")
+            raw = path.read_bytes()
+        if len(raw) > MAX_BYTES:
+            raise ConfigError(f"{source}: too long. A grid file has at most {MAX_BYTES} bytes.")
+        if path == STDIN and not raw.strip():
+            raise ConfigError("stdin: empty. Pipe a grid file into it: cat GRID | sweeper plan -")
+        return raw.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file. Grids live in grids/*.yaml.") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: a folder. Name one of the grid files in it.") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
+        raise ConfigError(f"{source}: not UTF-8 text ({error.reason}). Save it as UTF-8.") from None
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror}.") from None
-    return parse(text, str(path))
 
 
 def parse(text: str, source: str) -> Document:

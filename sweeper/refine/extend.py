@@ -16,6 +16,7 @@ from sweeper import sql
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
 from sweeper.compile import loading
+from sweeper.config.messages import counted
 from sweeper.engine.driver import Launched, Outcome, Runner, drive
 from sweeper.engine.planner import Plan
 from sweeper.errors import UsageError
@@ -54,9 +55,11 @@ def extension(where: str, name: str, steps: int, *, condition: str | None = None
     grid = loading.stored_grid(ledger, [f"steps={steps}"])
     ids, furthest = _censored(ledger, condition)
     if ids and furthest >= steps:
+        n = len(ids)
+        trials = f"these {n} censored trials have" if n > 1 else "this censored trial has"
         raise UsageError(
-            f"--steps {steps}: these {len(ids)} censored trials have {furthest} steps already. "
-            f"Choose more than {furthest} steps."
+            f"--steps {steps}: {trials} {counted(furthest, 'step')} already. "
+            f"Choose more than {counted(furthest, 'step')}."
         )
     plan = snapshot.plan(ledger, snapshot.launches(ledger, everything=False))
     table = plan.filter(pc.is_in(plan["trial_id"], pa.array(ids, pa.string())))

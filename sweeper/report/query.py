@@ -19,6 +19,7 @@ from rich.table import Table
 
 from sweeper.analysis.diagrams.export import flat, plain, writing
 from sweeper.analysis.views.views import open_views
+from sweeper.config.messages import counted
 from sweeper.errors import SweeperError, UsageError
 from sweeper.sql import check_read_only, query
 from sweeper.store.lease import open_sweep
@@ -38,8 +39,11 @@ def sql(
     output: Path | None = None,
     form: str | None = None,
     everything: bool = False,
-) -> None:
+) -> str | None:
     """Print or write the result of a read-only query over the views of a sweep.
+
+    Returns:
+        The number of rows and the file that was written, as a sentence; None if it was printed.
 
     Args:
         where: URI of the store.
@@ -57,6 +61,7 @@ def sql(
         check_read_only(text, views)
         result = query(views, text)
     write(result, output, form)
+    return None if output is None else f"{counted(result.num_rows, 'row')} written to {output}"
 
 
 def _form(output: Path | None, form: str | None) -> str:
@@ -123,9 +128,9 @@ def render(result: pa.Table) -> str:
         console.print(table, soft_wrap=True)
     text = "\n".join(line.rstrip() for line in capture.get().split("\n"))
     left = result.num_rows - MAX_ROWS
-    return text + (
-        f"... and {left} more rows: write them to a file with -o FILE\n" if left > 0 else ""
-    )
+    if left <= 0:
+        return text
+    return f"{text}... and {counted(left, 'more row')}: write them to a file with -o FILE\n"
 
 
 def _cell(value: Any) -> str:

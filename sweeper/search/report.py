@@ -11,14 +11,15 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.config.messages import counted
 from sweeper.search.finalist import Finalist, SearchProgress, SearchResult
 
 
 def progress_sentence(at: SearchProgress) -> str:
     """Return the progress as a sentence: "24 of 120 suggestions; best amplification 3.1: ..."."""
-    text = f"{at.asked} of {at.of} suggestions"
+    text = f"{at.asked} of {counted(at.of, 'suggestion')}"
     if at.known:
-        text += f", {at.known} points known before"
+        text += f", {counted(at.known, 'point')} known before"
     if at.best is None or at.best.evaluation.values is None:
         return f"{text}; no feasible result yet"
     if len(at.objectives) > 1:
@@ -64,11 +65,10 @@ def result_view(result: SearchResult) -> Group:
             )
         )
     if result.failed:
-        parts.append(Text(f"{result.failed} trials failed: see `sweeper status`"))
+        parts.append(Text(f"{counted(result.failed, 'trial')} failed: see `sweeper status`"))
     if result.left:
-        parts.append(
-            Text(f"stopped: {result.left} suggestions left; run the search again to continue")
-        )
+        suggestions = counted(result.left, "suggestion")
+        parts.append(Text(f"stopped: {suggestions} left; run the search again to continue"))
     if result.history.importance:
         shares = sorted(result.history.importance.items(), key=lambda item: -item[1])
         listed = ", ".join(f"{path} {share:.0%}" for path, share in shares)

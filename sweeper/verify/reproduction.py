@@ -141,8 +141,8 @@ def _section(one: Verified, path: Path) -> str:
         claim.instead,
         checks,
         measured.note,
-        f"Settings: {claim.settings or 'as in the source'}. {one.trials} trials of {grids}, "
-        f"{one.seconds:.1f} s of packs.",
+        f"Settings: {claim.settings or 'as in the source'}. "
+        f"{counted(one.trials, 'trial')} of {grids}, {one.seconds:.1f} s of packs.",
         f"```sh\nsweeper verify {claim.id}{flag}\n```",
         f"![{claim.title}]({figures(path).name}/{figure.name})" if figure.exists() else "",
     ]

@@ -19,6 +19,7 @@ from sweeper.analysis.laws import LAWS, Claim, Evidence, LawGrid, Measured
 from sweeper.analysis.plot import draw_picture
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
+from sweeper.config.messages import counted
 from sweeper.engine.commands import request_stop
 from sweeper.engine.driver import Launched, Progress, Runner, drive
 from sweeper.engine.planner import plan_launch
@@ -255,10 +256,12 @@ MEASURABLE = "can be measured"
 
 def _measured(law: Claim, evidence: Evidence) -> Measured:
     """Return the result; if it can't be measured, a result with one check that isn't met."""
-    counted = "select count(*) as n from trials where status = 'failed'"
-    failed = sum(query(views, counted).to_pylist()[0]["n"] for _, views in evidence.views())
+    text = "select count(*) as n from trials where status = 'failed'"
+    failed = sum(query(views, text).to_pylist()[0]["n"] for _, views in evidence.views())
     if failed:
-        return Measured(f"{failed} trials failed: see `sweeper status`", {MEASURABLE: False})
+        return Measured(
+            f"{counted(failed, 'trial')} failed: see `sweeper status`", {MEASURABLE: False}
+        )
     try:
         return law.measure(evidence)
     except SweeperError as error:
