@@ -31,7 +31,7 @@ def test_a_number_with_its_noun() -> None:
 
 
 def test_a_grid_comes_from_standard_input(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.engine.estimate.local_cpus", lambda: 1)
+    monkeypatch.setattr("sweeper.engine.estimate.local_workers", lambda _: 1)
     words = ("--store", store)
     assert sweeper("plan", "-", "seeds=1", *words, stdin=ONE).stdout.splitlines() == [
         "1 trial: 0 done, 1 new, 0 failed; 1 pack on 1 CPU, at most about 0.0 s",

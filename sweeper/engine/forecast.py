@@ -7,13 +7,16 @@ have begun. The forecast changes smoothly: it counts down, and follows new measu
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from math import exp
 
-SPEED_S = 30.0
-"""Seconds over which the speed of a pack is averaged."""
+KNOWN = 0.01
+"""Share of its steps that a pack must have behind it before its speed counts.
+
+The first steps are logged densely, and a logged step takes many times as long as another one."""
 
 SMOOTH = (2.0, 0.3, 15.0)
 """Seconds in which the shown forecast follows the computed one by 63 %: this share of it, between
@@ -61,40 +64,42 @@ class PackProgress:
         return self.trials * max(0, self.horizon - self.first)
 
 
-@dataclass(slots=True)
 class _Speed:
-    """What was seen of one pack.
+    """The measured speed of one pack.
+
+    It is that of the later half of the steps so far: logged steps grow rarer and trials end, so
+    that a pack grows faster.
 
     Attributes:
-        begun: When it was first seen at work, in seconds.
-        seen: When its step last changed.
-        step: Its step then.
-        per_s: Steps per second; None before two measurements.
+        begun: When the pack was first seen at work, in seconds.
     """
 
-    begun: float
-    seen: float
-    step: int
-    per_s: float | None = None
+    def __init__(self, now: float, step: int) -> None:
+        self.begun = now
+        self._news: deque[tuple[float, int]] = deque([(now, step)])
 
-    def measure(self, now: float, step: int) -> None:
+    def measure(self, now: float, pack: PackProgress) -> None:
         """Take the step at the time `now` into account."""
-        if step < self.step:  # a worker has died: another one goes on from a checkpoint
-            self.seen, self.step = now, step
-        elif step > self.step and now - self.seen >= LEAST_S:
-            speed = (step - self.step) / (now - self.seen)
-            share = 1 - exp(-(now - self.seen) / SPEED_S)
-            self.per_s = speed if self.per_s is None else self.per_s + share * (speed - self.per_s)
-            self.seen, self.step = now, step
+        news = self._news
+        if pack.step < news[-1][1]:  # a worker has died: another one goes on from a checkpoint
+            news.clear()
+        if not news or pack.step > news[-1][1]:
+            news.append((now, pack.step))
+        while len(news) > 2 and 2 * (news[1][1] - pack.first) <= pack.step - pack.first:
+            news.popleft()
 
     def left(self, now: float, pack: PackProgress) -> float | None:
         """Return the seconds up to the horizon of the pack; None before its speed is known."""
-        if self.per_s is None:
+        (since, before), (seen, step) = self._news[0], self._news[-1]
+        trained = step - pack.first
+        if seen - since < LEAST_S or trained < KNOWN * (pack.horizon - pack.first):
             return None
-        silent = now - self.seen
+        per_s = (step - before) / (seen - since)
+        silent = now - seen
         overdue = silent - 2 * LEAST_S
-        per_s = self.per_s if overdue <= 0 else min(self.per_s, pack.gap / overdue)
-        return max(0.0, (pack.horizon - self.step) / per_s - silent)
+        if overdue > 0:
+            per_s = min(per_s, pack.gap / overdue)
+        return max(0.0, (pack.horizon - step) / per_s - silent)
 
 
 class Forecast:
@@ -136,8 +141,8 @@ class Forecast:
             if pack.over:
                 self._end(now, pack)
             elif pack.begun:
-                speed = self._speeds.setdefault(pack.id, _Speed(now, now, pack.step))
-                speed.measure(now, pack.step)
+                speed = self._speeds.setdefault(pack.id, _Speed(now, pack.step))
+                speed.measure(now, pack)
                 running.append((pack, speed))
             else:
                 waiting.append(pack)
