@@ -14,8 +14,8 @@ from sweeper.store.schema import logged_steps
 HORIZON = 100_000
 LOGGED = np.array(logged_steps(50, HORIZON))
 
-COST = LOGGED + 30.0 * np.arange(len(LOGGED))
-"""The work up to each logged step, in steps: a logged step takes as long as 30 others."""
+COST = LOGGED + 150.0 * np.arange(len(LOGGED))
+"""The work up to each logged step, in steps: a logged step takes as long as 150 others."""
 
 
 def simulate(
