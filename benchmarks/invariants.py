@@ -73,7 +73,7 @@ def ledger_of(store: str) -> Ledger | None:
 def records(store: str) -> Iterator[dict[str, Any]]:
     """Yield the records of the ledger, in order."""
     for path in sorted(Path(store, NAME, "log").glob("*.json")):
-        yield json.loads(path.read_text())
+        yield json.loads(path.read_text().partition("\n")[0])
 
 
 def claims(store: str, launch: int) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -32,6 +34,11 @@ def begin(files: Files, *packs: str) -> Ledger:
     return ledger
 
 
+def record(files: Files, path: str) -> dict[str, Any]:
+    """Return what the record at `path` says."""
+    return dict(json.loads((files.read(path) or b"").partition(b"\n")[0]))
+
+
 def rows(min_step: int, max_step: int, path: str = "p") -> dict[str, Any]:
     entry = {"path": path, "size": 1, "sha256": "", "rows": 1}
     return {"kind": "rows", "part": {**entry, "min_step": min_step, "max_step": max_step}}
@@ -50,7 +57,7 @@ def test_of_two_writers_one_wins_each_number_and_no_record_is_lost(files: Files)
         thread.start()
     for thread in threads:
         thread.join()
-    written = [json.loads(files.read(path) or b"") for path in files.paths("log")][1:]
+    written = [record(files, path) for path in files.paths("log")][1:]
     assert sorted((r["who"], r["k"]) for r in written) == [
         (w, k) for w in range(4) for k in range(25)
     ]
@@ -132,11 +139,119 @@ def test_a_store_of_a_newer_format_is_refused_and_left_alone(files: Files) -> No
     assert files.paths("") == before
 
 
-def test_a_damaged_record_is_named(files: Files) -> None:
-    begin(files)
-    files.write("log/000000000001.json", b'{"kind": "pa')
-    with pytest.raises(StoreError, match=r"log/000000000001\.json: damaged: 12 bytes"):
+FIRST, SECOND, THIRD = (f"log/{number:012d}.json" for number in (1, 2, 3))
+
+
+def three(files: Files) -> Ledger:
+    """Return a log of three records."""
+    ledger = begin(files, "a")
+    Claim.take(ledger, "a", "l", {}).commit(rows(0, 5))
+    assert files.paths("log") == [FIRST, SECOND, THIRD]
+    return ledger
+
+
+def test_a_damaged_record_before_whole_ones_is_named(files: Files) -> None:
+    three(files)
+    files.write(SECOND, b'{"kind": "pa')
+    with pytest.raises(StoreError) as caught:
         Ledger.open(files)
+    assert str(caught.value) == (
+        f"{files.uri}/{SECOND}: damaged: 12 bytes that don't match their checksum. Restore it "
+        "from a backup; the files it names are untouched."
+    )
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, -1])
+@pytest.mark.parametrize("torn", [(THIRD,), (SECOND, THIRD), (FIRST, SECOND, THIRD)])
+def test_damaged_records_at_the_end_count_as_absent_and_are_moved_aside(
+    files: Files, torn: tuple[str, ...], cut: int
+) -> None:
+    whole = three(files)
+    kept = {path: files.read(path) or b"" for path in files.paths("log")}
+    for path in torn:
+        files.write(path, kept[path][:cut])
+    ledger = Ledger.open(files)
+    assert (ledger.number, ledger.torn) == (3 - len(torn), list(torn))
+    with pytest.raises(StoreError, match="damaged, and the last record. Launch the sweep again"):
+        ledger.append({"kind": "void", "pack_ids": []})
+    assert ledger.repair() == list(torn)
+    assert files.paths("log") == [p for p in kept if p not in torn]
+    aside = {path: files.read(path) for path in files.paths("damaged")}
+    assert aside == {p.replace("log", "damaged"): kept[p][:cut] for p in torn}
+    for path in torn:
+        ledger.append(json.loads(kept[path].partition(b"\n")[0]))
+    again = Ledger.open(files).state
+    assert list(again.parts()) == list(whole.state.parts())
+    assert ledger.repair() == []
+
+
+@given(st.sampled_from([FIRST, SECOND, THIRD]), st.integers(0, 10**6), st.integers(0, 7))
+def test_a_flipped_bit_is_never_folded(path: str, place: int, bit: int) -> None:
+    with TemporaryDirectory() as folder:
+        files = Files.at(folder)
+        three(files)
+        raw = bytearray(files.read(path) or b"")
+        raw[place % len(raw)] ^= 1 << bit
+        files.write(path, bytes(raw))
+        if path == THIRD:
+            assert Ledger.open(files).torn == [THIRD]
+        else:
+            with pytest.raises(StoreError, match=rf"{path}: damaged"):
+                Ledger.open(files)
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"kind": "merge"}, "its kind 'merge' is unknown"),
+        ({"kind": "rows"}, "it has no 'pack_id'"),
+        ({"kind": "void", "pack_ids": 3}, "'int' object is not iterable"),
+        ({}, "it has no 'kind'"),
+    ],
+)
+def test_a_record_that_is_not_understood_is_refused_by_name(
+    files: Files, record: dict[str, Any], reason: str
+) -> None:
+    ledger = three(files)
+    files.write("log/000000000004.json", ledger._encoded(record))
+    with pytest.raises(StoreError) as caught:
+        Ledger.open(files)
+    assert str(caught.value).startswith(f"{files.uri}/log/000000000004.json: damaged: {reason}.")
+
+
+def test_a_worker_that_outlives_its_sweep_brings_nothing_back(files: Files, tmp_path: Path) -> None:
+    claim = Claim.take(begin(files, "a"), "a", "l", {})
+    (tmp_path / "sweep").rename(tmp_path / "moved")
+    for write in (lambda: claim.commit(rows(0, 5)), lambda: files.write("metrics/p", b"x")):
+        with pytest.raises(StoreError, match="the sweep isn't there any more"):
+            write()
+    assert not (tmp_path / "sweep").exists()
+    (tmp_path / "sweep").mkdir()
+    with pytest.raises(StoreError, match="the sweep isn't there any more"):
+        claim.commit(rows(0, 5))
+    assert list((tmp_path / "sweep").iterdir()) == []
+
+
+def test_a_file_is_synced_before_it_has_its_name_and_its_folder_afterwards(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = begin(files, "a")
+    done: list[str] = []
+    sync, link = os.fsync, os.link
+
+    def synced(handle: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        done.append("folder" if path == tmp_path / "sweep" / "log" else path.name.split("#")[0])
+        sync(handle)
+
+    def linked(source: str, target: Path) -> None:
+        done.append(f"link {target.name}")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    ledger.append({"kind": "void", "pack_ids": []})
+    assert done == [Path(SECOND).name, f"link {Path(SECOND).name}", "folder"]
 
 
 def test_a_split_pack_keeps_its_rows_up_to_the_checkpoint_that_its_halves_go_on_from() -> None:
@@ -220,8 +335,9 @@ def test_a_record_that_never_arrived_is_an_error(bucket: Bucket) -> None:
 
 def test_a_record_without_a_nonce_is_read(files: Files) -> None:
     """Stores that are older than the nonce have none."""
+    files.create("sweep.json", b'{"format": 1, "name": "x", "points_per_decade": 50}')
     ledger = begin(files, "a")
-    raw = json.loads(files.read("log/000000000001.json") or b"")
+    raw = json.loads(files.read(FIRST) or b"")
     assert len(raw.pop("nonce")) == 16
-    files.write("log/000000000001.json", json.dumps(raw).encode())
+    files.write(FIRST, json.dumps(raw).encode())
     assert Ledger.open(files).state.packs == ledger.state.packs

@@ -332,6 +332,7 @@ def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -
         log = grid.file.log.points_per_decade
         born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
         ledger = known if known and known.is_current() else Ledger.create(files, born)
+        ledger.repair()
         yield Driver(ledger, runner, lease)
 
 

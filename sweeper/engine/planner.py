@@ -115,6 +115,7 @@ def plan_launch(
         unusable |= damaged  # trials that would go on from there are new again
     starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
     _new_packs(grid, todo.plan, todo.rows, starts)
+    todo.plan.damage += ledger.torn_words()
     return todo.plan
 
 

@@ -104,7 +104,7 @@ class Lease:
             "pid": os.getpid(),
             "at": time.time(),
         }
-        self._files.write(LEASE, json.dumps(lease).encode())
+        self._files.write(LEASE, json.dumps(lease).encode(), durable=False)
 
 
 @contextmanager

@@ -5,6 +5,11 @@ same number one wins, and the other reads the winner's record before it tries th
 writer that appends has read every record before its own; this keeps out a worker that lost its
 pack but still runs. A file that no record names is ignored.
 
+A record is a line of JSON and a line with the line's SHA-256, so that a record whose bytes changed
+is refused by name. (Stores of format 1 have the line of JSON alone.) Records that are damaged at the end of
+the log, behind which no whole one follows, count as absent: a power cut before they were acknowledged
+leaves them so. The next launch moves them to ``damaged/``.
+
 Records:
     launch   a driver began: the grid, its plan, the settings, the provenance
     packs    the trials of each pack, before they are trained
@@ -22,16 +27,19 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from sweeper.errors import StoreError
-from sweeper.store.files import Files
+from sweeper.store.files import MARK, Files
 from sweeper.store.schema import FORMAT
 
 Record = dict[str, Any]
 
 DIGITS = 12
-META = "sweep.json"
+META = MARK
+DAMAGED = "damaged"
+"""The folder of damaged records that were moved aside."""
 
 POLL_S = 0.5
 """Seconds between two reads of a ledger that is followed."""
@@ -173,8 +181,10 @@ class State:
             self._void(record)
         elif kind == "compact":
             self._compact(record)
-        else:
+        elif kind in ("claim", "rows", "split"):
             self._fold_pack(self.packs[record["pack_id"]], kind, record)
+        else:
+            raise ValueError(f"its kind {kind!r} is unknown")
 
     def _fold_pack(self, pack: PackState, kind: str, record: Record) -> None:
         if kind == "claim":
@@ -262,6 +272,7 @@ class Ledger:
         meta: What is fixed for the store: format, name, points_per_decade.
         state: Everything up to record `number`.
         number: The last record read; 0 before the first.
+        torn: The damaged records behind it, which count as absent.
     """
 
     def __init__(self, files: Files, meta: Record) -> None:
@@ -269,6 +280,7 @@ class Ledger:
         self.meta = meta
         self.state = State()
         self.number = 0
+        self.torn: list[str] = []
         self._last = b""
 
     @classmethod
@@ -281,7 +293,7 @@ class Ledger:
         raw = files.read(META)
         if raw is None:
             raise StoreError(f"{files.uri}: no sweep. See `sweeper ls`.")
-        meta = _json(files.location(META), raw)
+        meta = _object(files.location(META), raw)
         if meta.get("format", 0) > FORMAT:
             raise StoreError(
                 f"{files.location(META)}: format {meta['format']}, written by a newer sweeper. "
@@ -305,14 +317,14 @@ class Ledger:
         raw = self.files.read(META)
         return (
             raw is not None
-            and _json(self.files.location(META), raw) == self.meta
+            and _object(self.files.location(META), raw) == self.meta
             and (self.number == 0 or self.files.read(_path(self.number)) == self._last)
         )
 
     @classmethod
     def create(cls, files: Files, meta: Record) -> Ledger:
         """Return the ledger in `files`; create it with `meta` if there is none."""
-        files.create(META, _bytes({"format": FORMAT, **meta}))
+        files.create(META, _line({"format": FORMAT, **meta}))
         return cls.open(files)
 
     def check_no_gap(self) -> None:
@@ -337,11 +349,74 @@ class Ledger:
     def refresh(self) -> bool:
         """Read the new records; return whether there were any."""
         before = self.number
-        while (raw := self.files.read(_path(self.number + 1))) is not None:
-            self.state.fold(_json(self.files.location(_path(self.number + 1)), raw))
+        self.torn = []
+        while (raw := self.files.read(path := _path(self.number + 1))) is not None:
+            try:
+                record = self._decoded(path, raw)
+            except StoreError:
+                self.torn = self._damaged_from(path)
+                if not self.torn:
+                    raise
+                break
+            self._fold(path, record)
             self._last = raw
             self.number += 1
         return self.number > before
+
+    def _decoded(self, path: str, raw: bytes) -> Record:
+        """Return the record in the file `path`.
+
+        Raises:
+            StoreError: It isn't what was written.
+        """
+        location = self.files.location(path)
+        if self.meta["format"] == 1:
+            return _object(location, raw)
+        line, _, digest = raw.partition(b"\n")
+        if digest != _digest(line):
+            raise _damage(location, f"{len(raw)} bytes that don't match their checksum")
+        return _object(location, line)
+
+    def _encoded(self, record: Record) -> bytes:
+        line = _line(record)
+        return line if self.meta["format"] == 1 else line + b"\n" + _digest(line)
+
+    def _fold(self, path: str, record: Record) -> None:
+        try:
+            self.state.fold(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise _damage(self.files.location(path), reason) from None
+
+    def _damaged_from(self, path: str) -> list[str]:
+        """Return the records from `path` on if all of them are damaged, else nothing."""
+        paths = [path, *self.files.paths("log", after=path)]
+        for later in paths[1:]:
+            with suppress(StoreError):
+                if (raw := self.files.read(later)) is not None:
+                    self._decoded(later, raw)
+                    return []
+        return paths
+
+    def torn_words(self) -> list[str]:
+        """Return one message per damaged record at the end of the log."""
+        return [
+            f"{self.files.location(path)}: damaged, and no whole record follows. It counts as "
+            f"absent; a launch moves it to {DAMAGED}/."
+            for path in self.torn
+        ]
+
+    def repair(self) -> list[str]:
+        """Move the damaged records at the end of the log aside; return their paths before.
+
+        Only for the sweep's driver: nobody else may be writing.
+        """
+        moved = list(self.torn)
+        for path in reversed(moved):
+            self.files.write(path.replace("log/", f"{DAMAGED}/", 1), self.files.read(path) or b"")
+            self.files.delete(path)
+        self.refresh()
+        return moved
 
     def append(self, record: Record, guard: Callable[[State], None] | None = None) -> None:
         """Append `record` once `guard` accepts the state it will follow.
@@ -358,9 +433,14 @@ class Ledger:
             StoreError: The store can't be written, or a record is damaged.
         """
         record = {**record, "nonce": secrets.token_hex(8)}
-        content = _bytes(record)
+        content = self._encoded(record)
         while True:
             self.refresh()
+            if self.torn:
+                raise StoreError(
+                    f"{self.files.location(self.torn[0])}: damaged, and the last record. Launch "
+                    f"the sweep again: that moves it to {DAMAGED}/."
+                )
             if guard is not None:
                 guard(self.state)
             if self._write(_path(self.number + 1), content):
@@ -393,18 +473,31 @@ def _path(number: int) -> str:
     return f"log/{number:0{DIGITS}d}.json"
 
 
-def _bytes(record: Record) -> bytes:
+def _line(record: Record) -> bytes:
     return json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _json(location: str, raw: bytes) -> Record:
+def _digest(line: bytes) -> bytes:
+    return sha256(line).hexdigest().encode()
+
+
+def _object(location: str, raw: bytes) -> Record:
+    """Return a JSON object.
+
+    Raises:
+        StoreError: It isn't one.
+    """
     try:
         record = json.loads(raw)
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        raise StoreError(
-            f"{location}: damaged: {len(raw)} bytes that aren't a record. Restore it from a "
-            "backup; the files it names are untouched."
-        )
+        raise _damage(location, f"{len(raw)} bytes that aren't a record")
     return record
+
+
+def _damage(location: str, reason: str) -> StoreError:
+    return StoreError(
+        f"{location}: damaged: {reason}. Restore it from a backup; the files it names are "
+        "untouched."
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-FORMAT = 1
+FORMAT = 2
 """Version of the store's layout; a store with a newer version is refused."""
 
 METRICS: dict[str, pa.DataType] = {
