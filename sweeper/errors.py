@@ -6,8 +6,20 @@ exception that isn't a `SweeperError` is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+
+_USER = re.compile(r"(?<=://)([^\s/:@'\"]*):([^\s/@'\"]+)(?=@)")
+_SECRET = re.compile(
+    r"(?i)((?:[\w-]*(?:password|passwd|secret|token|signature|credential|access_?key)[\w-]*|sig)=['\"]?)"
+    r"[^\s&'\";]+"
+)
+
+
+def redact(text: str) -> str:
+    """Return `text` with the passwords in its URLs, and values like ``token=...``, as ``***``."""
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1:***", text))
 
 
 class SweeperError(Exception):

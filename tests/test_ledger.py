@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweeper.errors import StoreError, SupersededError
+from sweeper.store import records
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger, PackState, Part, State
 from sweeper.store.schema import FORMAT
@@ -172,7 +173,7 @@ def test_damaged_records_at_the_end_count_as_absent_and_are_moved_aside(
         files.write(path, kept[path][:cut])
     ledger = Ledger.open(files)
     assert (ledger.number, ledger.torn) == (3 - len(torn), list(torn))
-    with pytest.raises(StoreError, match="damaged, and the last record. Launch the sweep again"):
+    with pytest.raises(StoreError, match=r"damaged, and the last record\. Launch the sweep again"):
         ledger.append({"kind": "void", "pack_ids": []})
     assert ledger.repair() == list(torn)
     assert files.paths("log") == [p for p in kept if p not in torn]
@@ -212,8 +213,8 @@ def test_a_flipped_bit_is_never_folded(path: str, place: int, bit: int) -> None:
 def test_a_record_that_is_not_understood_is_refused_by_name(
     files: Files, record: dict[str, Any], reason: str
 ) -> None:
-    ledger = three(files)
-    files.write("log/000000000004.json", ledger._encoded(record))
+    three(files)
+    files.write("log/000000000004.json", records.encode(record, FORMAT))
     with pytest.raises(StoreError) as caught:
         Ledger.open(files)
     assert str(caught.value).startswith(f"{files.uri}/log/000000000004.json: damaged: {reason}.")
@@ -240,7 +241,7 @@ def test_a_file_is_synced_before_it_has_its_name_and_its_folder_afterwards(
     sync, link = os.fsync, os.link
 
     def synced(handle: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        path = Path(f"/proc/self/fd/{handle}").readlink()
         done.append("folder" if path == tmp_path / "sweep" / "log" else path.name.split("#")[0])
         sync(handle)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from sweeper.grid.grid import Grid
 from sweeper.packing import pack_id
 from sweeper.store import scan
 from tests.stores import Made, curve, end
-from tests.sweeps import toy_grid
+from tests.sweeps import ledger, rows, run, toy_grid
 
 TRIALS = 6
 HORIZON = 100
@@ -226,3 +227,26 @@ def test_a_new_pack_lists_its_trials_in_order(tmp_path: Path) -> None:
         assert table["pack_id"].unique().to_pylist() == [name]
         assert table["position"].to_pylist() == [0, 1]
         assert name == pack_id(table["trial_id"].to_pylist())
+
+
+def test_a_torn_end_of_the_log_is_announced_and_its_trials_are_trained_again(
+    tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path)
+    run(grid, store)
+    before = rows(store)
+    log = Path(store, "toy", "log")
+    last = max(log.iterdir())
+    size = last.stat().st_size
+    os.truncate(last, size // 2)
+    book = ledger(store)
+    plan = plan_launch(grid, book, workers=2)
+    assert plan.damage == [
+        f"{last}: damaged, and no whole record follows. It counts as absent, and a launch moves "
+        "it to damaged/."
+    ]
+    assert plan.counts.new > 0
+    run(grid, store)
+    assert rows(store).equals(before)
+    assert [p.name for p in Path(store, "toy", "damaged").iterdir()] == [last.name]
+    assert plan_launch(grid, ledger(store), workers=2).damage == []

@@ -199,3 +199,8 @@ def test_a_plan_says_that_collapsed_cells_mean_the_same(
         assert "collapsed" not in sentence
     else:
         assert sentence.endswith(f" {told} collapsed: each means the same as another one)")
+
+
+def test_text_is_printed_as_it_is() -> None:
+    table = pa.table({"[red]x[/red]": ["[red]5[/red]", "[/]", ":smile:"]})
+    assert query.render(table).split() == ["[red]x[/red]", "[red]5[/red]", "[/]", ":smile:"]

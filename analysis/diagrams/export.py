@@ -17,14 +17,26 @@ from sweeper.errors import UsageError
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Yield the file at `path` to write a result into.
+    """Yield a file to write a result into; it replaces the one at `path` once it is whole.
+
+    If writing fails, the file that was there before stays. A device or a pipe is written directly.
 
     Raises:
         UsageError: It can't be written.
     """
+    target = path.resolve()
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with path.open("wb") as file:
-            yield file
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        try:
+            with aside.open("wb") as file:
+                yield file
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(

@@ -29,7 +29,7 @@ def fit_table(fit: Fit) -> Lines:
         counts = (str(n) for n in (sample.size, sample.n_censored, sample.n_seeds))
         head = [*([label] if values else []), *counts]
         for cells in _lines(fit, group):
-            table.add_row(*head, *cells)
+            table.add_row(*map(Text, (*head, *cells)))
             head = [""] * len(head)
         table.add_section()
         prefix = f"{fit.by} = {label}: " if values else ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from sweeper.errors import ConfigError, SweeperError, UsageError
+from sweeper.errors import ConfigError, SweeperError, UsageError, redact
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -72,7 +72,7 @@ def skip_pandas() -> None:
 
 def _complain(message: str) -> None:
     err.print("[bold red]error:[/] ", end="")
-    err.print(message, markup=False)
+    err.print(redact(message), markup=False)
 
 
 def runner(

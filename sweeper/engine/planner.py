@@ -23,7 +23,7 @@ from sweeper.config.fields import Config, build
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
-from sweeper.store.ledger import Ledger
+from sweeper.store.ledger import DAMAGED, Ledger
 from sweeper.store.packs import open_packs, pack_rows, pack_table
 from sweeper.store.scan import ScanResult, damaged_checkpoints, reached, scan
 from sweeper.trainable import Trainable
@@ -115,7 +115,11 @@ def plan_launch(
         unusable |= damaged  # trials that would go on from there are new again
     starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
     _new_packs(grid, todo.plan, todo.rows, starts)
-    todo.plan.damage += ledger.torn_words()
+    todo.plan.damage += [
+        f"{ledger.files.location(path)}: damaged, and no whole record follows. It counts as "
+        f"absent, and a launch moves it to {DAMAGED}/."
+        for path in ledger.torn
+    ]
     return todo.plan
 
 

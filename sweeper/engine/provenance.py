@@ -11,6 +11,8 @@ from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from sweeper.errors import redact
+
 PACKAGES = ("sweeper", "torch", "ray", "optuna", "duckdb", "pyarrow", "numpy", "scipy")
 
 
@@ -37,7 +39,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def provenance() -> dict[str, Any]:
-    """Return commit, dirtiness, versions, host and command of this process.
+    """Return commit, dirtiness, versions, host and command of this process, without secrets.
 
     `git_commit` is null outside of a repository. `dirty` is a hash of the uncommitted changes, or
     null if there are none.
@@ -49,5 +51,5 @@ def provenance() -> dict[str, Any]:
         "dirty": sha256(f"{changes}\n{diff}".encode()).hexdigest()[:16] if changes else None,
         "versions": versions(),
         "host": socket.gethostname(),
-        "command": " ".join(sys.argv),
+        "command": redact(" ".join(sys.argv)),
     }

@@ -22,7 +22,7 @@ from sweeper.config.fields import Config
 from sweeper.config.messages import counted
 from sweeper.criterion import Criterion
 from sweeper.engine.task import PackTask
-from sweeper.errors import DrainedError, StoreError, SupersededError
+from sweeper.errors import DrainedError, StoreError, SupersededError, redact
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store import plan_index, tables
 from sweeper.store.checkpoint import Checkpoints
@@ -131,7 +131,7 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
             "failed",
             last_step=sink.last_step,
             steps=steps,
-            error="\n".join(text[-ERROR_LINES:]),
+            error=redact("\n".join(text[-ERROR_LINES:])),
         )
         sink.flush(done=True)
     return []

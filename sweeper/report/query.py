@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sweeper.analysis.diagrams.export import flat, plain, writing
 from sweeper.analysis.views.views import open_views
@@ -120,9 +121,9 @@ def render(result: pa.Table) -> str:
     table = Table(box=None, pad_edge=False)
     for column in result.schema:
         number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        table.add_column(column.name, justify="right" if number else "left", no_wrap=True)
+        table.add_column(Text(column.name), justify="right" if number else "left", no_wrap=True)
     for row in result.slice(0, MAX_ROWS).to_pylist():
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console(width=10_000, highlight=False)
     with console.capture() as capture:
         console.print(table, soft_wrap=True)

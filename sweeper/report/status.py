@@ -187,5 +187,5 @@ def status_table(sweeps: list[Status]) -> Table:
             heading, justify="left" if name else "right", no_wrap=not name, overflow="fold"
         )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     return table

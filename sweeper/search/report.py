@@ -80,16 +80,16 @@ def _leaders(result: SearchResult) -> Table:
     table = Table(box=None, pad_edge=False)
     paths = list(dict.fromkeys(path for f in result.finalists for path in f.params))
     for path in paths:
-        table.add_column(path, justify="right")
+        table.add_column(Text(path), justify="right")
     for name, _ in result.history.objectives:
-        table.add_column(name, justify="right")
+        table.add_column(Text(name), justify="right")
         table.add_column("when searched", justify="right")
     table.add_column("generalized", justify="right")
     for finalist in result.finalists:
         cells = [_short(finalist.params.get(path, "")) for path in paths]
         cells += _values(finalist)
         cells.append(f"{finalist.row['n_generalized']}/{finalist.row['n_seeds']}")
-        table.add_row(*cells)
+        table.add_row(*map(Text, cells))
     return table
 
 

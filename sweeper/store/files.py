@@ -3,13 +3,14 @@
 A file appears whole or not at all, `create` is put-if-absent, and no file is changed in place. The
 storage needs nothing more.
 
-On a disk, a file is durable when the call returns: its content is synced before it gets its name, and
-the folder afterwards. So a power cut takes nothing that was acknowledged. A file is never written
-into a folder whose sweep is gone: a worker that outlives its sweep brings nothing back.
+On a disk, a file is durable when the call returns: its content is synced before it gets its name,
+and the folder afterwards. So a power cut takes nothing that was acknowledged. A file is never
+written into a folder whose sweep is gone: a worker that outlives its sweep brings nothing back.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -26,6 +27,7 @@ from obstore.store import HTTPStore, LocalStore, from_url
 
 from sweeper.errors import StoreError, StoreFullError
 
+_FULL_CODES = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _FULL = ("os error 28", "os error 27", "os error 122", "No space left")  # ENOSPC, EFBIG, EDQUOT
 
 KINDS = (
@@ -186,7 +188,9 @@ class Files:
         except (FileNotFoundError, NotADirectoryError, NotFoundError) as error:
             raise FileNotFoundError(str(error)) from None
         except (BaseError, OSError) as error:
-            if any(sign in str(error) for sign in _FULL):
+            if getattr(error, "errno", None) in _FULL_CODES or any(
+                sign in str(error) for sign in _FULL
+            ):
                 raise StoreFullError(
                     f"{self.location(path)}: no space left. What was committed is whole: "
                     "free some space and launch again."

@@ -5,10 +5,8 @@ same number one wins, and the other reads the winner's record before it tries th
 writer that appends has read every record before its own; this keeps out a worker that lost its
 pack but still runs. A file that no record names is ignored.
 
-A record is a line of JSON and a line with the line's SHA-256, so that a record whose bytes changed
-is refused by name. (Stores of format 1 have the line of JSON alone.) Records that are damaged at the end of
-the log, behind which no whole one follows, count as absent: a power cut before they were acknowledged
-leaves them so. The next launch moves them to ``damaged/``.
+Damaged records at the end of the log count as absent if no whole one follows: a power cut before
+they were acknowledged may leave them. The next launch moves them to ``damaged/``.
 
 Records:
     launch   a driver began: the grid, its plan, the settings, the provenance
@@ -22,19 +20,17 @@ Records:
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any
 
 from sweeper.errors import StoreError
+from sweeper.store import records
 from sweeper.store.files import MARK, Files
 from sweeper.store.schema import FORMAT
 
-Record = dict[str, Any]
+Record = records.Record
 
 DIGITS = 12
 META = MARK
@@ -293,7 +289,7 @@ class Ledger:
         raw = files.read(META)
         if raw is None:
             raise StoreError(f"{files.uri}: no sweep. See `sweeper ls`.")
-        meta = _object(files.location(META), raw)
+        meta = records.json_object(files.location(META), raw)
         if meta.get("format", 0) > FORMAT:
             raise StoreError(
                 f"{files.location(META)}: format {meta['format']}, written by a newer sweeper. "
@@ -317,14 +313,14 @@ class Ledger:
         raw = self.files.read(META)
         return (
             raw is not None
-            and _object(self.files.location(META), raw) == self.meta
+            and records.json_object(self.files.location(META), raw) == self.meta
             and (self.number == 0 or self.files.read(_path(self.number)) == self._last)
         )
 
     @classmethod
     def create(cls, files: Files, meta: Record) -> Ledger:
         """Return the ledger in `files`; create it with `meta` if there is none."""
-        files.create(META, _line({"format": FORMAT, **meta}))
+        files.create(META, records.json_line({"format": FORMAT, **meta}))
         return cls.open(files)
 
     def check_no_gap(self) -> None:
@@ -364,29 +360,14 @@ class Ledger:
         return self.number > before
 
     def _decoded(self, path: str, raw: bytes) -> Record:
-        """Return the record in the file `path`.
-
-        Raises:
-            StoreError: It isn't what was written.
-        """
-        location = self.files.location(path)
-        if self.meta["format"] == 1:
-            return _object(location, raw)
-        line, _, digest = raw.partition(b"\n")
-        if digest != _digest(line):
-            raise _damage(location, f"{len(raw)} bytes that don't match their checksum")
-        return _object(location, line)
-
-    def _encoded(self, record: Record) -> bytes:
-        line = _line(record)
-        return line if self.meta["format"] == 1 else line + b"\n" + _digest(line)
+        return records.decode(self.files.location(path), raw, self.meta["format"])
 
     def _fold(self, path: str, record: Record) -> None:
         try:
             self.state.fold(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            raise _damage(self.files.location(path), reason) from None
+            raise records.damage(self.files.location(path), reason) from None
 
     def _damaged_from(self, path: str) -> list[str]:
         """Return the records from `path` on if all of them are damaged, else nothing."""
@@ -397,14 +378,6 @@ class Ledger:
                     self._decoded(later, raw)
                     return []
         return paths
-
-    def torn_words(self) -> list[str]:
-        """Return one message per damaged record at the end of the log."""
-        return [
-            f"{self.files.location(path)}: damaged, and no whole record follows. It counts as "
-            f"absent; a launch moves it to {DAMAGED}/."
-            for path in self.torn
-        ]
 
     def repair(self) -> list[str]:
         """Move the damaged records at the end of the log aside; return their paths before.
@@ -433,7 +406,7 @@ class Ledger:
             StoreError: The store can't be written, or a record is damaged.
         """
         record = {**record, "nonce": secrets.token_hex(8)}
-        content = self._encoded(record)
+        content = records.encode(record, self.meta["format"])
         while True:
             self.refresh()
             if self.torn:
@@ -471,33 +444,3 @@ def first_record() -> str:
 
 def _path(number: int) -> str:
     return f"log/{number:0{DIGITS}d}.json"
-
-
-def _line(record: Record) -> bytes:
-    return json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _digest(line: bytes) -> bytes:
-    return sha256(line).hexdigest().encode()
-
-
-def _object(location: str, raw: bytes) -> Record:
-    """Return a JSON object.
-
-    Raises:
-        StoreError: It isn't one.
-    """
-    try:
-        record = json.loads(raw)
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise _damage(location, f"{len(raw)} bytes that aren't a record")
-    return record
-
-
-def _damage(location: str, reason: str) -> StoreError:
-    return StoreError(
-        f"{location}: damaged: {reason}. Restore it from a backup; the files it names are "
-        "untouched."
-    )

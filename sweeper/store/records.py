@@ -1,0 +1,67 @@
+"""The bytes of a ledger's record.
+
+A record is a line of JSON and a line with the SHA-256 of the first, so that a record whose bytes
+changed is refused. A record of format 1 is the line of JSON alone.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import Any
+
+from sweeper.errors import StoreError
+
+Record = dict[str, Any]
+
+
+def encode(record: Record, version: int) -> bytes:
+    """Return the bytes of `record` in a store of format `version`."""
+    line = json_line(record)
+    return line if version == 1 else line + b"\n" + _digest(line)
+
+
+def decode(location: str, raw: bytes, version: int) -> Record:
+    """Return the record that `encode` made `raw` of.
+
+    Raises:
+        StoreError: It is damaged; names `location`.
+    """
+    if version == 1:
+        return json_object(location, raw)
+    line, _, digest = raw.partition(b"\n")
+    if digest != _digest(line):
+        raise damage(location, f"{len(raw)} bytes that don't match their checksum")
+    return json_object(location, line)
+
+
+def json_line(record: Record) -> bytes:
+    """Return `record` as one line of JSON."""
+    return json.dumps(record, allow_nan=False, separators=(",", ":")).encode()
+
+
+def json_object(location: str, raw: bytes) -> Record:
+    """Return the JSON object in `raw`.
+
+    Raises:
+        StoreError: It holds none.
+    """
+    try:
+        record = json.loads(raw)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise damage(location, f"{len(raw)} bytes that aren't a record")
+    return record
+
+
+def damage(location: str, reason: str) -> StoreError:
+    """Return the error that the record at `location` is damaged."""
+    return StoreError(
+        f"{location}: damaged: {reason}. Restore it from a backup; the files it names are "
+        "untouched."
+    )
+
+
+def _digest(line: bytes) -> bytes:
+    return sha256(line).hexdigest().encode()

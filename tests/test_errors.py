@@ -1,0 +1,50 @@
+"""Errors and records hold no secrets."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from sweeper.engine.provenance import provenance
+from sweeper.errors import redact
+from tests.commands import sweeper
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:s3cret@host/db", "postgresql://me:***@host/db"),
+        ("postgresql+psycopg://me:a:b@h:5/db", "postgresql+psycopg://me:***@h:5/db"),
+        ("redis://:s3cret@host", "redis://:***@host"),
+        ("s3://b/p?X-Amz-Signature=abc&x=1", "s3://b/p?X-Amz-Signature=***&x=1"),
+        ("az://c/p?sv=2&sig=abc%3D", "az://c/p?sv=2&sig=***"),
+        ("AWS_SECRET_ACCESS_KEY=abc launch", "AWS_SECRET_ACCESS_KEY=*** launch"),
+        ("token='abc'", "token='***'"),
+        ("postgresql://host/db", "postgresql://host/db"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        (
+            "regularizer.strength=1e-3 sigma=2 design=x",
+            "regularizer.strength=1e-3 sigma=2 design=x",
+        ),
+        ("12:30 me@host", "12:30 me@host"),
+    ],
+)
+def test_secrets_are_not_shown(text: str, shown: str) -> None:
+    assert redact(text) == shown
+
+
+def test_a_launch_records_its_command_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["sweeper", "--storage", "postgresql://me:s3cret@host/db"])
+    provenance.cache_clear()
+    try:
+        assert provenance()["command"] == "sweeper --storage postgresql://me:***@host/db"
+    finally:
+        provenance.cache_clear()
+
+
+def test_an_error_is_shown_without_the_password() -> None:
+    done = sweeper("ls", "--store", "ftp://me:s3cret@host/x")
+    assert done.returncode != 0
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "ftp://me:***@host/x" in done.stderr
