@@ -151,9 +151,7 @@ def test_an_attempt_killed_anywhere_ends_with_the_rows_of_an_undisturbed_run(
     put = Files._put
     left = 10**9
 
-    def dying_put(
-        self: Files, path: str, content: bytes, mode: str, *, durable: bool
-    ) -> bool:
+    def dying_put(self: Files, path: str, content: bytes, mode: str, *, durable: bool) -> bool:
         nonlocal left
         if "lease" not in path:
             left -= 1
