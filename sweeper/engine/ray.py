@@ -116,13 +116,19 @@ class Cluster:
                 warnings.simplefilter("ignore")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RayError, RuntimeError, ValueError, OSError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ClusterError(
-                f"Ray at {self.address!r}: {reason} "
-                "Check the address, that the cluster is up, and RAY_AUTH_MODE and its token."
-            ) from None
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise ClusterError(f"Ray at {self.address!r}: {reason}. {self._remedy()}") from None
         self._ours = True
         _protect_token()
+
+    def _remedy(self) -> str:
+        """Return what to do when Ray can't be started or joined."""
+        if self.address == "local":
+            return (
+                "Set RAY_TMPDIR to a short folder that can be written, e.g. RAY_TMPDIR=/tmp, and "
+                "HOME to one that can be written, or use --inline."
+            )
+        return "Check the address, that the cluster is up, and RAY_AUTH_MODE and its token."
 
     def room(self, cpu: float, gpu: float) -> int:
         """Return the number of packs with these resources that run at the same time, at least 1.

@@ -51,7 +51,7 @@ def check_shape(document: Document) -> tuple[GridFile | None, list[Diagnostic]]:
         for item in error.errors():
             diagnostic = _diagnostic(document, item)
             every.setdefault(diagnostic.node, diagnostic)
-    refused = _without_misspelt(document, every)
+    refused = _without_nested(document, _without_misspelt(document, every))
     diagnostics = list(refused.values())
     if ("trainable",) in refused:
         return None, diagnostics
@@ -74,6 +74,45 @@ def _without_misspelt(
         if diagnostic.kind is Kind.UNKNOWN
     }
     return {n: d for n, d in refused.items() if d.kind is not Kind.MISSING or n not in meant}
+
+
+def _without_nested(
+    document: Document, refused: dict[KeyPath, Diagnostic]
+) -> dict[KeyPath, Diagnostic]:
+    """Return `refused` with one mistake per axis that is a mapping of fields, as in ``fixed``."""
+    kept: dict[KeyPath, Diagnostic] = {}
+    for node, diagnostic in refused.items():
+        axis = axis_of(node)
+        value: Any = document.value
+        for key in axis or ():
+            value = value[key]
+        if axis is None or not isinstance(value, dict) or not value or _is_spacing(value):
+            kept[node] = diagnostic
+            continue
+        name = str(axis[-1])
+        kept[axis] = Diagnostic(
+            Kind.INVALID,
+            name,
+            f"{name} is a mapping of fields, but an axis has values.",
+            f"Write {', '.join(_dotted(name, value))}.",
+            value,
+            document.place(*axis),
+            axis,
+        )
+    return kept
+
+
+def _is_spacing(value: dict[Any, Any]) -> bool:
+    """Return whether `value` is meant to be a logspace, linspace or range, maybe misspelt."""
+    return any(key in AXIS_KINDS or nearest(str(key), AXIS_KINDS) for key in value)
+
+
+def _dotted(name: str, value: Any) -> list[str]:
+    """Return the axes that set what the mapping `value` of the axis `name` means to set."""
+    if isinstance(value, dict) and value and not _is_spacing(value):
+        return [text for key, inner in value.items() for text in _dotted(f"{name}.{key}", inner)]
+    values = value if isinstance(value, list | dict) else [value]
+    return [f"{name}: {quoted(values)}"]
 
 
 def _prune(value: Any, path: KeyPath) -> None:
