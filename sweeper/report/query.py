@@ -120,7 +120,10 @@ def render(result: pa.Table) -> str:
     """Return `result` as text for the terminal, with the number of rows that are left out."""
     table = Table(box=None, pad_edge=False)
     for column in result.schema:
-        number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+        kind = column.type
+        number = (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        )
         table.add_column(Text(column.name), justify="right" if number else "left", no_wrap=True)
     for row in result.slice(0, MAX_ROWS).to_pylist():
         table.add_row(*(Text(_cell(value)) for value in row.values()))
