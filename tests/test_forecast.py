@@ -14,8 +14,8 @@ from sweeper.store.schema import logged_steps
 HORIZON = 100_000
 LOGGED = np.array(logged_steps(50, HORIZON))
 
-COST = LOGGED + 150.0 * np.arange(len(LOGGED))
-"""The work up to each logged step, in steps: a logged step takes as long as 150 others."""
+COST = LOGGED + 30.0 * np.arange(len(LOGGED))
+"""The work up to each logged step, in steps: a logged step takes as long as 30 others."""
 
 
 def simulate(
@@ -40,9 +40,9 @@ def simulate(
         packs = []
         for i, (start, stop) in enumerate(spans):
             share = (now - start) / (stop - start)
-            trained = max(0.0, min(1.0, share)) * HORIZON
-            flushed = trained - trained % (HORIZON * 2 / (stop - start))  # rows come every 2 s
-            step = int(LOGGED[flushed >= LOGGED][-1])
+            done = max(0.0, min(1.0, share)) * COST[-1]
+            flushed = done - done % (COST[-1] * 2 / (stop - start))  # rows come every 2 s
+            step = int(LOGGED[flushed >= COST][-1])
             gap = max(1, round(step * (10 ** (1 / 50) - 1)))
             over = now >= stop
             packs.append(
@@ -99,8 +99,9 @@ def test_nothing_is_forecast_before_a_speed_is_known() -> None:
     assert forecast.observe(1.0, [waiting]) is None
     assert forecast.observe(9.0, [begun]) is None
     assert forecast.observe(19.0, [begun]) is None
-    later = PackProgress("a", 5, 0, 100, 0, 1000, begun=True)
-    assert forecast.observe(29.0, [later]) == pytest.approx(900 / (100 / 20))
+    steps = [PackProgress("a", 5, 0, step, 0, 1000, begun=True) for step in (100, 200)]
+    assert forecast.observe(29.0, steps[:1]) is None, "one measurement can't tell the prices"
+    assert forecast.observe(49.0, steps[1:]) == pytest.approx(800 / 5, rel=0.35)
     over = PackProgress("a", 5, 5, 1000, 0, 1000, begun=True, over=True)
     assert forecast.observe(30.0, [over]) == 0.0
 
@@ -114,6 +115,7 @@ def test_a_pack_that_stands_still_moves_the_end_away() -> None:
         )
 
     seen(0.0, 0)
+    seen(5.0, 2500)
     assert seen(10.0, 5000) == pytest.approx(10.0)
     late = [seen(10.0 + k, 5000) for k in range(1, 120)]
     assert late[-1] is not None
@@ -128,6 +130,7 @@ def test_a_worker_that_died_is_measured_anew() -> None:
         return forecast.observe(now, [pack])
 
     seen(0.0, 0)
+    seen(5.0, 250)
     assert seen(10.0, 500) == pytest.approx(19_500 / 50)
     seen(11.0, 200)  # goes on from its checkpoint
     left = [seen(11.0 + 2 * k, 200 + 100 * k) for k in range(1, 31)]

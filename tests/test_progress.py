@@ -49,8 +49,8 @@ def pack(name: str, ended: int, step: int, **more: bool) -> PackProgress:
 WAIT = pack("b", 0, 0)
 STEPS = [
     (0.0, Progress(0, 0, 0, 0, 0)),  # nothing to do
-    (0.0, Progress(4, 0, 0, 2, 0, (pack("a", 0, 0), WAIT))),
-    (5.0, Progress(4, 0, 0, 2, 1, (pack("a", 0, 100, begun=True), WAIT))),  # too soon
+    (0.0, Progress(4, 0, 0, 2, 1, (pack("a", 0, 0, begun=True), WAIT))),
+    (5.0, Progress(4, 0, 0, 2, 1, (pack("a", 0, 20_000, begun=True), WAIT))),  # too soon
     (6.0, Progress(4, 1, 1, 2, 1, (pack("a", 1, 40_100, begun=True), WAIT))),
     (20.0, Progress(4, 1, 1, 2, 1, (pack("a", 1, 40_100, begun=True), WAIT))),  # unchanged
     (
@@ -75,9 +75,9 @@ def test_a_line_is_printed_at_most_every_ten_seconds_and_at_the_end(
             clock.now += wait
             show(progress)
     assert capsys.readouterr().out.splitlines() == [
-        "0% of 400k trial-steps, 0/4 trials ended, 0/2 packs ended, 0 running",
+        "0% of 400k trial-steps, 0/4 trials ended, 0/2 packs ended, 1 running",
         "35% of 400k trial-steps, 1/4 trials ended, 1 failed, 0/2 packs ended, 1 running, "
-        "about 24 s left",
+        "about 47 s left",
         "100% of 400k trial-steps, 4/4 trials ended, 1 failed, 2/2 packs ended, 0 running",
     ]
 
@@ -89,7 +89,7 @@ def test_json_has_the_same_lines(clock: Clock, capsys: pytest.CaptureFixture[str
             show(progress)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["ended"] for line in lines] == [0, 1, 4]
-    assert [line["left_s"] for line in lines] == [None, 24.0, 0.0]
+    assert [line["left_s"] for line in lines] == [None, 46.8, 0.0]
     assert lines[1] == {
         "event": "progress",
         "trials": 4,
@@ -100,7 +100,7 @@ def test_json_has_the_same_lines(clock: Clock, capsys: pytest.CaptureFixture[str
         "ended_packs": 0,
         "steps": 140_100,
         "of_steps": 400_000,
-        "left_s": 24.0,
+        "left_s": 46.8,
     }
 
 

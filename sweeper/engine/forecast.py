@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
-from math import exp
+from math import exp, log1p
 
-KNOWN = 0.01
+KNOWN = 0.02
 """Share of its steps that a pack must have behind it before its speed counts.
 
 The first steps are logged densely, and a logged step takes many times as long as another one."""
@@ -67,8 +67,9 @@ class PackProgress:
 class _Speed:
     """The measured speed of one pack.
 
-    It is that of the later half of the steps so far: logged steps grow rarer and trials end, so
-    that a pack grows faster.
+    Steps have a price, and logged steps another one. Logged steps lie evenly in the logarithm of
+    the step, so that the last two stretches, from a quarter of the steps so far to a half and from
+    there on, hold equally many and tell both prices.
 
     Attributes:
         begun: When the pack was first seen at work, in seconds.
@@ -85,21 +86,40 @@ class _Speed:
             news.clear()
         if not news or pack.step > news[-1][1]:
             news.append((now, pack.step))
-        while len(news) > 2 and 2 * (news[1][1] - pack.first) <= pack.step - pack.first:
+        while len(news) > 3 and 4 * (news[1][1] - pack.first) <= pack.step - pack.first:
             news.popleft()
 
     def left(self, now: float, pack: PackProgress) -> float | None:
         """Return the seconds up to the horizon of the pack; None before its speed is known."""
-        (since, before), (seen, step) = self._news[0], self._news[-1]
-        trained = step - pack.first
-        if seen - since < LEAST_S or trained < KNOWN * (pack.horizon - pack.first):
+        (since, _), (seen, step) = self._news[0], self._news[-1]
+        known = step - pack.first >= KNOWN * (pack.horizon - pack.first)
+        if not known or len(self._news) < 3 or seen - since < LEAST_S:
             return None
-        per_s = (step - before) / (seen - since)
+        per_step, per_log = self._prices(pack)
         silent = now - seen
         overdue = silent - 2 * LEAST_S
-        if overdue > 0:
-            per_s = min(per_s, pack.gap / overdue)
-        return max(0.0, (pack.horizon - step) / per_s - silent)
+        if overdue > pack.gap * per_step + per_log * log1p(pack.gap / max(1, step)):
+            per_step, per_log = overdue / pack.gap, 0.0
+        logs = log1p(pack.horizon) - log1p(step)
+        return max(0.0, (pack.horizon - step) * per_step + logs * per_log - silent)
+
+    def _prices(self, pack: PackProgress) -> tuple[float, float]:
+        """Return the seconds per step, and those per unit of the natural logarithm of the step."""
+        news = self._news
+        half = pack.first + (news[-1][1] - pack.first) / 2
+        t1, s1 = min(list(news)[1:-1], key=lambda one: abs(one[1] - half))
+        (t0, s0), (t2, s2) = news[0], news[-1]
+        logs = log1p(s1) - log1p(s0), log1p(s2) - log1p(s1)
+        size = (s1 - s0) * logs[1] - (s2 - s1) * logs[0]
+        if size == 0:
+            return (t2 - t0) / (s2 - s0), 0.0
+        per_step = ((t1 - t0) * logs[1] - (t2 - t1) * logs[0]) / size
+        per_log = ((s1 - s0) * (t2 - t1) - (s2 - s1) * (t1 - t0)) / size
+        if per_log < 0:
+            return (t2 - t1) / (s2 - s1), 0.0
+        if per_step < 0:
+            return 0.0, (t2 - t0) / (logs[0] + logs[1])
+        return per_step, per_log
 
 
 class Forecast:
