@@ -116,7 +116,7 @@ def compare(
     with api.runner(grid, inline=inline) as runner, drive(grid, store, runner) as driver:
         evaluator = evaluator_of(grid, space, driver)
         train(driver, grid, evaluator, list(points.values()), COMPARED)
-        rows = evaluator.rows(points, COMPARED, intervals=True)
+        rows = evaluator.rows(points, COMPARED)
     table = []
     for number, winner in enumerate(winners):
         row = rows.get(number, {})
@@ -128,7 +128,7 @@ def compare(
                 "chosen_at": winner.chosen,
                 "amplification": row.get("amplification"),
                 "at_least": row.get("amplification_lower"),
-                "interval": row.get("interval"),
+                "interval": [row.get(f"amplification_{end}") for end in ("low", "high")],
                 "generalized": row.get("n_generalized"),
                 "delay": row.get("delay"),
                 "reference_delay": row.get("reference_delay"),

@@ -404,3 +404,40 @@ def test_finals_leave_out_what_isnt_finite(tmp_path: Path) -> None:
         (found,) = evaluate(connection, {"c": "c"}).to_pylist()
     assert found["final_train"] == middle([v for v in values if v is not None])
     assert found["final_test"] is None
+
+
+def interval(found: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    return tuple(found[f"amplification_{name}"] for name in ("low", "high", "level"))
+
+
+def test_the_interval_is_that_of_both_delays(tmp_path: Path) -> None:
+    cell = [well(10, 1000), well(10, 500), well(10, 200)]
+    found = row(tmp_path, cell, [well(10, 50), well(10, 100), well(20, 100)])
+    # delays in (100 - 10, 1000 - 5] and (20 - 10, 100 - 5], each at a level of 75 %
+    assert interval(found) == (pytest.approx(90 / 95), pytest.approx(995 / 10), 0.5)
+
+
+@pytest.mark.parametrize("n", [6, 10])
+def test_the_level_of_an_interval_is_at_least_that_of_both_sides_together(
+    tmp_path: Path, n: int
+) -> None:
+    level = {6: 0.96875, 10: 0.978515625}[n]
+    found = row(tmp_path, [well(10, 1000)] * n, [well(10, 100)] * n)
+    assert interval(found) == (490 / 95, 995 / 40, pytest.approx(2 * level - 1))
+
+
+@pytest.mark.parametrize(
+    ("cell", "reference", "expected"),
+    [
+        ([well(10, 1000)], [well(10, 100)] * 3, (None, None, None)),
+        ([well(10, 1000)] * 2, [well(10, 100)] * 2, (None, None, None)),
+        ([*[well(10, 1000)] * 2, Seed(10, None)], [well(10, 100)] * 3, (490 / 95, None, 0.5)),
+        ([well(10, 1000)] * 3, [*[well(10, 100)] * 2, Seed(10, None)], (None, 995 / 40, 0.5)),
+        ([well(10, 1000)] * 3, [well(0, 0)] * 3, (490, 995, 0.5)),
+        ([Seed(None, None)] * 3, [well(10, 100)] * 3, (None, None, None)),
+    ],
+)
+def test_an_end_is_open_where_a_delay_is_not_known(
+    tmp_path: Path, cell: list[Seed], reference: list[Seed], expected: tuple[Any, Any, Any]
+) -> None:
+    assert interval(row(tmp_path, cell, reference)) == expected

@@ -174,9 +174,8 @@ def test_each_cell_is_compared_with_its_reference_which_is_trained_once(
     for one in known:
         expected = 1 + 9 * float(one.values["twist.angle"])  # type: ignore[arg-type]
         assert one.objectives[0] == pytest.approx(expected, rel=0.12)  # the log's resolution
-    assert result.finalists[0].interval is not None
-    assert result.finalists[0].interval[0] is not None
-    assert result.finalists[0].level == 0.95
+    # two fresh seeds hold each delay in half of the cases: nothing is known of both together
+    assert (result.finalists[0].interval, result.finalists[0].level) == (None, None)
     references = ask(store, "select distinct task.x as x from trials where twist.angle = 0")
     assert len(references) == 12
     assert result.trials == 12 * 2 * 3 + 2 * 2 * 2

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from sweeper import sql
 from sweeper.analysis.fit.fit import Estimate, Fit, fit_law
 from sweeper.analysis.fit.law import Law
+from sweeper.analysis.views.medians import rank
 from sweeper.errors import SweeperError
 
 Floats = NDArray[np.float64]
-
-QUANTILES = (0.025, 0.975)
-"""Ends of the intervals of `mean_of` and `median_of`: 95 %."""
 
 
 class UnmeasuredError(SweeperError):
@@ -74,14 +72,18 @@ class Evidence:
         return self._views[next(iter(self._views)) if sweep is None else sweep]
 
 
-def median_of(values: Iterable[float], claimed: float | None = None, *, seed: int = 0) -> Estimate:
-    """Return the median of `values`, one per seed, with its 95 % bootstrap interval."""
+def median_of(values: Iterable[float], claimed: float | None = None) -> Estimate:
+    """Return the median of `values`, one per seed, with its interval.
+
+    The interval is made of order statistics, see `sweeper.analysis.views.medians.rank`: with fewer
+    than six seeds it is their range, whose level is below 95 %. One seed has no interval.
+    """
     data = np.asarray(list(values), dtype=np.float64)
     if not data.size or np.isnan(data).any():
         raise UnmeasuredError(f"{int(np.isnan(data).sum())} of {data.size} values are missing")
-    draws = np.random.default_rng(seed).integers(data.size, size=(1000, data.size))
-    low, high = np.quantile(np.median(data[draws], axis=1), QUANTILES)
-    return Estimate(claimed, float(np.median(data)), float(low), float(high))
+    r, _ = rank(data.size)
+    low, high = (None, None) if data.size == 1 else np.sort(data)[[r - 1, data.size - r]].tolist()
+    return Estimate(claimed, float(np.median(data)), low, high)
 
 
 def said(estimate: Estimate, digits: int = 3) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from sweeper import sql
-from sweeper.analysis.diagrams.amplification import evaluate, interval
+from sweeper.analysis.diagrams.amplification import evaluate
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
 from sweeper.config.decoding import trials_of
@@ -63,20 +63,13 @@ class Evaluator:
         """Return the reference cell of a point; None if no objective reads it."""
         return point.reference if self.settings.needs_reference else None
 
-    def rows(
-        self, points: Mapping[int, Point], seeds: Sequence[int], intervals: bool = False
-    ) -> dict[int, dict[str, Any]]:
-        """Return for each point its row of `evaluate`.
-
-        With `intervals`, each row also has the interval of its amplification.
-        """
+    def rows(self, points: Mapping[int, Point], seeds: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return for each point its row of `evaluate`."""
         pairs = {p.cell_id: (self.reference(p) or p).cell_id for p in points.values()}
         texts = [o.value for o in self.settings.objectives]
         table = self.table(list(points.values()), seeds)
         with open_views(self.ledger, plan=table, criteria=self.grid.criteria) as views:
             rows = {r["cell_id"]: r for r in evaluate(views, pairs, texts).to_pylist()}
-            for cell_id, row in rows.items() if intervals else ():
-                row["interval"] = interval(views, cell_id, pairs[cell_id])
         return {number: rows[p.cell_id] for number, p in points.items()}
 
     def evaluate(self, points: Mapping[int, Point]) -> dict[int, tuple[Evaluation, float]]:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from sweeper import trainable
-from sweeper.analysis.diagrams.amplification import LEVEL, evaluate
+from sweeper.analysis.diagrams.amplification import evaluate
 from sweeper.analysis.diagrams.history import History, HistoryPoint
 from sweeper.analysis.views.views import open_views
 from sweeper.config.fields import build
@@ -337,16 +337,14 @@ class Loop:
             points[leader.number] = made
         if not self.train(list(points.values()), seeds, self.grid.steps):
             return []
-        rows = self.evaluator.rows(points, seeds, intervals=self.settings.needs_reference)
+        rows = self.evaluator.rows(points, seeds)
         return [self.finalist(leader, rows[leader.number]) for leader in leaders]
 
     def finalist(self, leader: Observation, row: Mapping[str, Any]) -> Finalist:
         """Return a leader with its row on the fresh seeds."""
         first, interval, level = self.settings.objectives[0].value, None, None
-        if first == "delay" and row["delay_level"] is not None:
-            interval, level = (row["delay_low"], row["delay_high"]), row["delay_level"]
-        elif first == AMPLIFICATION and row.get("interval") is not None:
-            interval, level = row["interval"], LEVEL
+        if first in ("delay", AMPLIFICATION) and row[f"{first}_level"] is not None:
+            interval, level = (row[f"{first}_low"], row[f"{first}_high"]), row[f"{first}_level"]
         n = len(self.settings.objectives)
         return Finalist(
             params=leader.params,

@@ -38,6 +38,12 @@
 --          amplification           float; counted / reference_counted, null without either
 --          amplification_lower     float; the least it can be, where only the cell is censored
 --          amplification_upper     float; the most it can be, where only the reference is
+--          amplification_low       float; lower end of an interval of the amplification: the lower
+--                                  end of the cell's delay over the upper one of the reference's,
+--                                  both at least 1; null: unbounded
+--          amplification_high      float; upper end, likewise
+--          amplification_level     float; the level that the interval has at least: both ends hold
+--                                  if both intervals do; null without an interval
 --          log_amplification       float; log10 of amplification
 --          final_train             float; median over seeds of the criterion's train metric at the
 --                                  last logged step; seeds whose metric isn't finite don't count
@@ -106,6 +112,13 @@ joined as (
         s.counted / r.least as amplification_upper,
         log10(s.counted) as log_delay,
         log10(s.counted / r.counted) as log_amplification,
+        s.delay_level + r.delay_level - 1 as joint,
+        if(joint > 0, joint, null) as amplification_level,
+        -- `greatest` leaves nulls out, and a null end is unbounded
+        if(joint > 0 and r.delay_high is not null,
+            greatest(s.delay_low, 1) / greatest(r.delay_high, 1), null) as amplification_low,
+        if(joint > 0 and s.delay_high is not null,
+            greatest(s.delay_high, 1) / greatest(r.delay_low, 1), null) as amplification_high,
         if(s.counted is null, coalesce(s.lacks, 1), 0)::double as violation,
         greatest(violation, if(r.counted is null, coalesce(r.lacks, 1), 0))::double
             as amplification_violation
@@ -117,7 +130,8 @@ select
     cell_id, reference_id, n_seeds, n_memorized, n_generalized, n_diverged, n_failed,
     censored_share, phase, delay, delay_low, delay_high, delay_level, delay_bound, t1, t2, counted,
     log_delay, reference_delay, reference_bound, reference_counted, amplification, amplification_lower,
-    amplification_upper, log_amplification, final_train, final_test, violation,
+    amplification_upper, amplification_low, amplification_high, amplification_level,
+    log_amplification, final_train, final_test, violation,
     amplification_violation $objectives
 from joined as cells
 order by place
