@@ -219,7 +219,7 @@ def test_failed_trials_are_no_law(store: str) -> None:
     made.rows(pack, attempt, ends=[{**end("t", "failed", 0), "error": "boom"}], done=True)
     (one,) = verify.measure([SMALL], store)
     assert one.measured.verdict is Verdict.NOT_REPRODUCED
-    assert one.measured.text == "1 trials failed: see `sweeper status`"
+    assert one.measured.text == "1 trial failed: see `sweeper status`"
 
 
 def test_rows_that_arent_there_are_told_instead_of_measured(store: str, tmp_path: Path) -> None:
