@@ -335,3 +335,35 @@ def test_curves_show_a_threshold_only_where_there_is_one(
         provenance = Provenance.of(made.ledger, connection)
         draw_curves(connection, tmp_path / "a.svg", provenance=provenance)
     assert (">threshold<" in (tmp_path / "a.svg").read_text()) == drawn
+
+
+def test_rows_without_a_finite_metric_bound_nothing(tmp_path: Path) -> None:
+    """The logged steps are the store's own, so that only the missing values tell them apart."""
+    made = Made.at(tmp_path)
+    launch = made.launch([Planned(name, seed=n) for n, name in enumerate("abc")])
+    pack = made.pack(["a", "b", "c"])
+    steps = logged_steps(50, 14)
+    late = [None if s in (7, 10) else float(s == 14) for s in steps]
+    lost = [None if s >= 7 else 0.0 for s in steps]
+    made.rows(
+        pack,
+        made.claim(pack, launch),
+        [
+            *curve("a", steps, train_acc=[1.0] * len(steps), test_acc=late),
+            *curve("b", steps, train_acc=[1.0] * len(steps), test_acc=lost),
+            *curve("c", steps, train_acc=lost, test_acc=[None] * len(steps)),
+        ],
+        [end(name, "censored", 14) for name in "abc"],
+    )
+    assert 5 in steps
+    before, last = (
+        max(s for s in steps if s < 14 and s not in (7, 10)),
+        max(s for s in steps if s < 7),
+    )
+    columns = "trial_id, t2, t2_lower, t2_after, t1_after, delay, censored"
+    with open_views(made.ledger) as connection:
+        assert rows(connection, f"select {columns} from delays order by 1") == [
+            ("a", 14, before, None, None, 14, False),
+            ("b", None, None, last, None, last, True),
+            ("c", None, None, None, last, None, False),
+        ]

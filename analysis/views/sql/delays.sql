@@ -39,11 +39,13 @@ others as (
     from firsts as f
     left join staging.logged as g
         on g.step = f.last_step and g.place = f.logged and g.digest = f.digest
-    where (g.step is null or f.gaps) and (f.t1 is not null or f.t2 is not null)
+    where f.gaps or (g.step is null and (f.t1 is not null or f.t2 is not null))
 ),
 lowers as (
     select
         m.trial_id,
+        max(m.step) filter (isfinite(m.train_value)) as train_last,
+        max(m.step) filter (isfinite(m.test_value)) as test_last,
         max(m.step) filter (m.step < f.t1 and isfinite(m.train_value)) as t1_lower,
         max(m.step) filter (m.step < f.t2 and isfinite(m.test_value)) as t2_lower
     from (
@@ -60,9 +62,19 @@ found as (
         f.t1,
         f.t2,
         case
+            when f.t1 is not null then null
+            when f.plain then if(w.trial_id is null, f.last_step, w.train_last)
+            else f.t1_past
+        end as t1_after,
+        case
+            when f.t2 is not null then null
+            when f.plain then if(w.trial_id is null, f.last_step, w.test_last)
+            else f.t2_past
+        end as t2_after,
+        case
             when r.status = 'diverged' then null
             when f.t1 is null then null
-            when f.t2 is null then greatest(0, coalesce(f.t2_after, 0) - f.t1)
+            when f.t2 is null then greatest(0, coalesce(t2_after, 0) - f.t1)
             else greatest(0, f.t2 - f.t1)
         end as delay,
         f.t1 is not null and f.t2 is null and r.status <> 'diverged' as censored,
@@ -77,9 +89,7 @@ found as (
             else 'confusion'
         end as phase,
         if(w.trial_id is null, a.before, w.t1_lower) as t1_lower,
-        if(w.trial_id is null, b.before, w.t2_lower) as t2_lower,
-        f.t1_after,
-        f.t2_after
+        if(w.trial_id is null, b.before, w.t2_lower) as t2_lower
     from $trials as r
     left join firsts as f using (trial_id)
     left join lowers as w using (trial_id)
@@ -87,7 +97,9 @@ found as (
     left join staging.logged as b on b.step = f.t2
 )
 select
-    * exclude (between),
+    * exclude (between, t1_after, t2_after),
+    t1_after,
+    t2_after,
     case phase
         when 'grokking' then greatest(between, $gap)
         when 'comprehension' then greatest(0, least(between, $gap - 1))

@@ -11,9 +11,10 @@
 -- columns  trial_id   text
 --          t1         int, optimizer steps; null if never reached
 --          t2         int, optimizer steps; null if never reached
---          t1_after   int, optimizer steps; last logged step that is known to be before t1, where
---                     t1 is null
---          t2_after   int, optimizer steps; likewise
+--          t1_past    int, optimizer steps; last logged step that t1 is known to exceed, where t1
+--                     is null; null here: it is the last one with a finite value
+--          t2_past    int, optimizer steps; likewise
+--          plain      bool; whether a missing step exceeds all logged ones with a finite value
 --          last_step  int, optimizer steps; last logged one
 --          logged     int; logged steps
 --          gaps       bool; whether a value isn't finite
@@ -27,11 +28,12 @@ select
     min(step) filter (
         isfinite(test_value) and if($rising, test_value >= $test, test_value <= $test)
     ) as t2,
-    if(t1 is null, max(step) filter (isfinite(train_value)), null) as t1_after,
-    if(t2 is null, max(step) filter (isfinite(test_value)), null) as t2_after,
+    null::bigint as t1_past,
+    null::bigint as t2_past,
+    true as plain,
     max(step) as last_step,
     count(*) as logged,
-    not coalesce(bool_and(isfinite(train_value) and isfinite(test_value)), false) as gaps,
+    count(*) filter (isfinite(train_value) and isfinite(test_value)) < count(*) as gaps,
     bit_xor(hash(step)) as digest
 from ($curves)
 group by trial_id

@@ -62,7 +62,7 @@ ends as (
         max(step) filter (test_is and not test_holds) as test_after,
         max(step) as last_step,
         count(*) as logged,
-        not coalesce(bool_and(train_is and test_is), false) as gaps,
+        count(*) filter (train_is and test_is) < count(*) as gaps,
         bit_xor(hash(step)) as digest
     from numbered
     group by trial_id
@@ -71,8 +71,9 @@ select
     trial_id,
     t1,
     t2,
-    if(t1 is null, train_after, null) as t1_after,
-    if(t2 is null, test_after, null) as t2_after,
+    if(t1 is null, train_after, null) as t1_past,
+    if(t2 is null, test_after, null) as t2_past,
+    false as plain,
     last_step,
     logged,
     gaps,

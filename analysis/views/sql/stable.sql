@@ -37,7 +37,7 @@ ends as (
         max(step) filter (isfinite(test_value)) as test_after,
         max(step) as last_step,
         count(*) as logged,
-        not coalesce(bool_and(isfinite(train_value) and isfinite(test_value)), false) as gaps,
+        count(*) filter (isfinite(train_value) and isfinite(test_value)) < count(*) as gaps,
         bit_xor(hash(step)) as digest
     from curves
     group by trial_id
@@ -72,8 +72,9 @@ select
     trial_id,
     a.t1,
     b.t2,
-    if(a.t1 is null, train_after, null) as t1_after,
-    if(b.t2 is null, test_after, null) as t2_after,
+    if(a.t1 is null, train_after, null) as t1_past,
+    if(b.t2 is null, test_after, null) as t2_past,
+    false as plain,
     last_step,
     logged,
     gaps,
