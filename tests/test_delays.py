@@ -254,6 +254,20 @@ def test_an_unknown_metric_is_named_with_those_there_are(tmp_path: Path) -> None
         ("'acc', 0.9, 0.9, hold := 0", "hold is at least 1"),
         ("'acc', 0.9, 0.9, floor := 0.5", "rule threshold takes no floor. Leave it out."),
         ("'acc', rule := 'argmin', floor := 2", "floor is above 0 and at most 1"),
+        (
+            "'acc', 0.9, 0.9, rule := null",
+            "unknown rule. Known: threshold, relative, stable_final, argmin.",
+        ),
+        ("'loss', 'nan'::double, 0.9", "thresholds are finite numbers"),
+        ("'loss', 0.9, 'inf'::double", "thresholds are finite numbers"),
+        ("'acc', 0.9, 0.9, gap := null", "gap is a whole number of steps, at least 1"),
+        ("'acc', 0.9, 0.9, gap := 0", "gap is a whole number of steps, at least 1"),
+        ("'acc', 0.9, 0.9, hold := 2.5", "hold is a whole number"),
+        ("'acc', 0.9, 1.1, rule := 'relative'", "rule relative takes factors of at most 1 for acc"),
+        (
+            "'loss', 0.9, 1.5, rule := 'relative'",
+            "rule relative takes factors of at least 1 for loss",
+        ),
     ],
 )
 @pytest.mark.parametrize("wanted", ["*", "t2", "count(*)"])

@@ -381,6 +381,22 @@ def test_powers_of_0_are_refused_and_a_sweep_without_times_says_why(tmp_path: Pa
     )
 
 
+def test_a_prefactor_beyond_the_largest_float_is_not_determined(tmp_path: Path) -> None:
+    made = Made.at(tmp_path)
+    rates = {"t0": 1e-307, "t1": 1e-300}
+    plan = [Planned(t, f"c{t}", 0, config(optimizer__lr=lr)) for t, lr in rates.items()]
+    launch = made.launch(plan)
+    pack = made.pack(list(rates))
+    attempt = made.claim(pack, launch)
+    for trial in rates:
+        rows = curve(trial, [0, 999, 1000], train_acc=[0.0, 1.0, 1.0], test_acc=[0.0, 0.0, 1.0])
+        made.rows(pack, attempt, rows, [end(trial, "generalized", 1000)])
+    prefactor = fitted(made, "t2 ~ optimizer.lr").groups[0].prefactor
+    assert prefactor.value == pytest.approx(1000 / 1e-307**0.5 / 1e-300**0.5, rel=1e-3)
+    prefactor = fitted(made, "t2 ~ optimizer.lr^2").groups[0].prefactor
+    assert (prefactor.value, prefactor.low, prefactor.high) == (None, None, None)
+
+
 def test_rows_are_json_and_the_table_says_the_same(noisy_store: Made) -> None:
     found = fitted(noisy_store)
     (row,) = json.loads(json.dumps(found.rows(), allow_nan=False))

@@ -186,6 +186,19 @@ def test_damaged_records_at_the_end_count_as_absent_and_are_moved_aside(
     assert ledger.repair() == []
 
 
+def test_files_of_other_programs_in_the_log_are_ignored(files: Files) -> None:
+    whole = three(files)
+    for name in ("desktop.ini", "notes.json", "000000000003.json.bak", "000000000009 (1).json"):
+        files.write(f"log/{name}", b"")
+    again = Ledger.open(files)
+    assert (again.number, again.torn) == (3, [])
+    assert list(again.state.parts()) == list(whole.state.parts())
+    files.write(THIRD, b"")
+    ledger = Ledger.open(files)
+    assert ledger.repair() == [THIRD]
+    assert files.size("log/notes.json") == 0
+
+
 @given(st.sampled_from([FIRST, SECOND, THIRD]), st.integers(0, 10**6), st.integers(0, 7))
 def test_a_flipped_bit_is_never_folded(path: str, place: int, bit: int) -> None:
     with TemporaryDirectory() as folder:

@@ -16,7 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.criterion import Criterion
+from sweeper.engine import commands
+from sweeper.engine.driver import Runner
 from sweeper.engine.planner import Counts, counts, plan_launch
+from sweeper.engine.worker import run_inline
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import pack_id
@@ -246,7 +249,14 @@ def test_a_torn_end_of_the_log_is_announced_and_its_trials_are_trained_again(
         "it to damaged/."
     ]
     assert plan.counts.new > 0
-    run(grid, store)
+    announced: list[str] = []
+    commands.launch(
+        grid, store, Runner(run_inline, 2), announce=lambda plan: announced.extend(plan.damage)
+    )
+    assert announced == [
+        f"{last}: damaged, and no whole record followed. It counts as absent, and was moved to "
+        "damaged/."
+    ]
     assert rows(store).equals(before)
     assert [p.name for p in Path(store, "toy", "damaged").iterdir()] == [last.name]
     assert plan_launch(grid, ledger(store), workers=2).damage == []

@@ -30,6 +30,9 @@ from sweeper.analysis.fit.sample import Sample
 from sweeper.analysis.views.medians import medians
 from sweeper.errors import UsageError
 
+_LARGEST_LOG = 709.0
+"""The logarithm from which on a number may be too large for a float."""
+
 SAME = 1e-9
 """Logarithms that are nearer to each other are of one value."""
 
@@ -271,7 +274,7 @@ class _Fitter:
             sample,
             slope,
             prefactor,
-            None if line is None else math.exp(line[0]),
+            None if line is None else _power(line[0]),
             None if best is None else float(best[-1]),
             exponents,
             _collapse(sample),
@@ -334,9 +337,14 @@ class _Fitter:
         return estimates
 
 
+def _power(log: float) -> float | None:
+    """Return e to the power of `log`; None if it is too large for a float."""
+    return math.exp(log) if log < _LARGEST_LOG else None
+
+
 def _exp(log: Estimate) -> Estimate:
     """Return the estimate of a number whose logarithm was estimated."""
-    value, low, high = (None if v is None else math.exp(v) for v in (log.value, log.low, log.high))
+    value, low, high = (None if v is None else _power(v) for v in (log.value, log.low, log.high))
     return Estimate(log.claimed, value, low, high, log.note)
 
 
@@ -349,7 +357,8 @@ def _collapse(sample: Sample) -> Collapse:
     middle = np.where(low >= 1, np.sqrt(np.maximum(low, 1)) * np.sqrt(high), high)
     value = np.where(sample.reached, middle, np.nan)
     found = [medians(low[r], value[r], high[r]) for r in rows.values()]
-    law = np.exp([sample.log_law[r[0]] for r in rows.values()])
+    logs = np.array([sample.log_law[r[0]] for r in rows.values()])
+    law = np.exp(logs - logs.mean())  # only ratios count
     reached = np.array([m.median for m in found], dtype=np.float64)
     bounds = np.array([m.bound for m in found], dtype=np.float64)
     known = ~np.isnan(reached)

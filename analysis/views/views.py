@@ -205,6 +205,7 @@ def _asked(*rules: str) -> str:
         rules=", ".join(map(sql.literal, RULES)),
         thresholds=", ".join(map(sql.literal, THRESHOLDS)),
         held=", ".join(map(sql.literal, HELD)),
+        rising=", ".join(map(sql.literal, RISING)),
         unknown=sql.literal("unknown rule. Known: " + ", ".join(RULES) + "."),
     )
 

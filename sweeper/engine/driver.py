@@ -30,7 +30,7 @@ from sweeper.store import tables
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
 from sweeper.store.lease import Lease, driving, join
-from sweeper.store.ledger import Ledger, PackState, Record
+from sweeper.store.ledger import DAMAGED, Ledger, PackState, Record
 from sweeper.store.sink import stop_requested
 from sweeper.store.visible import beside, hidden_by
 
@@ -244,10 +244,13 @@ class Driver:
         runner: Runs the packs.
     """
 
-    def __init__(self, ledger: Ledger, runner: Runner, lease: Lease) -> None:
+    def __init__(
+        self, ledger: Ledger, runner: Runner, lease: Lease, moved: Sequence[str] = ()
+    ) -> None:
         self.ledger = ledger
         self.runner = runner
         self._lease = lease
+        self._moved = moved
         self._fresh = True
 
     @property
@@ -285,6 +288,12 @@ class Driver:
         hidden = 0
         if plan is None:
             plan = plan_launch(grid, ledger, workers=workers, table=table)
+            plan.damage += [
+                f"{ledger.files.location(path)}: damaged, and no whole record followed. It counts "
+                f"as absent, and was moved to {DAMAGED}/."
+                for path in self._moved
+            ]
+            self._moved = ()
             hidden = hidden_by(ledger, plan.table, adds)
             plan.hidden = hidden if adds is None else 0  # what is added hides nothing more
             announce(plan)
@@ -332,8 +341,7 @@ def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -
         log = grid.file.log.points_per_decade
         born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
         ledger = known if known and known.is_current() else Ledger.create(files, born)
-        ledger.repair()
-        yield Driver(ledger, runner, lease)
+        yield Driver(ledger, runner, lease, moved=ledger.repair())
 
 
 def begin(

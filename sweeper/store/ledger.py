@@ -20,6 +20,7 @@ Records:
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -330,7 +331,7 @@ class Ledger:
             StoreError: A record is missing, since a later one or files of one exist.
         """
         missing = _path(self.number + 1)
-        later = self.files.paths("log", after=missing)
+        later = list(filter(_RECORD.fullmatch, self.files.paths("log", after=missing)))
         if later and self.files.size(missing) is None:
             raise StoreError(
                 f"{self.files.location(missing)}: missing, though {later[0]} is there. Restore it "
@@ -371,7 +372,7 @@ class Ledger:
 
     def _damaged_from(self, path: str) -> list[str]:
         """Return the records from `path` on if all of them are damaged, else nothing."""
-        paths = [path, *self.files.paths("log", after=path)]
+        paths = [path, *filter(_RECORD.fullmatch, self.files.paths("log", after=path))]
         for later in paths[1:]:
             with suppress(StoreError):
                 if (raw := self.files.read(later)) is not None:
@@ -440,6 +441,9 @@ class Ledger:
 def first_record() -> str:
     """Return the path of the first record of every log."""
     return _path(1)
+
+
+_RECORD = re.compile(rf"log/\d{{{DIGITS}}}\.json")  # other programs may leave files there
 
 
 def _path(number: int) -> str:
