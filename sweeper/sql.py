@@ -132,6 +132,24 @@ def check_read_only(query: str, connection: Connection | None = None) -> None:
             )
 
 
+def where_clause(connection: Connection, condition: str | None) -> str:
+    """Return the clause `where` for a condition of a user, empty without one.
+
+    Raises:
+        QueryError: The condition doesn't parse.
+    """
+    if not condition:
+        return ""
+    clause = f" where ({condition}\n)"  # a comment at its end would hide the bracket
+    try:
+        connection.extract_statements("select 1" + clause)
+    except duckdb.Error:
+        raise QueryError(
+            f"where {condition!r}: not a condition in SQL. Write one like 'seed = 0'."
+        ) from None
+    return clause
+
+
 def nodes(tree: Any) -> Iterator[dict[str, Any]]:
     """Yield every mapping in a syntax tree, in no particular order."""
     stack = [tree]

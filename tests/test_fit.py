@@ -336,6 +336,12 @@ def test_what_cannot_be_fitted_is_said(noisy_store: Made) -> None:
             "by: no path 'optimizer.nam'. Did you mean 'optimizer.name'?",
         ),
         (LAW, {"where": "seed > 9"}, "no trial matches 'seed > 9'. Loosen it."),
+        (LAW, {"where": "seed > 9 -- none"}, "no trial matches 'seed > 9 -- none'. Loosen it."),
+        (
+            LAW,
+            {"where": "seed >"},
+            "where 'seed >': not a condition in SQL. Write one like 'seed = 0'.",
+        ),
         (LAW, {"level": 95.0}, "level = 95 must be between 0 and 1, e.g. 0.95."),
         (
             LAW,

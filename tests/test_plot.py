@@ -109,7 +109,7 @@ def test_curves_of_nothing_or_of_different_criteria_are_refused(tmp_path: Path) 
         provenance = Provenance.of(made.ledger, connection)
         for where, message in (
             ("seed = 9", "no trial matches 'seed = 9'. Loosen it."),
-            ("trial_id = 'a'", "none of these 1 trials has a logged step yet."),
+            ("trial_id = 'a'", "the trial has no logged step yet."),
             (None, "the tasks modular_arithmetic, sparse_recovery have 2 criteria."),
         ):
             with pytest.raises(UsageError) as caught:

@@ -93,11 +93,11 @@ def learning_curves(connection: sql.Connection, *, where: str | None = None) -> 
 
 def _chosen(connection: sql.Connection, where: str | None) -> pa.Table:
     columns = [f"{text} as {sql.identifier(p)}" for p, text in config_paths(connection).items()]
-    condition = f" where ({where})" if where else ""
     order = ", ".join(sql.identifier(p) for p in config_paths(connection))
     text = (
         f"select trial_id, seed, t1, t2, {', '.join(columns)} from trials "
-        f"join (select * exclude (last_step) from delays) as d using (trial_id){condition} "
+        "join (select * exclude (last_step) from delays) as d using (trial_id)"
+        f"{sql.where_clause(connection, where)} "
         f"order by {order}, seed"
     )
     sql.check_read_only(text, connection)

@@ -358,8 +358,8 @@ def _select(
             "censored_share": "censored_share",
         }.items()
     ]
-    condition = f" where ({where})" if where else ""
-    text = f"select {', '.join(columns)} from cells{condition}"
+    clause = sql.where_clause(connection, where)
+    text = f"select {', '.join(columns)} from cells{clause}"
     sql.check_read_only(text, connection)
     table = sql.query(connection, text)
     if table.num_rows == 0:

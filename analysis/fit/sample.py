@@ -153,7 +153,7 @@ def _select(connection: sql.Connection, law: Law, where: str | None, by: str | N
     text = (
         f"select trial_id, cell_id, seed, {listed} from trials "
         "join (select * exclude (last_step) from delays) as d using (trial_id)"
-        f"{f' where ({where})' if where else ''} order by trial_id"
+        f"{sql.where_clause(connection, where)} order by trial_id"
     )
     sql.check_read_only(text, connection)
     table = sql.query(connection, text)
