@@ -39,7 +39,7 @@ ONE_LEFT_OUT = "rests on one seed"
 """Without one of the seeds there is no fit: the interval is the likelihood's alone."""
 
 EQUAL_SEEDS = "equal seeds"
-"""All seeds have the same times, as if there were one: there is no interval."""
+"""All seeds give the same value, as if there were one: there is no interval."""
 
 NOT_DETERMINED = "not determined"
 """The data bound the number on neither side."""
@@ -54,8 +54,8 @@ MEANING = {
     "The interval joins the scatter between seeds with the likelihood.",
     ONE_LEFT_OUT: "without one of the seeds the number can't be fitted. A prefactor then has no "
     "interval, an exponent the likelihood's, which takes trials of one seed for independent.",
-    EQUAL_SEEDS: "all seeds have the same times, which don't follow the law exactly. Nothing tells "
-    "how other seeds would differ, so there is no interval.",
+    EQUAL_SEEDS: "all seeds give the same value, though the times don't follow the law exactly. "
+    "The scatter between seeds is unknown, so there is no interval.",
     ONE_SEED: "no interval.",
 }
 """Note of an interval to its meaning."""
