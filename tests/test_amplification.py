@@ -441,3 +441,10 @@ def test_an_end_is_open_where_a_delay_is_not_known(
     tmp_path: Path, cell: list[Seed], reference: list[Seed], expected: tuple[Any, Any, Any]
 ) -> None:
     assert interval(row(tmp_path, cell, reference)) == expected
+
+
+def test_a_cell_beside_itself_has_no_interval(tmp_path: Path) -> None:
+    made = make(tmp_path, {"ref": [well(10, 1000), well(10, 500), well(10, 200)]})
+    with open_views(made.ledger) as connection:
+        (found,) = evaluate(connection, {"ref": "ref"}).to_pylist()
+    assert (found["amplification"], interval(found)) == (1, (None, None, None))

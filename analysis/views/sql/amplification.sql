@@ -112,7 +112,8 @@ joined as (
         s.counted / r.least as amplification_upper,
         log10(s.counted) as log_delay,
         log10(s.counted / r.counted) as log_amplification,
-        s.delay_level + r.delay_level - 1 as joint,
+        -- a reference beside itself is 1 exactly: it has no interval
+        if(w.cell_id = w.reference_id, null, s.delay_level + r.delay_level - 1) as joint,
         if(joint > 0, joint, null) as amplification_level,
         -- `greatest` leaves nulls out, and a null end is unbounded
         if(joint > 0 and r.delay_high is not null,
