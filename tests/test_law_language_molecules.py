@@ -59,6 +59,7 @@ def test_reviews_grok_from_a_large_norm_alone(
     ("large", "small", "wanted"),
     [
         ((6000, 9000), (90, 60), HOLDS),
+        ((6000, 9000, None), (90, 60, 70), HOLDS),
         ((6000, None), (90, 60), PART),
         ((6000, 9000), (20, 60), PART),
         ((300, 590), (90, 60), NOT),

@@ -79,7 +79,9 @@ def measure_molecules(evidence: Evidence) -> Measured:
             "initial norm 1 generalizes as it memorizes": bool(
                 np.all(t2[~large] <= 2 * t1[~large])
             ),
-            "initial norm 3 generalizes within the horizon": bool(np.all(reached[large])),
+            "most seeds of initial norm 3 generalize within the horizon": bool(
+                np.mean(reached[large]) > 0.5
+            ),
         },
     )
 
