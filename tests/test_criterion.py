@@ -176,7 +176,7 @@ def test_no_value_alone_tells_that_a_rule_for_whole_curves_holds(rule: str) -> N
     assert not criterion.test_holds(np.zeros(3)).any()
 
 
-CURVES = st.lists(st.floats(0, 10) | st.just(np.nan), max_size=12).map(np.array)
+CURVES = st.lists(st.just(0.0) | st.floats(1e-290, 10) | st.just(np.nan), max_size=12).map(np.array)
 
 
 @given(CURVES)

@@ -59,7 +59,7 @@ def test_a_rule_is_evaluated_once_per_combination_of_the_axes_that_it_reads() ->
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("task.M > 1", "no field is called 'task.M'. Did you mean 'task.n'?"),
+        ("task.M > 1", "no field is called 'task.M'. Did you mean 'task.N'?"),
         ("Task.n = 1", "no field is called 'Task.n'. Did you mean 'task.n'?"),  # or task.N
         ("banana = 1", "no field is called 'banana'."),
         ("max(task.N) > 1", "a rule reads the fields of one cell: no aggregates."),

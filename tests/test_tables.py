@@ -64,6 +64,7 @@ def test_measured_columns_are_split_by_byte_and_repeating_ones_have_a_dictionary
 
 def test_each_kind_of_damage_has_its_message(tmp_path: Path) -> None:
     files = Files.at(str(tmp_path))
+    files.write("sweep.json", b"{}")
     entry = tables.write(files, "plans/a.parquet", STEPS)
     part, path = _part(entry), tmp_path / "plans" / "a.parquet"
     assert tables.corrupt(files, part) is None
