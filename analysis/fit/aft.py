@@ -157,7 +157,7 @@ class Regression:
         value, slope, bend = self._loss(into @ point, weights)
         for _ in range(MOST_STEPS):
             step = np.linalg.solve(into.T @ bend @ into, slope @ into)
-            drop = float(slope @ into @ step)  # twice what is left to gain if the loss is quadratic
+            drop = float(slope @ into @ step)  # twice the possible gain of a quadratic loss
             if drop < CONVERGED:  # the last step doubles the digits: no need to look
                 return point - step
             size = 1.0

@@ -83,7 +83,8 @@ LAWS = (
         claim="The test loss of a two-layer ReLU network under a small decay is a function of "
         "decay * time, within a factor of 1.5.",
         source=f"{BOURSIER}, Prop. 2 and Fig. 3",
-        settings="cheaper: decays 2e-2 and 1e-2 where the paper has 1e-3; its function isn't told",
+        settings="cheaper: decays 2e-2 and 1e-2 where the paper has 1e-3; its function isn't "
+        "published",
         grids=(FLOW,),
         measure=measure_flow,
         picture=picture_flow,

@@ -302,7 +302,7 @@ def measure_threshold(evidence: Evidence) -> Measured:
             "as ln p / p: the exponents in p agree to 0.2": abs(power - expected) <= 0.2,
         },
         {"exponent": Estimate(expected, power), "C / p": Estimate(None, *middle(constant))},
-        "What C is isn't told where we could read it; only the trend with p is tested, C "
+        "The text that we could read doesn't define C. Only the trend with p is tested, C "
         "proportional to p",
     )
 

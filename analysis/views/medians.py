@@ -125,14 +125,21 @@ def _mean(a: Floats, b: Floats) -> Floats:
 
 
 def add_functions(connection: sql.Connection) -> None:
-    """Let SQL on `connection` call ``seeds_median(seeds)``.
+    """Let SQL on `connection` call ``middle(lower, step)`` and ``seeds_median(seeds)``.
 
-    Its argument is a list of structs (low, value, high), see `medians`; null is NaN for a value
-    and infinity for an upper end. Its result is a struct with the attributes of `Medians`.
+    The middle of the interval between two logged steps is their geometric mean; without a lower
+    step, and where that is 0, it is the upper one.
+
+    The argument of `seeds_median` is a list of structs (low, value, high), see `medians`; null is
+    NaN for a value and infinity for an upper end. Its result is a struct with the attributes of
+    `Medians`.
 
     Args:
         connection: Not locked yet.
     """
+    connection.execute(
+        "create macro middle(lower, step) as if(lower > 0, sqrt(lower * step::double), step)"
+    )
     sql.add_function(connection, "seeds_median", _of_lists, takes=f"{_SEED}[]", returns=_RESULT)
 
 

@@ -105,6 +105,7 @@ def _open(
     metrics = fill("metrics", rows=staging.rows, shown=staging.shown())
     connection.execute(f"create view metrics as {metrics}")
     staging.drop_inputs()
+    add_functions(connection)
     _create_delays(connection, {**recorded, **criteria})
     _create_cells(connection, config)
     sql.lock(connection, staging.readable)
@@ -263,7 +264,6 @@ def _delays_by(criterion: Criterion | None, trials: str, metrics: list[str]) -> 
 
 
 def _create_cells(connection: sql.Connection, config: Mapping[str, str]) -> None:
-    add_functions(connection)
     text = fill(
         "cells",
         names=", ".join(map(sql.identifier, config)),

@@ -53,8 +53,8 @@ with seeds as materialized (
         d.*,
         d.last_step is not null and t.status <> 'failed' as counts,
         t.status = 'diverged' as never,
-        if(d.t1_lower > 0, sqrt(d.t1_lower * d.t1::double), d.t1) as t1_middle,
-        if(d.t2_lower > 0, sqrt(d.t2_lower * d.t2::double), d.t2) as t2_middle,
+        middle(d.t1_lower, d.t1) as t1_middle,
+        middle(d.t2_lower, d.t2) as t2_middle,
         if(d.phase = 'generalized_only', 0, d.estimate) as delay_middle,
         $delay_low as delay_least
     from staging.trials as t

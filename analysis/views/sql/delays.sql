@@ -107,7 +107,6 @@ select
 from (
     select
         *,
-        if(t2_lower > 0, sqrt(t2_lower * t2::double), t2)
-            - if(t1_lower > 0, sqrt(t1_lower * t1::double), t1) as between
+        middle(t2_lower, t2) - middle(t1_lower, t1) as between
     from found
 )
