@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,9 +26,12 @@ class Bucket(ThreadingHTTPServer):
         lose: Take the next PUT whose key contains this text, and close the connection instead
             of answering.
         refuse: Answer every PUT whose key contains this text with 403.
+        delay: Seconds before each answer.
+        busiest: The largest number of requests that were served at the same time.
     """
 
     daemon_threads = True
+    request_queue_size = 256
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -35,6 +39,8 @@ class Bucket(ThreadingHTTPServer):
         self.down = False
         self.lose: str | None = None
         self.refuse: str | None = None
+        self.delay = 0.0
+        self.busy = self.busiest = 0
         self.lock = threading.Lock()
 
     def files(self, *, retries: int = 0) -> Files:
@@ -65,6 +71,15 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def _serve(self) -> None:
+        with self.server.lock:
+            self.server.busy += 1
+            self.server.busiest = max(self.server.busiest, self.server.busy)
+        time.sleep(self.server.delay)
+        self._respond()
+        with self.server.lock:
+            self.server.busy -= 1
+
+    def _respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         key = unquote(parts.path).removeprefix("/bucket").lstrip("/")

@@ -24,6 +24,7 @@ from tests.toy import Config
 
 CALLS: dict[str, Callable[[Files], Any]] = {
     "read": lambda files: files.read("a"),
+    "read_many": lambda files: files.read_many(["a", "a"]),
     "size": lambda files: files.size("a"),
     "write": lambda files: files.write("a", b"x"),
     "create": lambda files: files.create("a", b"x"),
@@ -80,6 +81,24 @@ def test_what_is_missing_is_no_error(tmp_path: Path, bucket: Bucket) -> None:
         assert files.paths("nowhere") == []
         assert files.folders() == []
     Files.at(str(tmp_path)).delete("a")
+
+
+def test_many_files_are_read_in_their_order(tmp_path: Path, bucket: Bucket) -> None:
+    (tmp_path / "sweep.json").write_bytes(b"")
+    names = [f"log/{i}" for i in range(300)]
+    for files in (Files.at(str(tmp_path)), bucket.files()):
+        for name in names[1::2]:
+            files.write(name, name.encode(), durable=False)
+        contents = files.read_many([*reversed(names), names[1]])
+        whole = [name.encode() if i % 2 else None for i, name in enumerate(names)]
+        assert contents == [*reversed(whole), whole[1]]
+        assert files.read_many([]) == []
+
+
+def test_a_bucket_is_asked_for_128_files_at_a_time(bucket: Bucket) -> None:
+    bucket.delay = 0.2
+    assert bucket.files().read_many([f"log/{i}" for i in range(200)]) == [None] * 200
+    assert 64 <= bucket.busiest <= 128
 
 
 def claimed(files: Files, trials: list[str]) -> Claim:

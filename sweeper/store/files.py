@@ -14,7 +14,8 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,16 @@ class Files:
                 return bytes(obstore.get(self.backend, path).bytes())
         except FileNotFoundError:
             return None
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
+        """Return the contents of `paths`, in their order: None where there is no such file.
+
+        A bucket is asked for `AT_ONCE` files at a time, a disk for one.
+        """
+        if self.root is not None or len(paths) < 2:
+            return [self.read(path) for path in paths]
+        with ThreadPoolExecutor(min(AT_ONCE, len(paths))) as pool:
+            return list(pool.map(self.read, paths))
 
     def write(self, path: str, content: bytes, *, durable: bool = True) -> None:
         """Write `path`, replacing an earlier file.
@@ -208,6 +219,9 @@ class Files:
 machine of that cloud."
         return f"{where}: {reason}. Check the bucket, the network and the credentials: {variables}."
 
+
+AT_ONCE = 128
+"""The number of files that `Files.read_many` reads from a bucket at the same time."""
 
 MARK = "sweep.json"
 """The file by which a folder is known to be that of a sweep; it is written first."""
