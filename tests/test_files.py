@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 from sweeper.store.sink import Claim, Sink
-from tests.buckets import Bucket, serving
+from tests.buckets import SILENCE_S, Bucket, serving
 from tests.sweeps import toy_grid
 from tests.toy import Config
 
@@ -45,6 +47,68 @@ def test_a_bucket_that_is_unavailable_is_a_store_error(bucket: Bucket, call: str
     bucket.down = True
     with pytest.raises(StoreError, match=r"^s3://bucket/sweep.*503 Service Unavailable"):
         CALLS[call](bucket.files())
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        *[(call, fault) for call in CALLS for fault in ("503", "silent", "drop", "reset")],
+        *[(call, "short") for call in ("read", "read_many", "paths", "folders", "delete")],
+    ],
+)
+def test_a_bucket_that_fails_for_a_moment_is_asked_again(
+    bucket: Bucket, call: str, fault: str
+) -> None:
+    bucket.content["sweep/a" if call != "create" else "other"] = b"here"
+    bucket.content["sweep/log/1"] = b"here"
+    bucket.faults = [fault, fault]
+    result = CALLS[call](bucket.files(retry_s=30, timeout_s=SILENCE_S / 3))
+    assert bucket.faults == []
+    done = call != "create" or fault in ("503", "silent")  # else: its own file, see `create`
+    results = {"read": b"here", "read_many": [b"here", b"here"], "size": 4, "create": done}
+    assert result == (results | {"paths": ["log/1"], "folders": ["log"]}).get(call)
+    content = {"write": b"x", "create": b"x", "delete": None}.get(call, b"here")
+    assert bucket.content.get("sweep/a") == content
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_bucket_that_goes_on_failing_is_an_error_in_time(bucket: Bucket, call: str) -> None:
+    bucket.down = True
+    begun = time.monotonic()
+    with pytest.raises(
+        StoreError,
+        match=r"503 Service Unavailable \(tried again for 1.5 s\). Check the bucket, the network and",
+    ):
+        CALLS[call](bucket.files(retry_s=1.5))
+    assert 1.5 <= time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (403, "403 Forbidden.*. Check the bucket, the network and the credentials: AWS_"),
+        (404, "s3://bucket/sweep[a-z/]*: the bucket doesn't exist. Create it, or correct its name"),
+    ],
+)
+def test_a_bucket_that_refuses_is_an_error_at_once(
+    bucket: Bucket, call: str, status: int, message: str
+) -> None:
+    bucket.status = status
+    if (call, status) == ("size", 404):  # the answer to HEAD has no text
+        assert CALLS[call](bucket.files(retry_s=30)) is None
+        return
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match=message):
+        CALLS[call](bucket.files(retry_s=30))
+    assert time.monotonic() - begun < 10
+
+
+def test_a_store_in_a_bucket_is_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_REGION", "here")
+    files = Files.at("s3://bucket/sweep")
+    assert files.retry_s == 60
+    assert files.backend.retry_config["retry_timeout"] == timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("call", ["paths", "folders", "delete"])
@@ -244,6 +308,6 @@ def test_an_error_of_a_bucket_names_what_to_check(
     for name in ("get", "head", "put", "list", "list_with_delimiter", "delete"):
         monkeypatch.setattr(f"obstore.{name}", fail)
     with pytest.raises(StoreError) as caught:
-        CALLS[call](Files(uri, None))
+        CALLS[call](Files(uri, None, retry_s=0))
     below = {"paths": "/log", "folders": ""}.get(call, "/a")
     assert str(caught.value) == f"{uri}{below}: {message}"

@@ -14,16 +14,18 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotFoundError
 from obstore.store import HTTPStore, LocalStore, from_url
 
 from sweeper.errors import StoreError, StoreFullError
@@ -50,6 +52,21 @@ _METADATA = "169.254.169.254"
 """The address that a cloud's own machines get credentials from, asked when there are no others."""
 
 
+RETRY_S = 60.0
+"""Seconds for which a bucket that fails for a moment is asked again."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Limits of the random pause between two tries: of the first one, and of any."""
+
+_RETRIES: Any = {"max_retries": 10, "retry_timeout": timedelta(seconds=5)}
+"""What the library does by itself. It can't be interrupted meanwhile, so its time is short."""
+
+_PASSING = re.compile(r"HTTP error: |status code: (5\d\d|429)")
+_NO_BUCKET = re.compile(r"NoSuchBucket|[Ss]pecified bucket does not exist|ContainerNotFound")
+
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Files:
     """A folder of files.
@@ -57,10 +74,12 @@ class Files:
     Attributes:
         uri: The folder: a local path, or a URL such as ``s3://bucket/prefix``.
         backend: The library's handle on it.
+        retry_s: Seconds for which a bucket that fails for a moment is asked again.
     """
 
     uri: str
     backend: Any
+    retry_s: float = RETRY_S
 
     @classmethod
     def at(cls, uri: str, *, create: bool = False) -> Files:
@@ -93,12 +112,15 @@ class Files:
 
     def read(self, path: str) -> bytes | None:
         """Return the content of `path`, or None if there is no such file."""
+
+        def get() -> bytes:
+            if self.root is not None:  # the library takes ten times as long for a small file
+                with open(self.location(path), "rb") as file:  # noqa: PTH123
+                    return file.read()
+            return bytes(obstore.get(self.backend, path).bytes())
+
         try:
-            with self._translated(path):
-                if "://" not in self.uri:  # the library takes ten times as long for a small file
-                    with open(self.location(path), "rb") as file:  # noqa: PTH123
-                        return file.read()
-                return bytes(obstore.get(self.backend, path).bytes())
+            return self._ask(path, get)
         except FileNotFoundError:
             return None
 
@@ -129,18 +151,23 @@ class Files:
     def create(self, path: str, content: bytes) -> bool:
         """Write `path` if there is no such file; return whether this call wrote it.
 
+        False on a bucket may also mean that this call wrote the file and the answer was lost: the
+        next try met its own file. Read it to know.
+
         Raises:
             StoreFullError: No space is left.
         """
         return self._put(path, content, "create", durable=True)
 
     def _put(self, path: str, content: bytes, mode: Any, *, durable: bool) -> bool:
+        def put() -> None:
+            if self.root is not None:
+                _write_local(self.root, path, content, create=mode == "create", sync=durable)
+            else:
+                obstore.put(self.backend, path, content, mode=mode, use_multipart=False)
+
         try:
-            with self._translated(path):
-                if self.root is not None:
-                    _write_local(self.root, path, content, create=mode == "create", sync=durable)
-                else:
-                    obstore.put(self.backend, path, content, mode=mode, use_multipart=False)
+            self._ask(path, put)
         except (AlreadyExistsError, FileExistsError):
             return False
         except FileNotFoundError as error:
@@ -149,19 +176,23 @@ class Files:
 
     def size(self, path: str) -> int | None:
         """Return the size of `path` in bytes, or None if there is no such file."""
+
+        def stat() -> int:
+            if self.root is not None:
+                return os.stat(self.location(path)).st_size  # noqa: PTH116
+            return int(obstore.head(self.backend, path)["size"])
+
         try:
-            with self._translated(path):
-                if "://" not in self.uri:
-                    return os.stat(self.location(path)).st_size  # noqa: PTH116
-                return int(obstore.head(self.backend, path)["size"])
+            return self._ask(path, stat)
         except FileNotFoundError:
             return None
 
     def paths(self, prefix: str, *, after: str | None = None) -> list[str]:
         """Return the paths below `prefix`, sorted; with `after`, only those that sort after it."""
         try:
-            with self._translated(prefix):
-                listed = obstore.list(self.backend, prefix, offset=after).collect()
+            listed = self._ask(
+                prefix, lambda: obstore.list(self.backend, prefix, offset=after).collect()
+            )
         except FileNotFoundError:
             return []
         return sorted(item["path"] for item in listed)
@@ -169,22 +200,23 @@ class Files:
     def folders(self) -> list[str]:
         """Return the names of the folders directly inside."""
         try:
-            with self._translated(""):
-                return sorted(obstore.list_with_delimiter(self.backend)["common_prefixes"])
+            listed = self._ask("", lambda: obstore.list_with_delimiter(self.backend))
         except FileNotFoundError:
             return []
+        return sorted(listed["common_prefixes"])
 
     def delete(self, path: str) -> None:
         """Remove `path`; do nothing if there is no such file."""
-        try:
-            with self._translated(path):
-                obstore.delete(self.backend, path)
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError):
+            self._ask(path, lambda: obstore.delete(self.backend, path))
 
-    @contextmanager
-    def _translated(self, path: str) -> Iterator[None]:
-        """Raise each error of the storage as a `StoreError` that names `path`.
+    def _ask(self, path: str, call: Callable[[], T]) -> T:
+        """Return the result of `call`, an operation on `path`, which may be repeated.
+
+        A bucket that fails for a moment is asked again for `retry_s` seconds, after pauses that
+        double and are drawn at random, so that a thousand workers don't come back together. The
+        library retries by itself, but neither a creation or removal whose answer was lost, nor a
+        file that ended early.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -192,32 +224,54 @@ class Files:
             StoreFullError: No space is left.
             StoreError: Anything else, such as a network error or a missing permission.
         """
-        try:
-            yield
-        except (AlreadyExistsError, FileExistsError):
-            raise
-        except (FileNotFoundError, NotADirectoryError, NotFoundError) as error:
-            raise FileNotFoundError(str(error)) from None
-        except (BaseError, OSError) as error:
-            if getattr(error, "errno", None) in _FULL_CODES or any(
-                sign in str(error) for sign in _FULL
-            ):
-                raise StoreFullError(
-                    f"{self.location(path)}: no space left. What was committed is whole: "
-                    "free some space and launch again."
-                ) from None
-            raise StoreError(self._refused(path, _first_line(error))) from None
+        end = time.monotonic() + self.retry_s
+        longest = FIRST_PAUSE_S
+        while True:
+            try:
+                return call()
+            except (AlreadyExistsError, FileExistsError):
+                raise
+            except (FileNotFoundError, NotADirectoryError, NotFoundError) as error:
+                if _NO_BUCKET.search(str(error)):
+                    raise self._refused(path, error) from None
+                raise FileNotFoundError(str(error)) from None
+            except (BaseError, OSError) as error:
+                left = end - time.monotonic()
+                if left <= 0 or not _passes(error):
+                    raise self._refused(path, error) from None
+            time.sleep(min(left, longest * secrets.randbelow(1000) / 1000))
+            longest = min(2 * longest, LONGEST_PAUSE_S)
 
-    def _refused(self, path: str, reason: str) -> str:
-        """Return the message that the storage refused `path`, with a remedy for a bucket."""
+    def _refused(self, path: str, error: Exception) -> StoreError:
+        """Return the error that the storage refused `path`, with a remedy for a bucket."""
         where = self.location(path).rstrip("/")
+        reason = _first_line(error)
+        if getattr(error, "errno", None) in _FULL_CODES or any(text in reason for text in _FULL):
+            return StoreFullError(
+                f"{where}: no space left. What was committed is whole: free some space and launch "
+                "again."
+            )
         if self.root is not None:
-            return f"{where}: {reason}"
+            return StoreError(f"{where}: {reason}")
+        if _NO_BUCKET.search(str(error)):
+            return StoreError(f"{where}: the bucket doesn't exist. Create it, or correct its name.")
         variables = CREDENTIALS.get(_kind(self.uri), "the environment variables of this storage")
         if _METADATA in reason:
-            return f"{where}: no credentials were found. Set {variables}, or run `sweeper` on a \
-machine of that cloud."
-        return f"{where}: {reason}. Check the bucket, the network and the credentials: {variables}."
+            return StoreError(
+                f"{where}: no credentials were found. Set {variables}, or run `sweeper` on a "
+                "machine of that cloud."
+            )
+        if self.retry_s and _passes(error):
+            reason += f" (tried again for {self.retry_s:g} s)"
+        return StoreError(
+            f"{where}: {reason}. Check the bucket, the network and the credentials: {variables}."
+        )
+
+
+def _passes(error: Exception) -> bool:
+    """Return whether a bucket's error may pass by itself: of the network, or of its server."""
+    text = _first_line(error)
+    return isinstance(error, GenericError) and _METADATA not in text and bool(_PASSING.search(text))
 
 
 AT_ONCE = 128
@@ -336,7 +390,7 @@ def _bucket(uri: str) -> Any:
         StoreError: The URL isn't usable, or its storage can't hold a store.
     """
     try:
-        backend = from_url(uri)
+        backend = from_url(uri, retry_config=_RETRIES)
     except (BaseError, ValueError) as error:
         raise StoreError(f"store {uri!r}: {_first_line(error)}. {KINDS}") from None
     if isinstance(backend, HTTPStore):
@@ -353,4 +407,4 @@ def _kind(uri: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    return str(error).strip().split("\n")[0].rstrip(": ")
