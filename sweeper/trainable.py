@@ -39,7 +39,8 @@ class Trainable(Protocol):
         """Return the device to train on where `asked` is wanted; called where it trains.
 
         A trainable that has no use for a GPU returns cpu, also where cuda is asked for. Optional
-        beside it: ``device_count(asked)``, the number of such devices of the machine.
+        beside it: ``device_count(asked)``, the number of such devices of the machine, and
+        ``device_memory(asked)``, the bytes of the smallest one.
 
         Raises:
             UsageError: The machine has no such device.

@@ -191,8 +191,9 @@ def test_a_trainable_that_counts_no_devices_has_the_one_it_names(
         (
             "auto",
             [{"GPU": 1}, {"CPU": 8}],
-            "resources: cpu 1, gpu 0.5: no node of the cluster has room for one pack. Lower "
-            "resources.cpu or resources.gpu.",
+            "resources: cpu 1, gpu 0.5: no node of the cluster has room for one pack: 10.0.0.2 has "
+            "0 CPUs and 1 GPU, 10.0.0.3 has 8 CPUs. Lower resources.cpu or resources.gpu, or add a "
+            "node.",
         ),
         ("auto", [{"CPU": 8, "GPU": 1}], None),
     ],
@@ -204,11 +205,17 @@ def test_a_cluster_without_a_gpu_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sweeper.engine.ray.Cluster._connect", lambda self: None)
-    alive = [{"Alive": True, "Resources": node} for node in nodes]
+    monkeypatch.setattr("sweeper.engine.ray.gcs_address", lambda: "10.0.0.1:6379")
+    monkeypatch.setattr("sweeper.engine.ray.request_resources", lambda bundles: None)
+    monkeypatch.setattr("sweeper.engine.cluster.WAIT_S", 0)
+    alive = [
+        {"Alive": True, "NodeManagerAddress": f"10.0.0.{i}", "Resources": node}
+        for i, node in enumerate(nodes, 2)
+    ]
     dead = {"Alive": False, "Resources": {"CPU": 8, "GPU": 8}}
     monkeypatch.setattr("ray.nodes", lambda: [*alive, dead])
     if message is None:
-        assert Cluster(address).room(1, 0.5) == 2
+        assert Cluster(address).room(1, 0.5).now == 2
         return
     with pytest.raises(ClusterError) as caught:
         Cluster(address).room(1, 0.5)

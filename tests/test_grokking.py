@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -313,6 +314,13 @@ def test_a_cuda_that_isnt_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert (grokking.device("cuda:1"), grokking.device_count("cuda")) == ("cuda:1", 2)
+    sizes = {0: 24, 1: 16}
+    monkeypatch.setattr(
+        "torch.cuda.get_device_properties", lambda i: SimpleNamespace(total_memory=sizes[i])
+    )
+    assert (grokking.device_memory("cuda"), grokking.device_memory("cpu")) == (16, 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert grokking.device_memory("cuda") == 0
 
 
 def test_a_probe_measures_a_step() -> None:

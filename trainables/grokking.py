@@ -107,7 +107,7 @@ def useful_size(config: AnyConfig) -> int:
 
 def __getattr__(name: str) -> Any:
     """Load the tensors' side on first use."""
-    if name in ("train", "probe", "device", "device_count"):
+    if name in ("train", "probe", "device", "device_count", "device_memory"):
         from sweeper.trainables import loop
 
         return getattr(loop, name)

@@ -103,6 +103,12 @@ def device_count(asked: str) -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
+def device_memory(asked: str) -> int:
+    """Return the bytes of the smallest GPU of the kind of `asked`; 0 if there is none."""
+    n = device_count(asked) if asked.startswith("cuda") else 0
+    return min((torch.cuda.get_device_properties(i).total_memory for i in range(n)), default=0)
+
+
 def probe(pack: Pack[GrokkingConfig]) -> float:
     """Return the measured seconds of one optimizer step of `pack`, by a run of some 0.2 s."""
     torch.set_num_threads(pack.run.threads)

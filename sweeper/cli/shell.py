@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -86,8 +87,22 @@ def runner(
     from sweeper.engine.ray import on_ray
 
     return on_ray(
-        grid, address=training.address, max_concurrent=training.max_concurrent, rounds=rounds
+        grid,
+        address=training.address,
+        max_concurrent=training.max_concurrent,
+        rounds=rounds,
+        say=partial(_say, training),
     )
+
+
+def _say(training: Training, message: str) -> None:
+    """Print a message about the cluster."""
+    from sweeper.engine import progress
+
+    if training.as_json:
+        progress.emit(event="cluster", message=message)
+    elif not training.quiet:
+        out.print(message, markup=False)
 
 
 class Stopper:

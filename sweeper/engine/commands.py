@@ -43,7 +43,7 @@ def launch(
     plan: Plan | None = None
     known = peek(join(where, grid.name))
     if known is None:  # an error comes before a folder is made
-        plan = plan_launch(grid, None, workers=runner.workers)
+        plan = plan_launch(grid, None, workers=runner.workers, memory=runner.memory)
         announce(plan)
     with drive(grid, where, runner, known) as driver:
         still = plan if driver.ledger.number == 0 else None

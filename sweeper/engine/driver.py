@@ -209,11 +209,13 @@ class Runner:
         launcher: Runs the packs.
         workers: Number of packs that run at the same time.
         device: The device, by its name in torch.
+        memory: Bytes that one pack may use where it runs; None for a share of this machine's.
     """
 
     launcher: Launcher
     workers: int
     device: str = "cpu"
+    memory: int | None = None
 
 
 def inline(grid: Grid) -> Runner:
@@ -283,11 +285,13 @@ class Driver:
             StoreError: The store can't be read or written.
             WorkerError: A worker failed, and trials are left to train.
         """
-        ledger, workers = self.ledger, self.runner.workers
+        ledger, runner = self.ledger, self.runner
         ledger.refresh()
         hidden = 0
         if plan is None:
-            plan = plan_launch(grid, ledger, workers=workers, table=table)
+            plan = plan_launch(
+                grid, ledger, workers=runner.workers, memory=runner.memory, table=table
+            )
             plan.damage += [
                 f"{ledger.files.location(path)}: damaged, and no whole record followed. It counts "
                 f"as absent, and was moved to {DAMAGED}/."
@@ -301,14 +305,12 @@ class Driver:
             self._fresh = False
         else:
             self._lease.hold(new_id())
-        begun = begin(
-            grid, ledger, plan, self._lease.launch_id, device=self.runner.device, adds=adds
-        )
+        begun = begin(grid, ledger, plan, self._lease.launch_id, device=runner.device, adds=adds)
         started(begun)
         failure: WorkerError | None = None
         if begun.tasks:
             try:
-                self.runner.launcher(begun.tasks)
+                runner.launcher(begun.tasks)
             except WorkerError as error:
                 failure = error
         ledger.refresh()

@@ -12,7 +12,7 @@ from sweeper.config.fields import Config, build
 from sweeper.config.trial import Trial
 from sweeper.engine.commands import check_cells, peek
 from sweeper.engine.planner import Counts, pack_size, plan_launch
-from sweeper.engine.resources import check_gpu, local_workers
+from sweeper.engine.resources import check_gpu, local_memory, local_workers
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store.lease import join
@@ -57,10 +57,14 @@ def estimate(grid: Grid, where: str) -> Estimate:
     check_cells(grid)
     check_gpu(grid)
     workers = local_workers(grid)
+    share = local_memory(grid, workers)
     module = trainable.load(grid.file.trainable)
     groups = grid.static_counts()
     sizes = [
-        min(g.trials, pack_size(grid, module, build(grid.config, g.values), g.trials, workers))
+        min(
+            g.trials,
+            pack_size(grid, module, build(grid.config, g.values), g.trials, workers, share),
+        )
         for g in groups
     ]
     ledger = peek(join(where, grid.name))
@@ -70,7 +74,7 @@ def estimate(grid: Grid, where: str) -> Estimate:
         damage: tuple[str, ...] = ()
         hidden = 0
     else:
-        plan = plan_launch(grid, ledger, workers=workers)
+        plan = plan_launch(grid, ledger, workers=workers, memory=share)
         counts, packs, damage = plan.counts, plan.n_packs, tuple(plan.damage)
         hidden = hidden_by(ledger, plan.table)
     steps = counts.new * grid.steps

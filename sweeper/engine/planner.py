@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from sweeper import trainable
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config, build
+from sweeper.engine.resources import local_memory
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
@@ -29,7 +29,7 @@ from sweeper.store.scan import ScanResult, damaged_checkpoints, reached, scan
 from sweeper.trainable import Trainable
 
 MEMORY_SHARE = 0.5
-"""Share of the machine's memory that all running packs together may use."""
+"""Share of a node's memory that all packs that run there together may use."""
 
 NEW, LONGER, DONE, FAILED = range(4)
 """The states of a trial. A LONGER one continues from its final checkpoint."""
@@ -60,12 +60,14 @@ class Plan:
         damage: One message per damaged file.
         table: All trials of the grid, with their configs.
         workers: Number of packs that run at the same time.
+        memory: Bytes that one pack may use; None for an equal share of this machine's.
         hidden: Number of stored trials that the views won't show after the launch.
     """
 
     counts: Counts
     table: pa.Table
     workers: int = 1
+    memory: int | None = None
     hidden: int = 0
     restored: list[str] = field(default_factory=list)
     packs: dict[str, pa.Table] = field(default_factory=dict)
@@ -82,7 +84,12 @@ class Plan:
 
 
 def plan_launch(
-    grid: Grid, ledger: Ledger | None, *, workers: int, table: pa.Table | None = None
+    grid: Grid,
+    ledger: Ledger | None,
+    *,
+    workers: int,
+    memory: int | None = None,
+    table: pa.Table | None = None,
 ) -> Plan:
     """Return the plan of a launch of `grid`: the trials that `ledger` doesn't have.
 
@@ -90,6 +97,8 @@ def plan_launch(
         grid: The grid to train.
         ledger: The ledger of the sweep; None for an empty store.
         workers: Number of packs that run at the same time.
+        memory: Bytes that one pack may use where it runs; None for an equal share of this
+            machine's.
         table: The trials to train, in the columns of `Grid.table`; None for those of the grid.
 
     Raises:
@@ -98,7 +107,7 @@ def plan_launch(
     """
     table = grid.table() if table is None else table
     if ledger is None:
-        plan = Plan(Counts(table.num_rows, 0, table.num_rows, 0), table, workers)
+        plan = Plan(Counts(table.num_rows, 0, table.num_rows, 0), table, workers, memory)
         _new_packs(grid, plan, np.arange(table.num_rows), None)
         return plan
     _check_log(grid, ledger)
@@ -114,6 +123,7 @@ def plan_launch(
         checked |= needed
         unusable |= damaged  # trials that would go on from there are new again
     starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
+    todo.plan.memory = memory
     _new_packs(grid, todo.plan, todo.rows, starts)
     todo.plan.damage += [
         f"{ledger.files.location(path)}: damaged, and no whole record follows. It counts as "
@@ -323,8 +333,19 @@ def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Start
     return _Starts(steps, pa.array(kept, pa.string()).take(at), packs.dictionary.take(at))
 
 
-def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: int) -> int:
-    """Return the number of trials per pack, for a static group of `n` trials."""
+def pack_size(
+    grid: Grid, module: Trainable, config: Config, n: int, workers: int, memory: int
+) -> int:
+    """Return the number of trials per pack, for a static group of `n` trials.
+
+    Args:
+        grid: Its `resources.pack` is the size, unless it is `auto`.
+        module: The trainable.
+        config: A config of the group.
+        n: Number of trials of the group.
+        workers: Number of packs that run at the same time, on all nodes together.
+        memory: Bytes that each pack may use of the node where it runs.
+    """
     asked = grid.file.resources.pack
     if isinstance(asked, int):
         return asked
@@ -332,7 +353,7 @@ def pack_size(grid: Grid, module: Trainable, config: Config, n: int, workers: in
         n,
         workers=workers,
         per_trial=module.memory_bytes(config),
-        budget=int(psutil.virtual_memory().total * MEMORY_SHARE / max(1, workers)),
+        budget=int(memory * MEMORY_SHARE),
         most=module.useful_size(config),
     )
 
@@ -342,6 +363,7 @@ def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts
     if not len(fresh):
         return
     module = trainable.load(grid.file.trainable)
+    memory = local_memory(grid, plan.workers) if plan.memory is None else plan.memory
     table = plan.table.select(
         [n for n in plan.table.column_names if plan.table[n].null_count < plan.table.num_rows]
     )  # columns of nulls distinguish no trials
@@ -362,7 +384,8 @@ def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts
         if g not in sizes:
             row = plan.table.slice(int(fresh[first]), 1)
             config = build(grid.config, trials_of(grid.config, row)[0].values)
-            sizes[g] = pack_size(grid, module, config, int(trials_in[g]), plan.workers)
+            n_group = int(trials_in[g])
+            sizes[g] = pack_size(grid, module, config, n_group, plan.workers, memory)
         bounds += [(a, min(sizes[g], at + int(n) - a)) for a in range(at, at + int(n), sizes[g])]
         at += int(n)
     _list(

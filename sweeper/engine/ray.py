@@ -21,7 +21,7 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,8 +39,17 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the old one takes a second to end
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
+from sweeper.engine.cluster import (
+    Packs,
+    Room,
+    alive_nodes,
+    autoscaler_config,
+    room_on,
+    wait_for_room,
+)
 from sweeper.engine.driver import Runner, device
 from sweeper.engine.failures import Failure, PackError, raise_failures
 from sweeper.engine.resources import check_gpu, local_cpus, slots
@@ -87,10 +96,12 @@ class Cluster:
     Args:
         address: ``local`` starts Ray on this machine and shuts it down afterwards. ``auto`` and
             ``host:port`` join a running cluster, which keeps running.
+        say: Called with messages about the cluster.
     """
 
-    def __init__(self, address: str = "local") -> None:
+    def __init__(self, address: str = "local", say: Callable[[str], None] = lambda _: None) -> None:
         self.address = address
+        self._say = say
         self._ours = False
 
     def __enter__(self) -> Cluster:
@@ -130,42 +141,40 @@ class Cluster:
             )
         return "Check the address, that the cluster is up, and RAY_AUTH_MODE and its token."
 
-    def room(self, cpu: float, gpu: float) -> int:
-        """Return the number of packs with these resources that run at the same time, at least 1.
+    def room(self, cpu: float, gpu: float, most: int | None = None) -> Room:
+        """Return the room for packs with these resources; wait for nodes of a cluster that grows.
 
         Raises:
             ClusterError: The cluster can't be reached, or no node has room for one pack.
         """
-        if self.address == "local" and not ray.is_initialized() and not gpu:
+        wanted = Packs(cpu, gpu, most)
+        if self.address != "local":
+            self._connect()
+            return wait_for_room(
+                self.address,
+                wanted,
+                listed=ray.nodes,
+                autoscaler=autoscaler_config(gcs_address()),
+                demand=_demand,
+                say=self._say,
+            )
+        if not ray.is_initialized() and not gpu:
             fits = slots(local_cpus(), cpu)
         else:
             self._connect()
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            if gpu and not any(node.get("GPU", 0) for node in nodes):
-                raise ClusterError(self._no_gpu(gpu))
-            fits = 0
-            for node in nodes:
-                by_cpu = slots(node.get("CPU", 0), cpu)
-                fits += min(by_cpu, slots(node.get("GPU", 0), gpu)) if gpu else by_cpu
+            alive = alive_nodes(ray.nodes())
+            if gpu and not any(node.gpus for node in alive):
+                raise ClusterError(
+                    f"resources.gpu = {gpu:g}: Ray found no GPU on this machine, though torch did. "
+                    "Use --inline, or set resources.gpu=0 to train on CPUs."
+                )
+            fits = room_on(alive, [], wanted).now
         if fits < 1:
-            where = "this machine" if self.address == "local" else "no node of the cluster"
-            has = "has no room" if self.address == "local" else "has room"
             raise ClusterError(
-                f"resources: cpu {cpu:g}, gpu {gpu:g}: {where} {has} for one pack. "
+                f"resources: cpu {cpu:g}, gpu {gpu:g}: this machine has no room for one pack. "
                 "Lower resources.cpu or resources.gpu."
             )
-        return fits
-
-    def _no_gpu(self, gpu: float) -> str:
-        if self.address == "local":
-            return (
-                f"resources.gpu = {gpu:g}: Ray found no GPU on this machine, though torch did. "
-                "Use --inline, or set resources.gpu=0 to train on CPUs."
-            )
-        return (
-            f"resources.gpu = {gpu:g}: no node of the cluster at {self.address!r} has a GPU. "
-            "Add a node with a GPU, or set resources.gpu=0 to train on CPUs."
-        )
+        return Room(fits, fits)
 
     def run(
         self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
@@ -313,7 +322,12 @@ def _load_tune() -> _Loaded:
 
 @contextmanager
 def on_ray(
-    grid: Grid, *, address: str = "local", max_concurrent: int | None = None, rounds: bool = False
+    grid: Grid,
+    *,
+    address: str = "local",
+    max_concurrent: int | None = None,
+    rounds: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Runner]:
     """Yield the runner that trains the packs of `grid` on Ray.
 
@@ -322,6 +336,7 @@ def on_ray(
         address: See `Cluster`.
         max_concurrent: The most packs at the same time; None for as many as fit.
         rounds: Whether there will be many short runs.
+        say: Called with messages about the cluster, e.g. that a launch waits for its nodes.
 
     Raises:
         UsageError: Ray is to start on this machine, which lacks the GPU that the grid asks for.
@@ -330,19 +345,19 @@ def on_ray(
     resources = grid.file.resources
     if address == "local":
         check_gpu(grid)
-    with Cluster(address) as cluster:
-        room = cluster.room(resources.cpu, resources.gpu)
+    with Cluster(address, say) as cluster:
+        room = cluster.room(resources.cpu, resources.gpu, max_concurrent)
         if address == "local":
-            workers = min(room, max_concurrent or room)
+            workers = min(room.now, max_concurrent or room.now)
             most: int | None = workers
         else:  # a cluster grows only if packs are waiting
-            workers, most = max_concurrent or room, max_concurrent
+            workers, most = max_concurrent or room.later, max_concurrent
 
         def launcher(tasks: Sequence[PackTask]) -> None:
             run = cluster.run_round if rounds else cluster.run
             run(tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=most)
 
-        yield Runner(launcher, workers, device(grid))
+        yield Runner(launcher, workers, device(grid), room.memory)
 
 
 def _check_reachable(address: str) -> None:
@@ -363,6 +378,16 @@ def _check_reachable(address: str) -> None:
             f"Ray at {address!r}: {error.strerror if isinstance(error, OSError) else error}. "
             "Check the address and that the cluster is up."
         ) from None
+
+
+def gcs_address() -> str:
+    """Return HOST:PORT of the cluster that this process has joined."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _demand(bundles: Sequence[Mapping[str, float]]) -> None:
+    """Ask the autoscaler, if there is one, for nodes with room for `bundles`; none ends it."""
+    request_resources(bundles=[dict(bundle) for bundle in bundles])
 
 
 def _protect_token() -> None:

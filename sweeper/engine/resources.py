@@ -1,9 +1,12 @@
-"""The CPUs and GPUs of this machine, and the number of packs that fit into them."""
+"""The CPUs, GPUs and memory of this machine, and the number of packs that fit into them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+
+import psutil
 
 from sweeper import trainable
 from sweeper.errors import UsageError
@@ -14,6 +17,12 @@ _ROUNDING = 1e-9
 
 GPU = "cuda"
 """The device of a pack that asks for a GPU, by its name in torch."""
+
+CGROUP = Path("/proc/self/cgroup")
+"""Lists the control groups of this process: one line each, ``number:controllers:path``."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""The folder with the limits of all control groups; absent where there are none."""
 
 
 def local_cpus() -> int:
@@ -53,10 +62,61 @@ def local_workers(grid: Grid) -> int:
     resources = grid.file.resources
     fits = slots(local_cpus(), resources.cpu)
     if resources.gpu:
-        fits = min(fits, slots(local_gpus(grid), resources.gpu))
+        fits = min(fits, gpu_slots(local_gpus(grid), resources.gpu))
     return max(1, fits)
+
+
+def local_memory(grid: Grid, workers: int) -> int:
+    """Return the bytes that each of `workers` packs at the same time may use on this machine.
+
+    They share its RAM, or those of a GPU the GPU's memory, if the trainable has a function
+    `device_memory` that tells it.
+    """
+    gpu = grid.file.resources.gpu
+    if gpu:
+        module = trainable.load(grid.file.trainable)
+        tell: Callable[[str], int] | None = getattr(module, "device_memory", None)
+        if tell is not None and (memory := tell(GPU)):
+            return memory // max(1, min(workers, slots(1, gpu)))
+    return machine_memory() // max(1, workers)
+
+
+def machine_memory(cgroup: Path = CGROUP, root: Path = CGROUPS) -> int:
+    """Return the bytes of RAM that this process may use: those of its control group, if limited.
+
+    A container and a job of Slurm are limited so.
+
+    Args:
+        cgroup: The file with the control groups of this process.
+        root: The folder with the limits of all control groups.
+    """
+    limits: list[int] = [psutil.virtual_memory().total]
+    for line in _lines(cgroup):
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            group = Path(controllers, path.strip("/"))
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            for folder in (group, *group.parents):
+                limits += [int(text) for text in _lines(root / folder / name) if text.isdigit()]
+    return min(limits)
+
+
+def _lines(path: Path) -> list[str]:
+    """Return the lines of a file; none if it can't be read."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def slots(available: float, per_pack: float) -> int:
     """Return the number of packs that fit into `available`, each of which takes `per_pack`."""
     return int(available / per_pack + _ROUNDING)
+
+
+def gpu_slots(gpus: float, per_pack: float) -> int:
+    """Return the number of packs that fit on `gpus` GPUs.
+
+    A pack that takes a part of a GPU isn't spread over two: of 0.4 there are two per GPU.
+    """
+    return slots(gpus, per_pack) if per_pack >= 1 else int(gpus) * slots(1, per_pack)

@@ -132,7 +132,8 @@ class _Rounds:
         """
         grid, ledger = self.wanted.grid, self.driver.ledger
         table = _table(grid, [t for trials in wanted for t in trials])
-        plan = plan_launch(grid, ledger, workers=self.driver.runner.workers, table=table)
+        runner = self.driver.runner
+        plan = plan_launch(grid, ledger, workers=runner.workers, memory=runner.memory, table=table)
         new = {i for listed in plan.packs.values() for i in listed["trial_id"].to_pylist()}
         ended = set(ended_trials(ledger)["trial_id"].to_pylist())
         new |= {*pack_rows(ledger, plan.restored)["trial_id"].to_pylist()} - ended
