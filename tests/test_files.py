@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -119,12 +120,29 @@ def test_an_error_of_the_operating_system_is_a_store_error(
     def fail(*args: Any, **options: Any) -> None:
         raise error
 
-    for name in ("list", "list_with_delimiter", "delete"):
-        monkeypatch.setattr(f"obstore.{name}", fail)
+    (tmp_path / "log").mkdir()
+    for name in ("scandir", "listdir", "unlink"):
+        monkeypatch.setattr(f"os.{name}", fail)
     with pytest.raises(StoreError) as caught:
         CALLS[call](Files.at(str(tmp_path)))
-    assert str(caught.value).startswith(str(tmp_path))
-    assert str(caught.value).endswith(str(error))
+    where = {"paths": f"{tmp_path}/log", "folders": str(tmp_path), "delete": f"{tmp_path}/a"}[call]
+    assert str(caught.value) == f"{where}: {error.strerror or error}"
+
+
+def test_listings_leave_out_what_is_no_file_or_folder_of_a_store(tmp_path: Path) -> None:
+    files = Files.at(str(tmp_path))
+    (tmp_path / "sweep.json").write_bytes(b"")
+    for name in ("log/b", "log/a", "log/in/c", "log/.nfs1", "log/a#12", "other"):
+        files.write(name, b"")
+    for folder in (tmp_path, tmp_path / "log"):
+        (folder / "nowhere").symlink_to("gone")
+        (folder / "loop").symlink_to("loop")
+        (folder / os.fsdecode(b"no\xfftext")).write_bytes(b"")
+        (folder / os.fsdecode(b"folder\xff")).mkdir()
+        os.mkfifo(folder / "pipe")
+    assert files.paths("log") == ["log/.nfs1", "log/a", "log/b", "log/in/c"]
+    assert files.paths("log", after="log/a") == ["log/b", "log/in/c"]
+    assert files.folders() == ["log"]
 
 
 def test_a_name_that_the_file_system_refuses_is_a_store_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sweeper.report.status import Status, status, status_view
 from sweeper.store.files import Files
 from sweeper.store.lease import driving, join
 from sweeper.store.ledger import Ledger
+from tests.commands import sweeper
 from tests.sweeps import ledger, run, toy_grid
 
 
@@ -125,3 +127,48 @@ def test_a_status_that_no_trial_has_takes_no_column() -> None:
         "a           2      2         2       0",
         "b           1      1         0       1",
     ]
+
+
+def test_a_damaged_sweep_hides_no_other(tmp_path: Path, store: str) -> None:
+    run(toy_grid(tmp_path, "task.shift=0"), store)
+    meta = {"name": "b", "points_per_decade": 50}
+    for name in ("b", "c"):
+        Ledger.create(Files.at(join(store, name), create=True), meta)
+    (Path(store) / "a").mkdir()
+    (Path(store) / "a" / "sweep.json").write_text("{")
+    (Path(store) / "c" / "sweep.json").write_text("[]")
+    (Path(store) / "stray").write_text("no sweep")
+    (Path(store) / "folder").mkdir()
+    damage = "damaged: {} that aren't a record. Restore it from a backup; the files it names are untouched."
+    reasons = [
+        f"a: {store}/a/sweep.json: {damage.format('1 bytes')}",
+        "b: nothing was launched yet.",
+        f"c: {store}/c/sweep.json: {damage.format('2 bytes')}",
+    ]
+    for command in ("ls", "status"):
+        shown = sweeper(command, "--store", store)
+        assert (shown.returncode, shown.stderr) == (2, "")
+        lines = [line.rstrip() for line in shown.stdout.splitlines()]
+        assert lines == [
+            "sweep  trials  ended  generalized  censored",
+            "a           -      -            -         -",
+            "b           -      -            -         -",
+            "c           -      -            -         -",
+            "toy         6      6            4         2",
+            *reasons,
+        ]
+        shown = sweeper(command, "--store", store, "--json")
+        assert shown.returncode == 2
+        rows = [json.loads(line) for line in shown.stdout.splitlines()]
+        assert [row["name"] for row in rows] == ["a", "b", "c", "toy"]
+        assert [f"{row['name']}: {row['error']}" for row in rows[:3]] == reasons
+        assert [row["damaged"] for row in rows[:3]] == [True, False, True]
+
+
+def test_a_sweep_that_was_not_launched_yet_is_no_error(store: str) -> None:
+    meta = {"name": "b", "points_per_decade": 50}
+    Ledger.create(Files.at(join(store, "b"), create=True), meta)
+    for command in ("ls", "status"):
+        shown = sweeper(command, "--store", store)
+        assert shown.returncode == 0
+        assert "b: nothing was launched yet." in shown.stdout

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import RenderableType
 
 from sweeper.cli.options import STORE, Everything, JsonOption, Name, StoreOption
 from sweeper.cli.shell import out, readable_errors, skip_pandas
+from sweeper.errors import StoreError
+
+if TYPE_CHECKING:
+    from sweeper.report.status import Status, Unreadable
 
 
 def list_sweeps(store: StoreOption = STORE, as_json: JsonOption = False) -> None:
@@ -21,14 +25,15 @@ def list_sweeps(store: StoreOption = STORE, as_json: JsonOption = False) -> None
 
     skip_pandas()
     with readable_errors():
-        rows = [status.status(store, one) for one in lease.sweeps(store)]
+        rows = status.statuses(store, lease.sweeps(store))
     if as_json:
         for row in rows:
             progress.emit(**row.as_dict())
     elif not rows:
         out.print(f"no sweep in {store}", markup=False)
     else:
-        out.print(status.status_table(rows))
+        out.print(status.status_table(rows), *status.reasons(rows), sep="\n")
+    _end(rows)
 
 
 def show_status(
@@ -53,25 +58,31 @@ def show_status(
 
     skip_pandas()
     with readable_errors():
-        names = [name] if name else lease.sweeps(store)
-        if not names:
-            out.print(f"no sweep in {store}", markup=False)
-            return
+        if name is None:
+            rows = status.statuses(store, lease.sweeps(store))
+        else:
+            rows = [status.status(store, name)]
         if as_json:
-            for one in names:
-                progress.emit(**status.status(store, one).as_dict())
-            return
+            for row in rows:
+                progress.emit(**row.as_dict())
+        elif not rows:
+            out.print(f"no sweep in {store}", markup=False)
+        elif not watch:
+            out.print(status.status_view(rows))
+        else:
+            names = [row.name for row in rows]
+            with Live(status.status_view(rows), console=out, refresh_per_second=2) as live:
+                while not all(row.settled for row in rows):
+                    time.sleep(2)
+                    rows = status.statuses(store, names)
+                    live.update(status.status_view(rows))
+    _end(rows)
 
-        def render() -> RenderableType:
-            return status.status_view([status.status(store, one) for one in names])
 
-        if not watch:
-            out.print(render())
-            return
-        with Live(render(), console=out, refresh_per_second=2) as live:
-            while not all(status.status(store, one).settled for one in names):
-                time.sleep(2)
-                live.update(render())
+def _end(rows: Sequence[Status | Unreadable]) -> None:
+    """Exit with an error's code if a sweep is damaged."""
+    if any(row.damaged for row in rows):
+        raise typer.Exit(StoreError.exit_code)
 
 
 def sql(

@@ -7,7 +7,7 @@ runs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.text import Text
 from sweeper.analysis.diagrams.provenance import shown_trials
 from sweeper.analysis.views.views import open_views
 from sweeper.config.messages import counted, duration
-from sweeper.errors import UsageError
+from sweeper.errors import StoreError, SweeperError, UsageError, redact
 from sweeper.sql import query
 from sweeper.store.lease import is_fresh, open_sweep, read_lease
 from sweeper.store.ledger import Ledger, Record
@@ -71,6 +71,11 @@ class Status:
         """Whether nothing will change: all trials have ended, or no driver is running."""
         return self.driver is None or self.ended == self.trials
 
+    @property
+    def damaged(self) -> bool:
+        """False: it could be read."""
+        return False
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as values for JSON."""
         return {
@@ -79,6 +84,46 @@ class Status:
             "ended": self.ended,
             "stored": self.trials + self.hidden,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A sweep that has no status.
+
+    Attributes:
+        name: Name of its folder.
+        reason: Why, on one line.
+        damaged: Whether something is wrong with it; else nothing was launched yet.
+    """
+
+    name: str
+    reason: str
+    damaged: bool
+
+    @property
+    def settled(self) -> bool:
+        """True: there is nothing to wait for."""
+        return True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as values for JSON."""
+        return {"name": self.name, "error": self.reason, "damaged": self.damaged}
+
+
+def statuses(where: str, names: Iterable[str]) -> list[Status | Unreadable]:
+    """Return the status of each of the sweeps `names`, also where some can't be read."""
+    return [_status_or_reason(where, name) for name in names]
+
+
+def _status_or_reason(where: str, name: str) -> Status | Unreadable:
+    try:
+        return status(where, name)
+    except SweeperError as error:
+        first, *others = str(error).splitlines()
+        more = f" (and {counted(len(others), 'more line')})" if others else ""
+        return Unreadable(
+            name, first.removeprefix(f"{name}: ") + more, damaged=isinstance(error, StoreError)
+        )
 
 
 def status(where: str, name: str) -> Status:
@@ -122,21 +167,32 @@ def _launch(ledger: Ledger) -> Record:
     return launch
 
 
-def status_view(sweeps: list[Status]) -> Group:
+def status_view(sweeps: Sequence[Status | Unreadable]) -> Group:
     """Return a table of the sweeps for the terminal, with longer notes below it.
 
-    That is the driver of each sweep with its rate, the number of hidden trials, and the failures.
+    These are the driver of each sweep with its rate, the number of hidden trials, the failures, and
+    why a sweep can't be read.
     """
     parts: list[Any] = [status_table(sweeps)]
-    parts += [Text(line) for sweep in sweeps for line in _notes(sweep)]
-    for sweep in sweeps:
+    readable = [sweep for sweep in sweeps if isinstance(sweep, Status)]
+    parts += [Text(line) for sweep in readable for line in _notes(sweep)]
+    for sweep in readable:
         for n, trial_id, error in sweep.failures:
             more = f" and {counted(n - 1, 'other')}" if n > 1 else ""
             parts.append(Text(f"\n{sweep.name}: trial {trial_id}{more} failed", style="bold red"))
             parts.append(Text(error))
         if sweep.failures:
             parts.append(Text(f"fix the cause, then: sweeper retry {sweep.name}"))
-    return Group(*parts)
+    return Group(*parts, *reasons(sweeps))
+
+
+def reasons(sweeps: Sequence[Status | Unreadable]) -> list[Text]:
+    """Return one line for each sweep that can't be read: why."""
+    return [
+        Text(f"{one.name}: {redact(one.reason)}", style="bold red" if one.damaged else "")
+        for one in sweeps
+        if isinstance(one, Unreadable)
+    ]
 
 
 def _notes(sweep: Status) -> Iterator[str]:
@@ -160,24 +216,15 @@ WIDTH = 80
 """Columns of a terminal that the table fits into, unless names are very long."""
 
 
-def status_table(sweeps: list[Status]) -> Table:
-    """Return a table with one row per sweep: its trials by status.
+def status_table(sweeps: Sequence[Status | Unreadable]) -> Table:
+    """Return a table with one row per sweep: its trials by status; dashes if it can't be read.
 
     A status that no trial has takes no column.
     """
-    statuses = [s for s in (*ENDED, "running", "pending") if any(x.counts.get(s) for x in sweeps)]
+    readable = [sweep for sweep in sweeps if isinstance(sweep, Status)]
+    statuses = [s for s in (*ENDED, "running", "pending") if any(x.counts.get(s) for x in readable)]
     headings = ["sweep", "trials", "ended", *statuses]
-    rows = [
-        [
-            sweep.name,
-            f"{sweep.trials} of {sweep.trials + sweep.hidden}"
-            if sweep.hidden
-            else f"{sweep.trials}",
-            str(sweep.ended),
-            *(str(sweep.counts.get(status, 0)) for status in statuses),
-        ]
-        for sweep in sweeps
-    ]
+    rows = [[sweep.name, *_counts(sweep, statuses)] for sweep in sweeps]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
@@ -189,3 +236,12 @@ def status_table(sweeps: list[Status]) -> Table:
     for row in rows:
         table.add_row(*map(Text, row))
     return table
+
+
+def _counts(sweep: Status | Unreadable, statuses: Sequence[str]) -> list[str]:
+    """Return the cells of a sweep's row, without its name."""
+    if isinstance(sweep, Unreadable):
+        return ["-"] * (2 + len(statuses))
+    stored = f" of {sweep.trials + sweep.hidden}" if sweep.hidden else ""
+    counts = [str(sweep.counts.get(status, 0)) for status in statuses]
+    return [f"{sweep.trials}{stored}", str(sweep.ended), *counts]

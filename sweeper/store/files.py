@@ -29,6 +29,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, NotF
 from obstore.store import HTTPStore, LocalStore, from_url
 
 from sweeper.errors import StoreError, StoreFullError
+from sweeper.store import disk
+
+MARK = disk.MARK
 
 _FULL_CODES = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 _FULL = ("os error 28", "os error 27", "os error 122", "No space left")  # ENOSPC, EFBIG, EDQUOT
@@ -50,7 +53,6 @@ ALIASES = {"s3a": "s3", "gcs": "gs", "azure": "az", "adl": "az", "abfs": "az", "
 
 _METADATA = "169.254.169.254"
 """The address that a cloud's own machines get credentials from, asked when there are no others."""
-
 
 RETRY_S = 60.0
 """Seconds for which a bucket that fails for a moment is asked again."""
@@ -162,7 +164,7 @@ class Files:
     def _put(self, path: str, content: bytes, mode: Any, *, durable: bool) -> bool:
         def put() -> None:
             if self.root is not None:
-                _write_local(self.root, path, content, create=mode == "create", sync=durable)
+                disk.write(self.root, path, content, create=mode == "create", sync=durable)
             else:
                 obstore.put(self.backend, path, content, mode=mode, use_multipart=False)
 
@@ -188,27 +190,49 @@ class Files:
             return None
 
     def paths(self, prefix: str, *, after: str | None = None) -> list[str]:
-        """Return the paths below `prefix`, sorted; with `after`, only those that sort after it."""
+        """Return the paths below `prefix`, sorted; with `after`, only those that sort after it.
+
+        On a disk, only what can be a file of ours: no links that lead nowhere, no names that
+        aren't text, no files that are being written.
+        """
+
+        def listed() -> list[str]:
+            if self.root is not None:
+                return [
+                    path for path in disk.walk(self.root, prefix) if after is None or path > after
+                ]
+            found = obstore.list(self.backend, prefix, offset=after).collect()
+            return [item["path"] for item in found]
+
         try:
-            listed = self._ask(
-                prefix, lambda: obstore.list(self.backend, prefix, offset=after).collect()
-            )
+            return sorted(self._ask(prefix, listed))
         except FileNotFoundError:
             return []
-        return sorted(item["path"] for item in listed)
 
     def folders(self) -> list[str]:
-        """Return the names of the folders directly inside."""
+        """Return the names of the folders directly inside, sorted."""
+
+        def listed() -> list[str]:
+            if self.root is not None:
+                return [one.name for one in self.root.iterdir() if one.is_dir()]
+            return list(obstore.list_with_delimiter(self.backend)["common_prefixes"])
+
         try:
-            listed = self._ask("", lambda: obstore.list_with_delimiter(self.backend))
+            return sorted(filter(disk.is_text, self._ask("", listed)))
         except FileNotFoundError:
             return []
-        return sorted(listed["common_prefixes"])
 
     def delete(self, path: str) -> None:
         """Remove `path`; do nothing if there is no such file."""
+
+        def remove() -> None:
+            if self.root is not None:
+                (self.root / path).unlink()
+            else:
+                obstore.delete(self.backend, path)
+
         with suppress(FileNotFoundError):
-            self._ask(path, lambda: obstore.delete(self.backend, path))
+            self._ask(path, remove)
 
     def _ask(self, path: str, call: Callable[[], T]) -> T:
         """Return the result of `call`, an operation on `path`, which may be repeated.
@@ -245,7 +269,7 @@ class Files:
     def _refused(self, path: str, error: Exception) -> StoreError:
         """Return the error that the storage refused `path`, with a remedy for a bucket."""
         where = self.location(path).rstrip("/")
-        reason = _first_line(error)
+        reason = getattr(error, "strerror", None) or _first_line(error)
         if getattr(error, "errno", None) in _FULL_CODES or any(text in reason for text in _FULL):
             return StoreFullError(
                 f"{where}: no space left. What was committed is whole: free some space and launch "
@@ -276,63 +300,6 @@ def _passes(error: Exception) -> bool:
 
 AT_ONCE = 128
 """The number of files that `Files.read_many` reads from a bucket at the same time."""
-
-MARK = "sweep.json"
-"""The file by which a folder is known to be that of a sweep; it is written first."""
-
-
-def _write_local(root: Path, path: str, content: bytes, *, create: bool, sync: bool) -> None:
-    """Write a file on a disk: aside, then under its name.
-
-    Raises:
-        FileExistsError: `create` met a file.
-        FileNotFoundError: The sweep's folder is gone.
-        OSError: Anything else.
-    """
-    target = root / path
-    aside = f"{target}#{secrets.randbelow(10**15)}"  # a name that listings leave out
-    try:
-        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except FileNotFoundError:
-        _make_folder(root, target.parent)
-        file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with open(file, "wb") as stream:  # noqa: PTH123
-            stream.write(content)
-            stream.flush()
-            if sync:
-                os.fsync(file)
-        if create:
-            os.link(aside, target)
-        else:
-            Path(aside).replace(target)
-    finally:
-        Path(aside).unlink(missing_ok=True)
-    if sync:
-        _sync_folder(target.parent)
-
-
-def _make_folder(root: Path, folder: Path) -> None:
-    """Make a folder of a sweep, durably.
-
-    Raises:
-        FileNotFoundError: The sweep is gone: it was deleted or moved.
-    """
-    if not (root / MARK).exists():
-        raise FileNotFoundError("the sweep isn't there any more: it was deleted or moved.")
-    made = [f for f in (folder, *folder.parents) if root in f.parents and not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in made:
-        _sync_folder(one.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def local_folder(uri: str) -> Path | None:
