@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import sys
 
 import pytest
 from ray.exceptions import RayTaskError
 
+from sweeper.engine import trainer
 from sweeper.engine.failures import Failure, PackError, raise_failures
 from sweeper.engine.ray import _train_pack
 from sweeper.errors import StoreError, StoreFullError, UsageError, WorkerError
@@ -90,16 +90,17 @@ class UnpicklableError(Exception):
 def test_an_error_of_any_class_survives_the_way_from_the_worker(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run_pack(task: object) -> None:
+    def run_pack(task: object, **_: object) -> None:
         raise UnpicklableError("a.csv", 3)
 
-    monkeypatch.setattr("sweeper.engine.ray.run_pack", run_pack)
+    trainers: list[trainer.Trainer] = []
+    monkeypatch.setattr(trainer, "_trainer", trainers)
+    monkeypatch.setattr(trainer, "run_pack", run_pack)
     monkeypatch.setattr("ray.util.get_node_ip_address", lambda: "10.0.0.7")
-    monkeypatch.setattr("gc.set_threshold", lambda *_: None)
-    monkeypatch.setattr("sys.path", list(sys.path))
     task = {"sweep": "s", "launch_id": "l", "pack_id": "a1"}
     with pytest.raises(PackError) as caught:
         _train_pack({"task": task})
+    trainers[0].close()
     error = pickle.loads(pickle.dumps(caught.value))
     assert (error.kind, error.message) == ("UnpicklableError", "a.csv:3: Error: odd")
     line = Failure.of("a1", RayTaskError("_train_pack", "trace", error, pid=1, ip="x")).line

@@ -24,7 +24,7 @@ from sweeper.engine.provenance import provenance
 from sweeper.engine.resources import GPU, check_gpu
 from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
-from sweeper.errors import WorkerError
+from sweeper.errors import UsageError, WorkerError
 from sweeper.grid.grid import Grid
 from sweeper.store import tables
 from sweeper.store.compaction import compact, sweep_out
@@ -222,9 +222,15 @@ def inline(grid: Grid) -> Runner:
     """Return the runner that trains in this process, one pack after the other.
 
     Raises:
-        UsageError: The grid asks for a GPU, and this machine has none.
+        UsageError: The grid asks for a GPU, and this machine has none, or it sets a timeout.
     """
     check_gpu(grid)
+    timeout = grid.file.resources.timeout
+    if timeout is not None:
+        raise UsageError(
+            f"resources.timeout = {timeout:g}: with --inline a trial that hangs can't be ended, "
+            "because the launch itself trains it. Leave out --inline or resources.timeout."
+        )
     return Runner(run_inline, 1, device(grid))
 
 
@@ -393,7 +399,8 @@ def begin(
         )
     threads = max(1, int(grid.file.resources.cpu))
     tasks = [
-        PackTask(files.uri, launch_id, i, device, threads) for i in (*plan.restored, *plan.packs)
+        PackTask(files.uri, launch_id, i, device, threads, grid.file.resources.timeout)
+        for i in (*plan.restored, *plan.packs)
     ]
     return Launched(
         ledger,

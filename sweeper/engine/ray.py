@@ -13,12 +13,10 @@ the workers that Ray has already started.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,7 +52,7 @@ from sweeper.engine.driver import Runner, device
 from sweeper.engine.failures import Failure, PackError, raise_failures
 from sweeper.engine.resources import check_gpu, local_cpus, slots
 from sweeper.engine.task import PackTask
-from sweeper.engine.worker import run_pack
+from sweeper.engine.trainer import RaisedError, train
 from sweeper.errors import ClusterError
 from sweeper.grid.grid import Grid
 
@@ -74,18 +72,14 @@ OBJECT_STORE = 80 << 20
 ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
 """Names of the dictionaries in which Tune keeps the variables that its actors ask for."""
 
-GARBAGE = (50_000, 20, 20)
-"""Thresholds of garbage collection in workers: the default slows the import of torch by a third."""
-
 
 def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
-    gc.set_threshold(*GARBAGE)
-    here = str(Path.cwd())  # Ray puts it first, where a user's folder could hide our packages
-    sys.path[:] = [*(path for path in sys.path if path != here), here]
+    node = ray.util.get_node_ip_address()
     try:
-        run_pack(PackTask(**config["task"]))
-    except Exception as error:  # whatever the trainable's module raises as it is imported
-        node = ray.util.get_node_ip_address()
+        train(PackTask(**config["task"]))
+    except RaisedError as error:
+        raise PackError(error.kind, error.message, node) from error
+    except Exception as error:
         raise PackError(type(error).__name__, str(error), node) from error
     return {"done": True}
 

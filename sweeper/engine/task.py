@@ -17,6 +17,7 @@ class PackTask:
         pack_id: The pack.
         device: The device, by its name in torch.
         threads: Number of threads on a CPU.
+        timeout: Seconds without a new row after which the pack is given up; None for never.
     """
 
     sweep: str
@@ -24,6 +25,7 @@ class PackTask:
     pack_id: str
     device: str = "cpu"
     threads: int = 1
+    timeout: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, to send them to a worker."""

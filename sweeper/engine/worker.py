@@ -7,10 +7,14 @@ through the store, so a driver may die at any time.
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from types import FrameType
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +25,7 @@ from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config
 from sweeper.config.messages import counted
 from sweeper.criterion import Criterion
+from sweeper.engine.deaths import Death, Observer, verdict
 from sweeper.engine.task import PackTask
 from sweeper.errors import DrainedError, StoreError, SupersededError, redact
 from sweeper.packing import Pack, Run, pack_id
@@ -42,11 +47,18 @@ def run_inline(tasks: Sequence[PackTask]) -> None:
         run_pack(task)
 
 
-def run_pack(task: PackTask) -> None:
+def run_pack(
+    task: PackTask, *, death: Death | None = None, observer: Observer | None = None
+) -> None:
     """Train one pack until all its trials have ended, or until it is drained or superseded.
 
     A trial that raises is `failed`, and its traceback is kept. The other trials of its pack are
     trained in smaller packs.
+
+    Args:
+        task: Names the pack. If it was split before, the smaller packs are trained.
+        death: How the process before this one died, if it died while it did the same task.
+        observer: Is told which pack is in training.
 
     Raises:
         StoreError: The store can't be read or written.
@@ -55,9 +67,10 @@ def run_pack(task: PackTask) -> None:
     if ledger is None or not ledger.is_current():
         ledger = Ledger.open(Files.at(task.sweep))
     ledger.refresh()
-    queue = [task.pack_id]
+    queue = _open_packs(ledger, task.pack_id)
     while queue:
-        queue = _attempt(ledger, task, queue.pop(0)) + queue
+        smaller = _attempt(ledger, task, queue.pop(0), death, observer or Observer())
+        queue = smaller + queue
     _idle_ledgers.clear()
     _idle_ledgers[task.sweep] = ledger
 
@@ -71,7 +84,21 @@ in use is taken out, so that a pack that raises leaves none behind.
 """
 
 
-def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
+def _open_packs(ledger: Ledger, pack_id_: str) -> list[str]:
+    """Return the pack, or the open packs that it was split into."""
+    packs = ledger.state.packs
+    if packs[pack_id_].split_at is None:
+        return [pack_id_]
+    family = {pack_id_}
+    for pack in packs.values():  # a pack comes after its parents
+        if any(i in family and packs[i].split_at is not None for i in pack.parents):
+            family.add(pack.id)
+    return [i for i in packs if i in family and packs[i].open]
+
+
+def _attempt(
+    ledger: Ledger, task: PackTask, pack_id_: str, death: Death | None, observer: Observer
+) -> list[str]:
     """Train one attempt; return the smaller packs that take over, if any."""
     if stop_requested(ledger.files, task.launch_id):
         return []
@@ -92,23 +119,40 @@ def _attempt(ledger: Ledger, task: PackTask, pack_id_: str) -> list[str]:
         if pack is None:  # the grid has shrunk: none of the trials is wanted any more
             claim.commit({"kind": "rows", "done": True})
             return []
-        with Sink(claim) as sink:
+        with Sink(claim) as sink, observer.training(sink):
+            saved = ledger.state.packs[pack_id_].checkpoint
+            starts = _starts(ledger, rows, pack.trial_ids)
+            begun = _last_logged(
+                pack, [saved] if saved else [entry for entry, _ in starts.values()]
+            )
+            error = verdict(ledger.state.packs[pack_id_], task.launch_id, death)
+            if error is not None:
+                return _give_up(sink, pack, begun, error)
             checkpoints = Checkpoints(
                 sink,
                 every_s=launch["checkpoint"]["every_s"],
                 keep=launch["checkpoint"]["keep"],
-                resume=ledger.state.packs[pack_id_].checkpoint,
-                starts=_starts(ledger, rows, pack.trial_ids),
+                resume=saved,
+                starts=starts,
                 trial_ids=pack.trial_ids,
             )
-            return _train(module, pack, sink, checkpoints)
+            return _train(module, pack, sink, checkpoints, begun)
     except (SupersededError, DrainedError):
         return []
 
 
-def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> list[str]:
+def _last_logged(pack: Pack[Any], checkpoints: Sequence[Record]) -> int:
+    """Return the last step whose rows the checkpoints of a pack include; -1 if there is none."""
+    step = max((entry["step"] for entry in checkpoints), default=-1)
+    return max((one for one in pack.run.logged_steps() if one <= step), default=-1)
+
+
+def _train(
+    module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints, begun: int
+) -> list[str]:
     try:
-        module.train(pack, sink, checkpoints)
+        with _own_signals() as interrupts:
+            module.train(pack, sink, checkpoints)
         left = [i for i in pack.trial_ids if i not in sink.ended]
         if left:
             trials = counted(len(left), "trial")
@@ -117,24 +161,66 @@ def _train(module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -
             sink.flush(done=True)
     except (SupersededError, DrainedError, StoreError):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if error in interrupts:
+            raise
         if (cause := _storage_error(error)) is not None:
             raise cause from None
         sink.check()  # the trainable may have replaced the sink's error by one of its own
-        if len(pack.trials) > 1:
-            return _split(sink, pack)
-        lines = traceback.format_exception(error)
-        text = "".join(lines).strip().split("\n")
-        steps = max(sink.last_step, 0)
-        sink.end(
-            pack.trial_ids,
-            "failed",
-            last_step=sink.last_step,
-            steps=steps,
-            error=redact("\n".join(text[-ERROR_LINES:])),
-        )
-        sink.flush(done=True)
+        text = "".join(traceback.format_exception(error)).strip().split("\n")
+        return _give_up(sink, pack, begun, "\n".join(text[-ERROR_LINES:]))
     return []
+
+
+def _give_up(sink: Sink, pack: Pack[Any], begun: int, error: str) -> list[str]:
+    """Split the pack and return its halves, or end its only trial as failed.
+
+    Args:
+        sink: The sink of the attempt.
+        pack: The pack.
+        begun: The last logged step before the attempt; -1 if it began from scratch.
+        error: The error of the trial.
+    """
+    if len(pack.trials) > 1:
+        return _split(sink, pack)
+    last_step = max(sink.last_step, begun)
+    sink.end(
+        pack.trial_ids, "failed", last_step=last_step, steps=max(last_step, 0), error=redact(error)
+    )
+    sink.flush(done=True)
+    return []
+
+
+@contextmanager
+def _own_signals() -> Iterator[list[BaseException]]:
+    """Yield a list of the errors that handlers of signals raise within the context.
+
+    Such an error, e.g. the `KeyboardInterrupt` of Ctrl-C, ends the launch. Without it, one that a
+    trial raises itself could not be told apart.
+    """
+    raised: list[BaseException] = []
+
+    def noting(handler: Callable[[int, FrameType | None], Any]) -> Any:
+        def handle(number: int, frame: FrameType | None) -> None:
+            try:
+                handler(number, frame)
+            except BaseException as error:
+                raised.append(error)
+                raise
+
+        return handle
+
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    callables = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        callables = {}  # another thread handles no signals
+    for number, handler in callables.items():
+        signal.signal(number, noting(handler))
+    try:
+        yield raised
+    finally:
+        for number, handler in callables.items():
+            signal.signal(number, handler)
 
 
 def _storage_error(error: BaseException | None) -> StoreError | None:

@@ -73,6 +73,8 @@ class Resources(Strict):
         cpu: CPUs of one pack.
         gpu: GPUs of one pack; a fraction shares one GPU.
         pack: Most trials in one pack; `auto` chooses by memory and number of workers.
+        timeout: Seconds without a new row after which a pack counts as hanging. It is split until
+            the trial that hangs is alone, which ends as failed. By default there is no limit.
     """
 
     cpu: Annotated[float, Field(gt=0)] = 1
@@ -82,6 +84,7 @@ class Resources(Strict):
         | Annotated[int, Field(ge=1, le=1_000_000), Tag("size")],
         Discriminator(lambda value: "auto" if isinstance(value, str) else "size"),
     ] = "auto"
+    timeout: Annotated[float, Field(gt=0)] | None = None
 
 
 def _criterion_kind(value: Any) -> str:
