@@ -117,6 +117,8 @@ class Trainer:
     def _listen(self, talk: Connection, timeout: float | None) -> Death | None:
         """Follow the child until it has done its task, or until it is dead."""
         pack_id, output, heard = "", Output(), time.monotonic()
+        word: str | None
+        said: list[Any]
         while True:
             try:
                 word, *said = talk.recv() if talk.poll(TICK_S) else [None]
@@ -186,12 +188,12 @@ _trainer: list[Trainer] = []
 
 def train(task: PackTask) -> None:
     """Train the pack of `task` in the child process of this worker; see `Trainer.train`."""
-    if sys.platform != "linux":
+    if sys.platform == "linux":
+        if not _trainer:
+            _trainer.append(Trainer())
+        _trainer[0].train(task)
+    else:
         run_pack(task)
-        return
-    if not _trainer:
-        _trainer.append(Trainer())
-    _trainer[0].train(task)
 
 
 def _fork() -> tuple[int, Connection]:

@@ -148,7 +148,7 @@ def _last_logged(pack: Pack[Any], checkpoints: Sequence[Record]) -> int:
 
 
 def _train(
-    module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints, begun: int
+    module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints, begun: int = -1
 ) -> list[str]:
     try:
         with _own_signals() as interrupts:
