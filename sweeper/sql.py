@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -168,18 +169,57 @@ def explain(error: Exception) -> str:
     return " ".join(head.split())
 
 
-def query(connection: Connection, text: str, parameters: Sequence[Any] = ()) -> pa.Table:
+def query(
+    connection: Connection,
+    text: str,
+    parameters: Sequence[Any] = (),
+    *,
+    timeout_s: float | None = None,
+) -> pa.Table:
     """Return the result of `text` as an Arrow table.
 
+    Args:
+        connection: What runs it.
+        text: The query.
+        parameters: The values of its question marks.
+        timeout_s: Seconds after which it is ended; None for no limit.
+
     Raises:
-        QueryError: DuckDB's message, on one line.
+        QueryError: DuckDB's message, on one line; or the time is over.
     """
-    try:
+
+    def run() -> pa.Table:
         if parameters:
             return connection.execute(text, list(parameters)).to_arrow_table()
         return _read(connection, text)
+
+    try:
+        return _interruptible(connection, run, timeout_s)
     except duckdb.Error as error:
         raise QueryError(_with_name(connection, text, explain(error))) from None
+
+
+def _interruptible(
+    connection: Connection, run: Callable[[], pa.Table], timeout_s: float | None
+) -> pa.Table:
+    """Return `run()`, which Ctrl-C and the time limit end.
+
+    It runs in a thread of its own: DuckDB doesn't return to Python before a result is complete, so
+    that Python wouldn't handle a signal before.
+
+    Raises:
+        QueryError: The time is over.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(run)
+        try:
+            if running in wait([running], timeout_s).done:
+                return running.result()
+            raise QueryError(f"the query was ended after {timeout_s:g} s, its time limit.")
+        finally:
+            while not running.done():  # it may not have begun yet
+                connection.interrupt()
+                wait([running], 0.05)
 
 
 _UNKNOWN = re.compile(r'(?:Referenced (?:column|table)|Could not find key) "([^"]+)"')

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from sweeper.engine.progress import plan_sentence
 from sweeper.errors import UsageError
 from sweeper.report import figures, query
 from sweeper.trainable import load
+from tests.commands import sweeper
 from tests.sweeps import TOY, run, toy_grid
 
 
@@ -204,3 +208,18 @@ def test_a_plan_says_that_collapsed_cells_mean_the_same(
 def test_text_is_printed_as_it_is() -> None:
     table = pa.table({"[red]x[/red]": ["[red]5[/red]", "[/]", ":smile:"]})
     assert query.render(table).split() == ["[red]x[/red]", "[red]5[/red]", "[/]", ":smile:"]
+
+
+def test_a_query_has_a_time_limit_and_can_be_interrupted(finished: str) -> None:
+    slow = "select count(*) from range(100000000000) a where hash(a.range) % 7 = 1"
+    words = ("sql", "toy", slow, "--store", finished)
+    ended = sweeper(*words, "--timeout", "0.5")
+    message = "error: the query was ended after 0.5 s, its time limit.\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
+    threading.Timer(2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    ended = sweeper(*words)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "interrupted\n")
+    ended = sweeper(
+        "sql", "toy", "--timeout", "0.5", "--store", finished, stdin=f"{slow};\nselect 1 as x;\n"
+    )
+    assert ended.stdout.splitlines()[:2] == [message.strip(), "x"]

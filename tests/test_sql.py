@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -116,3 +120,25 @@ def test_whatever_is_no_single_query_is_refused(statement: str, message: str) ->
 @pytest.mark.parametrize("query", ["explain select 1", "describe select 1", "from range(3)"])
 def test_queries_of_every_kind_pass(query: str) -> None:
     sql.check_read_only(query)
+
+
+SLOW = "select count(*) as n from range(100000000000) a where hash(a.range) % 7 = 1"
+
+
+def test_a_query_is_ended_when_its_time_is_over(views: sql.Connection) -> None:
+    begun = time.monotonic()
+    with pytest.raises(
+        sql.QueryError, match=r"^the query was ended after 0\.3 s, its time limit\.$"
+    ):
+        sql.query(views, SLOW, timeout_s=0.3)
+    assert time.monotonic() - begun < 20
+    assert sql.query(views, "select 1 as x", timeout_s=60).to_pylist() == [{"x": 1}]
+
+
+def test_a_query_is_ended_by_an_interrupt(views: sql.Connection) -> None:
+    begun = time.monotonic()
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        sql.query(views, SLOW)
+    assert time.monotonic() - begun < 20
+    assert sql.query(views, "select 1 as x").to_pylist() == [{"x": 1}]

@@ -102,6 +102,12 @@ def sql(
         ),
     ] = None,
     everything: Everything = False,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="End the query after this time. By default it has none."
+        ),
+    ] = None,
 ) -> None:
     """Query the views trials, metrics, delays and cells with SQL, also while the sweep runs."""
     from sweeper.report import query
@@ -109,9 +115,17 @@ def sql(
     skip_pandas()
     with readable_errors():
         if text is None:
-            query.prompt(store, name, everything=everything)
+            query.prompt(store, name, everything=everything, timeout_s=timeout)
         else:
-            written = query.sql(store, name, text, output=output, form=form, everything=everything)
+            written = query.sql(
+                store,
+                name,
+                text,
+                output=output,
+                form=form,
+                everything=everything,
+                timeout_s=timeout,
+            )
             if written is not None:
                 out.print(written, markup=False)
 

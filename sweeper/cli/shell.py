@@ -34,7 +34,7 @@ ASK_ABOVE = 100_000
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Print an error that the user can fix in red, and exit with its code."""
+    """Print an error that the user can fix in red, and exit with its code; with 130 for Ctrl-C."""
     try:
         yield
     except ConfigError as error:
@@ -44,6 +44,11 @@ def readable_errors() -> Iterator[None]:
     except SweeperError as error:
         _complain(str(error))
         raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        if err.is_terminal:
+            err.print()  # the terminal has written ^C in front
+        err.print("interrupted")
+        raise typer.Exit(128 + signal.SIGINT) from None
 
 
 class _NoPandas:

@@ -40,6 +40,7 @@ def sql(
     output: Path | None = None,
     form: str | None = None,
     everything: bool = False,
+    timeout_s: float | None = None,
 ) -> str | None:
     """Print or write the result of a read-only query over the views of a sweep.
 
@@ -53,14 +54,16 @@ def sql(
         output: The file to write; None prints the result.
         form: One of `FORMATS`; None takes the format from the suffix of `output`, or a table.
         everything: Query every trial in the store instead of the latest grid's.
+        timeout_s: Seconds after which the query is ended; None for no limit.
 
     Raises:
-        UsageError: The format is unknown or contradicts the suffix, or the file can't be written.
+        UsageError: The format is unknown or contradicts the suffix, the query is wrong or took too
+            long, or the file can't be written.
     """
     form = _form(output, form)
     with open_views(open_sweep(where, name), everything=everything) as views:
         check_read_only(text, views)
-        result = query(views, text)
+        result = query(views, text, timeout_s=timeout_s)
     write(result, output, form)
     return None if output is None else f"{counted(result.num_rows, 'row')} written to {output}"
 
@@ -147,11 +150,13 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def prompt(where: str, name: str, *, everything: bool = False) -> None:
+def prompt(
+    where: str, name: str, *, everything: bool = False, timeout_s: float | None = None
+) -> None:
     """Read queries line by line until the end of input, and print their results.
 
     A query may span lines. It ends with a semicolon or an empty line, and sees the store as it is
-    at that moment.
+    at that moment. Each is ended after `timeout_s` seconds.
     """
     ledger = open_sweep(where, name)
     interactive = sys.stdin.isatty()
@@ -166,19 +171,24 @@ def prompt(where: str, name: str, *, everything: bool = False) -> None:
         if line.strip():
             pending.append(line)
         if pending and (not line.strip() or line.rstrip().endswith(";")):
-            _answer(ledger, "".join(pending).strip().rstrip(";"), everything=everything)
+            _answer(
+                ledger,
+                "".join(pending).strip().rstrip(";"),
+                everything=everything,
+                timeout_s=timeout_s,
+            )
             pending = []
         if not line:
             return
 
 
-def _answer(ledger: Ledger, text: str, *, everything: bool) -> None:
+def _answer(ledger: Ledger, text: str, *, everything: bool, timeout_s: float | None) -> None:
     if not text:
         return
     try:
         ledger.refresh()
         with open_views(ledger, everything=everything) as views:
             check_read_only(text, views)
-            sys.stdout.write(render(query(views, text)))
+            sys.stdout.write(render(query(views, text, timeout_s=timeout_s)))
     except SweeperError as error:
         sys.stdout.write(f"error: {error}\n")
