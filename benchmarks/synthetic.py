@@ -25,10 +25,12 @@ from sweeper.engine.resources import local_cpus
 from sweeper.store import compaction, tables
 from sweeper.store.files import Files
 from sweeper.store.lease import join, open_sweep
-from sweeper.store.ledger import Ledger, PackState, Record
+from sweeper.store.ledger import Ledger
 from sweeper.store.packs import pack_rows
+from sweeper.store.records import Record
 from sweeper.store.schema import METRICS, logged_steps
 from sweeper.store.sink import Claim, Sink
+from sweeper.store.state import PackState
 
 SEEDS = 10
 TRAIN, TEST = 0.05, 0.03

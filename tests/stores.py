@@ -15,8 +15,9 @@ import pyarrow as pa
 from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.lease import LEASE
-from sweeper.store.ledger import Ledger, Record
+from sweeper.store.ledger import Ledger
 from sweeper.store.packs import pack_table
+from sweeper.store.records import Record
 from sweeper.store.schema import ENDS, METRICS, finite_or_null
 
 ACCURACY: Record = {"metric": "acc", "train": 0.99, "test": 0.99, "rule": "threshold", "gap": 1000}
@@ -133,10 +134,10 @@ class Made:
     def claim(self, pack_id: str, launch_id: str, *, resumed_at: int = -1) -> int:
         """Record a claim; return its attempt."""
         attempt = self.ledger.state.packs[pack_id].attempt + 1
-        self.ledger.append(
+        self.ledger.append_to(
+            pack_id,
             {
                 "kind": "claim",
-                "pack_id": pack_id,
                 "attempt": attempt,
                 "launch_id": launch_id,
                 "resumed_at": resumed_at,
@@ -144,7 +145,7 @@ class Made:
                 "host": f"host-{attempt}",
                 "device": "cpu",
                 "pack_size": self.ledger.state.packs[pack_id].size,
-            }
+            },
         )
         return attempt
 
@@ -160,7 +161,7 @@ class Made:
     ) -> None:
         """Record metrics `rows` (trial_id, step, metrics) and `ends` of one attempt."""
         self._counter += 1
-        record: Record = {"kind": "rows", "pack_id": pack_id, "attempt": attempt}
+        record: Record = {"kind": "rows", "attempt": attempt}
         if rows:
             names = [*METRICS, *sorted({name for row in rows for name in row} - set(METRICS))]
             table = pa.table({name: _column(name, rows) for name in names})
@@ -182,13 +183,13 @@ class Made:
             }
         if done:
             record["done"] = True
-        self.ledger.append(record)
+        self.ledger.append_to(pack_id, record)
 
     def append_table(self, pack_id: str, attempt: int, table: pa.Table) -> None:
         """Record the metrics `table`, made elsewhere, of one attempt."""
         self._counter += 1
         entry = self._write("metrics", table, "step")
-        self.ledger.append({"kind": "rows", "pack_id": pack_id, "attempt": attempt, "part": entry})
+        self.ledger.append_to(pack_id, {"kind": "rows", "attempt": attempt, "part": entry})
 
     def lease(self, launch_id: str, *, age_s: float = 0.0) -> None:
         """Write the lease of a driver."""

@@ -24,6 +24,7 @@ from sweeper.errors import BusyError, StoreError, UsageError
 from sweeper.store.compaction import compact
 from sweeper.store.files import Files
 from sweeper.store.lease import driving, is_fresh, join
+from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
@@ -120,7 +121,7 @@ def test_no_trial_that_reached_the_horizon_is_trained_again_under_another_rule(
             f"criterion={{metric: error, rule: {rule}}}",
         )
         assert run(another, store).counts == Counts(12, 12, 0, 0)
-    assert ledger(store).number == before + 2, "the launches themselves are all that is recorded"
+    assert ledger(store).number == before + 4, "two drivers and their launches"
 
 
 def test_a_trial_that_stopped_at_its_threshold_goes_on_where_a_rule_takes_whole_curves(
@@ -229,12 +230,14 @@ def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(tmp_path: Path, st
     files = Files.at(join(store, "toy"), create=True)
     code = (
         "import os; from sweeper.store.files import Files\n"
+        "from sweeper.store.ledger import Ledger\n"
         "from sweeper.store.lease import driving\n"
-        f"with driving(Files.at({files.uri!r}), 'x'): os.kill(os.getpid(), 9)"
+        f"ledger = Ledger.create(Files.at({files.uri!r}), dict(name='toy', points_per_decade=50))\n"
+        "with driving(ledger, 'x'): os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False)
     assert done.returncode == -9
-    with driving(files, "y"):
+    with driving(Ledger.open(files), "y"):
         pass
 
 

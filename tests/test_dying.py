@@ -18,7 +18,7 @@ from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import IDLE_DEATHS, RaisedError
 from sweeper.errors import UsageError, WorkerError
 from sweeper.grid.grid import Grid
-from sweeper.store.ledger import Attempt, PackState, Part
+from sweeper.store.state import Attempt, PackState, Part
 from sweeper.store.outcomes import ended_trials
 from tests import toy
 from tests.dying import train_in_worker

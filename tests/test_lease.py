@@ -13,6 +13,7 @@ import pytest
 from sweeper.errors import BusyError, StoreError
 from sweeper.store.files import Files
 from sweeper.store.lease import LEASE, STALE_S, driving, is_fresh, open_sweep, read_lease, sweeps
+from sweeper.store.ledger import Ledger
 from tests.stores import Made
 
 
@@ -38,16 +39,20 @@ def test_a_mistyped_scheme_is_an_error_and_not_an_empty_store() -> None:
     )
 
 
+def begin(files: Files) -> Ledger:
+    return Ledger.create(files, {"name": "x", "points_per_decade": 50})
+
+
 def test_a_driver_holds_a_sweep_alone_and_its_lease_names_it(tmp_path: Path) -> None:
     files = Files.at(str(tmp_path))
-    with driving(files, "first") as lease:
+    with driving(begin(files), "first") as lease:
         held = read_lease(files)
         assert held is not None
         assert (held["launch_id"], held["pid"]) == ("first", os.getpid())
         assert is_fresh(held)
         lease.hold("second")
         assert (read_lease(files) or {})["launch_id"] == "second"
-        with pytest.raises(BusyError) as caught, driving(files, "other"):
+        with pytest.raises(BusyError) as caught, driving(begin(files), "other"):
             pass
         assert str(caught.value) == (
             f"{tmp_path}: process {os.getpid()} on {socket.gethostname()} is launching this "
@@ -55,7 +60,7 @@ def test_a_driver_holds_a_sweep_alone_and_its_lease_names_it(tmp_path: Path) -> 
         )
         assert (read_lease(files) or {})["launch_id"] == "second"
     assert read_lease(files) is None
-    with driving(files, "next"):
+    with driving(begin(files), "next"):
         assert (read_lease(files) or {})["launch_id"] == "next"
 
 

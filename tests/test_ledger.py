@@ -1,4 +1,4 @@
-"""The log: one winner a number, nothing lost, zombies fenced off."""
+"""The root log: one writer per number, no record lost, drivers that were taken over kept out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.errors import StoreError, SupersededError
+from sweeper.errors import BusyError, StoreError
 from sweeper.store import records
 from sweeper.store.files import Files
-from sweeper.store.ledger import Ledger, PackState, Part, State
+from sweeper.store.ledger import Ledger
 from sweeper.store.schema import FORMAT
-from sweeper.store.sink import Claim
+from sweeper.store.state import PackState, Part, State
 from tests.buckets import Bucket, serving
 
 
@@ -66,22 +66,44 @@ def test_of_two_writers_one_wins_each_number_and_no_record_is_lost(files: Files)
         assert [r["k"] for r in written if r["who"] == who] == list(range(25))
 
 
-def test_a_zombie_whose_pack_was_claimed_again_writes_nothing(files: Files) -> None:
-    zombie = Claim.take(begin(files, "a"), "a", "l", {})
-    heir = Claim.take(Ledger.open(files), "a", "l", {})
-    assert (zombie.attempt, heir.attempt) == (1, 2)
+def test_a_driver_that_was_taken_over_appends_nothing_more(files: Files) -> None:
+    first = begin(files, "a")
+    first.take_over(None, at_once=True)
+    second = Ledger.open(files)
+    second.take_over(first.driver, at_once=False)
+    first.append({"kind": "void", "pack_ids": []})
+    second.append({"kind": "void", "pack_ids": []})
     before = files.paths("log")
-    with pytest.raises(SupersededError):
-        zombie.commit(rows(0, 5))
+    assert len(before) == 5
+    with pytest.raises(BusyError, match="another process has taken this sweep over"):
+        first.append({"kind": "void", "pack_ids": ["a"]})
     assert files.paths("log") == before
-    heir.commit(rows(0, 5))
+    second.append({"kind": "void", "pack_ids": ["a"]})
 
 
-def test_a_pack_without_work_left_cannot_be_claimed(files: Files) -> None:
-    claim = Claim.take(begin(files, "a"), "a", "l", {})
-    claim.commit({"kind": "rows", "done": True})
-    with pytest.raises(SupersededError):
-        Claim.take(Ledger.open(files), "a", "l", {})
+def test_of_two_processes_that_take_a_sweep_over_from_the_same_driver_one_does(
+    files: Files,
+) -> None:
+    begin(files, "a")
+    one, two = Ledger.open(files), Ledger.open(files)
+    two.take_over(None, at_once=True)
+    with pytest.raises(BusyError, match="another process has just begun to launch this sweep"):
+        one.take_over(None, at_once=True)
+    one.take_over(two.driver, at_once=False)
+    two.append({"kind": "void", "pack_ids": []})
+    one.append({"kind": "void", "pack_ids": []})
+    assert Ledger.open(files).state.driver == one.driver
+
+
+def test_a_late_record_of_the_driver_of_a_deleted_sweep_of_that_name_does_not_count(
+    files: Files,
+) -> None:
+    ledger = begin(files, "a")
+    late = {"kind": "void", "pack_ids": ["a"], "sweep": "another", "nonce": "0" * 16}
+    files.create(SECOND, records.encode(late, FORMAT))
+    ledger.append({"kind": "void", "pack_ids": []})
+    assert Ledger.open(files).state.packs["a"].open
+    assert Ledger.open(files).number == 3
 
 
 def test_rows_behind_the_step_that_a_later_attempt_resumes_from_do_not_count() -> None:
@@ -145,10 +167,15 @@ FIRST, SECOND, THIRD = (f"log/{number:012d}.json" for number in (1, 2, 3))
 
 def three(files: Files) -> Ledger:
     """Return a log of three records."""
-    ledger = begin(files, "a")
-    Claim.take(ledger, "a", "l", {}).commit(rows(0, 5))
+    ledger = begin(files, "a", "b")
+    ledger.append({"kind": "void", "pack_ids": ["a"]})
+    ledger.append({"kind": "void", "pack_ids": ["b"]})
     assert files.paths("log") == [FIRST, SECOND, THIRD]
     return ledger
+
+
+def dead(ledger: Ledger) -> list[str]:
+    return [pack.id for pack in ledger.state.packs.values() if pack.void]
 
 
 def test_a_damaged_record_before_whole_ones_is_named(files: Files) -> None:
@@ -181,9 +208,9 @@ def test_damaged_records_at_the_end_count_as_absent_and_are_moved_aside(
     assert aside == {p.replace("log", "damaged"): kept[p][:cut] for p in torn}
     for path in torn:
         ledger.append(json.loads(kept[path].partition(b"\n")[0]))
-    again = Ledger.open(files).state
-    assert list(again.parts()) == list(whole.state.parts())
+    assert dead(Ledger.open(files)) == dead(whole) == ["a", "b"]
     assert ledger.repair() == []
+    assert ledger.moved == list(torn)
 
 
 def test_files_of_other_programs_in_the_log_are_ignored(files: Files) -> None:
@@ -192,7 +219,7 @@ def test_files_of_other_programs_in_the_log_are_ignored(files: Files) -> None:
         files.write(f"log/{name}", b"")
     again = Ledger.open(files)
     assert (again.number, again.torn) == (3, [])
-    assert list(again.state.parts()) == list(whole.state.parts())
+    assert dead(again) == dead(whole)
     files.write(THIRD, b"")
     ledger = Ledger.open(files)
     assert ledger.repair() == [THIRD]
@@ -218,7 +245,8 @@ def test_a_flipped_bit_is_never_folded(path: str, place: int, bit: int) -> None:
     ("record", "reason"),
     [
         ({"kind": "merge"}, "its kind 'merge' is unknown"),
-        ({"kind": "rows"}, "it has no 'pack_id'"),
+        ({"kind": "rows", "pack_id": "a"}, "its kind 'rows' is unknown"),
+        ({"kind": "drive"}, "it has no 'driver'"),
         ({"kind": "void", "pack_ids": 3}, "'int' object is not iterable"),
         ({}, "it has no 'kind'"),
     ],
@@ -231,20 +259,6 @@ def test_a_record_that_is_not_understood_is_refused_by_name(
     with pytest.raises(StoreError) as caught:
         Ledger.open(files)
     assert str(caught.value).startswith(f"{files.uri}/log/000000000004.json: damaged: {reason}.")
-
-
-def test_a_worker_that_outlives_its_sweep_brings_nothing_back(files: Files, tmp_path: Path) -> None:
-    claim = Claim.take(begin(files, "a"), "a", "l", {})
-    (tmp_path / "sweep").rename(tmp_path / "moved")
-    with pytest.raises(StoreError, match="the sweep isn't there any more"):
-        claim.commit(rows(0, 5))
-    with pytest.raises(StoreError, match="the sweep isn't there any more"):
-        files.write("metrics/p", b"x")
-    assert not (tmp_path / "sweep").exists()
-    (tmp_path / "sweep").mkdir()
-    with pytest.raises(StoreError, match="the sweep isn't there any more"):
-        claim.commit(rows(0, 5))
-    assert list((tmp_path / "sweep").iterdir()) == []
 
 
 def test_a_file_is_synced_before_it_has_its_name_and_its_folder_afterwards(
@@ -312,17 +326,17 @@ def test_a_record_whose_answer_was_lost_is_appended_once(
     bucket: Bucket, retries: int, twice: bool
 ) -> None:
     """The bucket took the record. The client sees a closed connection, or that it exists."""
-    claim = Claim.take(begin(bucket.files(), "a"), "a", "l", {})
-    claim.ledger.files = bucket.files(retries=retries)
+    packs = ["a", "b"]
+    writer = begin(bucket.files(), *packs)
+    writer.files = bucket.files(retries=retries)
     for step in range(1 + twice):
         bucket.lose = "log/"
-        claim.commit(rows(step, step, f"p{step}"))
+        writer.append({"kind": "void", "pack_ids": [packs[step]]})
         assert bucket.lose is None
     ledger = Ledger.open(bucket.files())
-    assert ledger.number == claim.ledger.number == 3 + twice
-    assert [part.path for part, _ in ledger.state.parts()] == [f"p{k}" for k in range(1 + twice)]
-    assert list(ledger.state.parts()) == list(claim.ledger.state.parts())
-    assert claim.ledger.is_current()
+    assert ledger.number == writer.number == 2 + twice
+    assert dead(ledger) == dead(writer) == packs[: 1 + twice]
+    assert writer.is_current()
 
 
 def test_a_record_like_ours_that_another_writer_appended_is_not_taken_for_ours(

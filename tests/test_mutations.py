@@ -78,13 +78,37 @@ MUTATIONS = {
     ),
     # exactly once
     "a superseded attempt may go on writing": (
-        "sweeper/store/sink.py",
-        "if pack.attempt != self.attempt or pack.void",
-        "if pack.void",
+        "sweeper/store/chain.py",
+        "if other is not None:\n                return other",
+        "if False:\n                return other",
+        "tests/test_chain.py",
+    ),
+    "a record counts wherever it stands": (
+        "sweeper/store/chain.py",
+        'if record.get("prev") == self.head:',
+        "if True:",
+        "tests/test_chain.py",
+    ),
+    "a record whose answer was lost is another writer's": (
+        "sweeper/store/records.py",
+        "return there == content",
+        "return False",
+        "tests/test_chain.py",
+    ),
+    "a driver that was taken over goes on": (
+        "sweeper/store/ledger.py",
+        "if self.driver not in (None, state.driver):",
+        "if False:",
         "tests/test_ledger.py",
     ),
+    "the halves of a void pack count": (
+        "sweeper/store/state.py",
+        "todo += pack.halves",
+        "pass",
+        "tests/test_chain.py",
+    ),
     "rows behind a later attempt's start count": (
-        "sweeper/store/ledger.py",
+        "sweeper/store/state.py",
         "later = [a.resumed_at for a in self.attempts if a.number > attempt]",
         "later = []",
         "tests/test_ledger.py",
@@ -102,7 +126,7 @@ MUTATIONS = {
         "tests/test_loop.py",
     ),
     "a voided pack's rows count": (
-        "sweeper/store/ledger.py",
+        "sweeper/store/state.py",
         "if pack.void:\n            return",
         "if False:\n            return",
         "tests/test_commands.py",

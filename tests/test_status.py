@@ -73,7 +73,7 @@ def test_a_driver_at_work_has_a_rate_and_a_time_left(
     clock = Clock()
     clock.now = launched_at + 12.0
     monkeypatch.setattr(module, "time", clock)
-    with driving(Files.at(join(store, "toy")), "later"):
+    with driving(Ledger.open(Files.at(join(store, "toy"))), "later"):
         found = status(store, "toy")
     assert found.ended == 3
     assert found.counts["pending"] == 3

@@ -13,7 +13,7 @@ import pytest
 from sweeper.errors import StoreError
 from sweeper.store import tables
 from sweeper.store.files import Files
-from sweeper.store.ledger import Part
+from sweeper.store.state import Part
 
 STEPS = pa.table({"step": pa.array([30, 10, 20], pa.int64())})
 

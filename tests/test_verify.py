@@ -19,7 +19,7 @@ from sweeper.cli import app
 from sweeper.engine import driver
 from sweeper.errors import UsageError
 from sweeper.store import lease
-from sweeper.store.ledger import PackState
+from sweeper.store.state import PackState
 from sweeper.verify import reproduction, verify
 from tests.stores import Made, Planned, end
 

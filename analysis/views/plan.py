@@ -18,8 +18,9 @@ from sweeper import sql
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.snapshot import IDS
 from sweeper.store import tables
-from sweeper.store.ledger import Ledger, Record
+from sweeper.store.ledger import Ledger
 from sweeper.store.plan_index import single
+from sweeper.store.records import Record
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 from sweeper.errors import StoreError
 from sweeper.store import tables
 from sweeper.store.lease import is_fresh, read_lease
-from sweeper.store.ledger import Ledger, PackState, Part, Record
+from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
+from sweeper.store.records import Record
 from sweeper.store.schema import METRICS, empty
+from sweeper.store.state import PackState, Part
 
 IDS = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
 """Columns of every plan; the flat config stands behind them."""
@@ -164,7 +166,7 @@ def packs(ledger: Ledger) -> pa.Table:
 
 def _packs(ledger: Ledger) -> list[PackState]:
     """Return the packs that count; the place of each is its number."""
-    return [p for p in ledger.state.packs.values() if not p.void]
+    return [p for p in ledger.state.ordered if not p.void]
 
 
 def _schema(columns: dict[str, pa.DataType]) -> pa.Schema:

@@ -46,7 +46,7 @@ def launch(
         plan = plan_launch(grid, None, workers=runner.workers, memory=runner.memory)
         announce(plan)
     with drive(grid, where, runner, known) as driver:
-        still = plan if driver.ledger.number == 0 else None
+        still = plan if driver.ledger.state.launch is None else None
         return driver.train(grid, plan=still, announce=announce, started=started)
 
 

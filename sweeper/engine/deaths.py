@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.store.ledger import PackState
+from sweeper.store.state import PackState
 from sweeper.store.sink import Sink
 
 KILLS = 2

@@ -30,8 +30,10 @@ from sweeper.store import tables
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
 from sweeper.store.lease import Lease, driving, join
-from sweeper.store.ledger import DAMAGED, Ledger, PackState, Record
-from sweeper.store.sink import stop_requested
+from sweeper.store.ledger import DAMAGED, Ledger
+from sweeper.store.records import Record
+from sweeper.store.sink import flush_s, stop_requested
+from sweeper.store.state import PackState
 from sweeper.store.visible import beside, hidden_by
 
 Adds = Literal["search", "refine", "extend"]
@@ -181,10 +183,10 @@ class Launched:
     def _packs(self, ledger: Ledger) -> list[PackState]:
         """Return the packs of the tasks, and the packs that these were split into."""
         family = {task.pack_id for task in self.tasks}
-        for pack in ledger.state.packs.values():  # a pack comes after its parents
+        for pack in ledger.state.ordered:  # a pack comes after its parents
             if not family.isdisjoint(pack.parents):
                 family.add(pack.id)
-        return [pack for pack in ledger.state.packs.values() if pack.id in family]
+        return [pack for pack in ledger.state.ordered if pack.id in family]
 
     def _ended(self, pack: PackState) -> int:
         """Return the number of trials of the pack that ended in attempts of this launch."""
@@ -252,13 +254,10 @@ class Driver:
         runner: Runs the packs.
     """
 
-    def __init__(
-        self, ledger: Ledger, runner: Runner, lease: Lease, moved: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, ledger: Ledger, runner: Runner, lease: Lease) -> None:
         self.ledger = ledger
         self.runner = runner
         self._lease = lease
-        self._moved = moved
         self._fresh = True
 
     @property
@@ -301,9 +300,9 @@ class Driver:
             plan.damage += [
                 f"{ledger.files.location(path)}: damaged, and no whole record followed. It counts "
                 f"as absent, and was moved to {DAMAGED}/."
-                for path in self._moved
+                for path in ledger.moved
             ]
-            self._moved = ()
+            ledger.moved.clear()
             hidden = hidden_by(ledger, plan.table, adds)
             plan.hidden = hidden if adds is None else 0  # what is added hides nothing more
             announce(plan)
@@ -322,6 +321,7 @@ class Driver:
         ledger.refresh()
         compact(ledger)
         sweep_out(ledger)
+        ledger.save_snapshot()
         after = counts(grid, ledger, plan.table) if begun.tasks else plan.counts
         if failure is not None and after.new:
             are = "is" if after.new == 1 else "are"
@@ -345,11 +345,11 @@ def drive(grid: Grid, where: str, runner: Runner, known: Ledger | None = None) -
         StoreError: The store can't be read or written.
     """
     files = Files.at(join(where, grid.name), create=True)
-    with driving(files, new_id()) as lease:
-        log = grid.file.log.points_per_decade
-        born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
-        ledger = known if known and known.is_current() else Ledger.create(files, born)
-        yield Driver(ledger, runner, lease, moved=ledger.repair())
+    log = grid.file.log.points_per_decade
+    born = {"name": grid.name, "points_per_decade": log, "uid": secrets.token_hex(8)}
+    ledger = known if known and known.is_current() else Ledger.create(files, born)
+    with driving(ledger, new_id()) as lease:
+        yield Driver(ledger, runner, lease)
 
 
 def begin(
@@ -377,6 +377,7 @@ def begin(
             "stop": grid.file.stop.model_dump(),
             "checkpoint": grid.file.checkpoint.model_dump(),
             "resources": grid.file.resources.model_dump(),
+            "flush_s": flush_s(files, plan.workers),
             "seeds": grid.seeds,
             "axes": grid.axes,
             "provenance": provenance(),
@@ -384,7 +385,8 @@ def begin(
     )
     if plan.packs:
         path = f"packs/{launch_id}.parquet"
-        entry = tables.write(files, path, pa.concat_tables(plan.packs.values()), steps=None)
+        listing = pa.concat_tables(plan.packs.values())
+        entry = tables.write(files, path, listing, steps=None)
         packs = [
             {"id": i, "size": t.num_rows, "parents": plan.parents[i]} for i, t in plan.packs.items()
         ]
@@ -393,13 +395,22 @@ def begin(
                 "kind": "packs",
                 "launch_id": launch_id,
                 "packs": packs,
+                "starts": ledger.state.checkpoints(listing["start"].drop_null().to_pylist()),
                 "path": path,
                 "sha256": entry["sha256"],
             }
         )
     threads = max(1, int(grid.file.resources.cpu))
     tasks = [
-        PackTask(files.uri, launch_id, i, device, threads, grid.file.resources.timeout)
+        PackTask(
+            files.uri,
+            launch_id,
+            i,
+            device,
+            threads,
+            grid.file.resources.timeout,
+            ledger.state.split_from(i),
+        )
         for i in (*plan.restored, *plan.packs)
     ]
     return Launched(

@@ -7,7 +7,7 @@ their final checkpoints. All other trials go into new packs.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -124,11 +124,16 @@ def plan_launch(
         unusable |= damaged  # trials that would go on from there are new again
     starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
     todo.plan.memory = memory
-    _new_packs(grid, todo.plan, todo.rows, starts)
+    _new_packs(grid, todo.plan, todo.rows, starts, ledger.state.packs)
     todo.plan.damage += [
         f"{ledger.files.location(path)}: damaged, and no whole record follows. It counts as "
         f"absent, and a launch moves it to {DAMAGED}/."
         for path in ledger.torn
+    ]
+    todo.plan.damage += [
+        f"{ledger.files.location(path)}: damaged, or of another attempt. It counts as absent: the "
+        "pack continues from the records before."
+        for path in ledger.skipped
     ]
     return todo.plan
 
@@ -358,8 +363,17 @@ def pack_size(
     )
 
 
-def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts | None) -> None:
-    """Group the `fresh` trials of the plan's table into packs and add them to it."""
+def _new_packs(
+    grid: Grid,
+    plan: Plan,
+    fresh: NDArray[np.int64],
+    starts: _Starts | None,
+    known: Collection[str] = (),
+) -> None:
+    """Group the `fresh` trials of the plan's table into packs and add them to it.
+
+    No new pack has the id of one of the `known` packs.
+    """
     if not len(fresh):
         return
     module = trainable.load(grid.file.trainable)
@@ -369,7 +383,6 @@ def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts
     )  # columns of nulls distinguish no trials
     table = table if len(fresh) == table.num_rows else table.take(pa.array(fresh))
     group = static_groups(grid.config, table)
-    salt = f"{time.time_ns()}" if starts is not None or plan.void else ""
     key = group
     if starts is not None:
         several, step = np.unique(starts.steps, return_inverse=True)
@@ -388,9 +401,13 @@ def _new_packs(grid: Grid, plan: Plan, fresh: NDArray[np.int64], starts: _Starts
             sizes[g] = pack_size(grid, module, config, n_group, plan.workers, memory)
         bounds += [(a, min(sizes[g], at + int(n) - a)) for a in range(at, at + int(n), sizes[g])]
         at += int(n)
-    _list(
-        plan, table["trial_id"].combine_chunks().take(pa.array(order)), bounds, order, starts, salt
-    )
+    ids = table["trial_id"].combine_chunks().take(pa.array(order))
+    members = [ids.slice(a, n).to_pylist() for a, n in bounds]
+    names = [pack_id(trials) for trials in members]
+    if not set(known).isdisjoint(names) or starts is not None:
+        salt = f"{time.time_ns()}"
+        names = [pack_id(trials, salt=salt) for trials in members]
+    _list(plan, ids, bounds, order, starts, names)
 
 
 def _list(
@@ -399,10 +416,9 @@ def _list(
     bounds: Sequence[tuple[int, int]],
     order: NDArray[np.int64],
     starts: _Starts | None,
-    salt: str,
+    names: Sequence[str],
 ) -> None:
     """Add packs to the plan: of `ids`, for each of `bounds` (first, number) one."""
-    names = [pack_id(ids.slice(a, n).to_pylist(), salt=salt) for a, n in bounds]
     paths, packs = pa.nulls(len(ids), pa.string()), None
     if starts is not None:
         taken = pa.array(order)

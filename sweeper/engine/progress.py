@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -24,7 +24,7 @@ from sweeper.engine.forecast import Forecast
 from sweeper.engine.planner import Counts, Plan
 from sweeper.errors import SweeperError
 from sweeper.grid.grid import Grid
-from sweeper.store.ledger import POLL_S, Ledger
+from sweeper.store.ledger import POLL_S, SNAPSHOT_S, Ledger
 
 POLL_SHARE = 0.05
 """Largest share of a core that polling may take: with very many packs it polls less often."""
@@ -78,6 +78,7 @@ class Monitor:
         ledger = Ledger.open(launched.ledger.files)
         asked = False
         wait = POLL_S
+        saved = time.monotonic()
         while True:
             over = ending.wait(wait)
             begun = time.monotonic()
@@ -93,6 +94,10 @@ class Monitor:
                     self.stop()
             if over:
                 return
+            if time.monotonic() - saved > SNAPSHOT_S:
+                saved = time.monotonic()
+                with suppress(SweeperError):
+                    ledger.save_snapshot()
             wait = min(PLAIN_S, max(POLL_S, (time.monotonic() - begun) / POLL_SHARE))
 
     def __enter__(self) -> Monitor:

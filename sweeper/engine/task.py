@@ -18,6 +18,7 @@ class PackTask:
         device: The device, by its name in torch.
         threads: Number of threads on a CPU.
         timeout: Seconds without a new row after which the pack is given up; None for never.
+        split_from: The packs that were split one after the other until this pack came out.
     """
 
     sweep: str
@@ -26,6 +27,7 @@ class PackTask:
     device: str = "cpu"
     threads: int = 1
     timeout: float | None = None
+    split_from: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, to send them to a worker."""

@@ -32,10 +32,11 @@ from sweeper.packing import Pack, Run, pack_id
 from sweeper.store import plan_index, tables
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.files import Files
-from sweeper.store.ledger import Ledger, Record
+from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 from sweeper.store.packs import pack_table
-from sweeper.store.sink import Claim, Sink, stop_requested
+from sweeper.store.records import Record
+from sweeper.store.sink import FLUSH_S, Claim, Sink, stop_requested
 
 ERROR_LINES = 20
 """The most lines of a traceback that are kept."""
@@ -64,9 +65,11 @@ def run_pack(
         StoreError: The store can't be read or written.
     """
     ledger = _idle_ledgers.pop(task.sweep, None)
-    if ledger is None or not ledger.is_current():
-        ledger = Ledger.open(Files.at(task.sweep))
-    ledger.refresh()
+    if ledger is None or _is_over(ledger, task.pack_id) or not ledger.is_current():
+        ledger = Ledger.open(Files.at(task.sweep), chains=False)
+    ledger.refresh_root()
+    for pack in task.split_from:  # each lists the next one
+        ledger.follow([pack])
     queue = _open_packs(ledger, task.pack_id)
     while queue:
         smaller = _attempt(ledger, task, queue.pop(0), death, observer or Observer())
@@ -75,25 +78,28 @@ def run_pack(
     _idle_ledgers[task.sweep] = ledger
 
 
+def _is_over(ledger: Ledger, pack: str) -> bool:
+    """Return whether `ledger` knows the pack as one without work, though it is to be trained."""
+    return pack in ledger.state.packs and not ledger.state.packs[pack].open
+
+
 _idle_ledgers: dict[str, Ledger] = {}
 """Sweep to the ledger that this process read for its last pack; at most one.
 
 It outlives a task because Ray gives each task to a fresh call. The next task reads only the new
-records: for 10^4 packs, to read the whole log per pack would take quadratic time. A ledger that is
-in use is taken out, so that a pack that raises leaves none behind.
+records of the root log and the chain of its own pack. A ledger that is in use is taken out, so a
+pack that raises leaves none behind.
 """
 
 
 def _open_packs(ledger: Ledger, pack_id_: str) -> list[str]:
-    """Return the pack, or the open packs that it was split into."""
-    packs = ledger.state.packs
-    if packs[pack_id_].split_at is None:
+    """Return the pack, or the open packs that it was split into; read their chains."""
+    ledger.follow([pack_id_])
+    pack = ledger.state.packs[pack_id_]
+    if pack.split_at is None:
         return [pack_id_]
-    family = {pack_id_}
-    for pack in packs.values():  # a pack comes after its parents
-        if any(i in family and packs[i].split_at is not None for i in pack.parents):
-            family.add(pack.id)
-    return [i for i in packs if i in family and packs[i].open]
+    family = [i for half in pack.halves for i in _open_packs(ledger, half)]
+    return [i for i in family if ledger.state.packs[i].open]
 
 
 def _attempt(
@@ -119,7 +125,10 @@ def _attempt(
         if pack is None:  # the grid has shrunk: none of the trials is wanted any more
             claim.commit({"kind": "rows", "done": True})
             return []
-        with Sink(claim) as sink, observer.training(sink):
+        with (
+            Sink(claim, launch.get("flush_s", FLUSH_S)) as sink,
+            observer.training(sink),
+        ):
             saved = ledger.state.packs[pack_id_].checkpoint
             starts = _starts(ledger, rows, pack.trial_ids)
             begun = _last_logged(
@@ -237,16 +246,19 @@ def _storage_error(error: BaseException | None) -> StoreError | None:
 def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
     """Replace the pack by its halves, which go on from its last checkpoint."""
     claim = sink.claim
-    saved = claim.ledger.state.packs[claim.pack_id].checkpoint
+    files, state = claim.ledger.files, claim.ledger.state
+    listed = state.packs[claim.pack_id].path
+    rows = plan_index.listing(files, listed, state.files[listed]).rows(claim.pack_id)
+    before = dict(zip(rows["trial_id"].to_pylist(), rows["start"].to_pylist(), strict=True))
+    saved = state.packs[claim.pack_id].checkpoint
     split_at = saved["step"] if saved else -1
     alive = [i for i in pack.trial_ids if sink.ended_at.get(i, split_at + 1) > split_at]
     middle = -(-len(alive) // 2)
     halves = [half for half in (alive[:middle], alive[middle:]) if half]
     ids = [pack_id(half, salt=claim.pack_id) for half in halves]
-    starts = pa.array([saved["path"] if saved else None] * len(alive), pa.string())
+    starts = pa.array([saved["path"] if saved else before[i] for i in alive], pa.string())
     table = pack_table(ids, [len(half) for half in halves], pa.array(alive, pa.string()), starts)
-    path = f"packs/{claim.pack_id}-{claim.attempt}.parquet"
-    entry = tables.write(claim.ledger.files, path, table, steps=None)
+    entry = tables.write(files, f"packs/{claim.prefix}.parquet", table, steps=None)
     packs = [
         {"id": i, "size": len(h), "parents": [claim.pack_id]}
         for i, h in zip(ids, halves, strict=True)
@@ -256,7 +268,8 @@ def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
             "kind": "split",
             "split_at": split_at,
             "packs": packs,
-            "path": path,
+            "starts": state.checkpoints(starts.drop_null().to_pylist()),
+            "path": entry["path"],
             "sha256": entry["sha256"],
         }
     )
@@ -300,17 +313,15 @@ def _starts(
     starts: dict[str, tuple[Record, list[str]]] = {}
     if rows["start"].null_count == rows.num_rows:
         return starts
-    checkpoints = {
-        p.checkpoint["path"]: p.checkpoint for p in ledger.state.packs.values() if p.checkpoint
-    }
     wanted = set(trial_ids)
-    for row in rows.select(["trial_id", "start"]).to_pylist():
-        if row["start"] is not None and row["trial_id"] in wanted:
-            entry = checkpoints.get(row["start"])
-            if entry is None:
-                raise StoreError(
-                    f"{ledger.files.location(row['start'])}: missing, though a trial continues "
-                    "from this checkpoint. Launch again."
-                )
-            starts.setdefault(row["start"], (entry, []))[1].append(row["trial_id"])
+    listed = [row for row in rows.to_pylist() if row["start"] and row["trial_id"] in wanted]
+    entries = {e["path"]: e for e in ledger.state.checkpoints(row["start"] for row in listed)}
+    for row in listed:
+        entry = entries.get(row["start"])
+        if entry is None:
+            raise StoreError(
+                f"{ledger.files.location(row['start'])}: missing, though a trial continues "
+                "from this checkpoint. Launch again."
+            )
+        starts.setdefault(row["start"], (entry, []))[1].append(row["trial_id"])
     return starts

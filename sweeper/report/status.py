@@ -21,7 +21,8 @@ from sweeper.config.messages import counted, duration
 from sweeper.errors import StoreError, SweeperError, UsageError, redact
 from sweeper.sql import query
 from sweeper.store.lease import is_fresh, open_sweep, read_lease
-from sweeper.store.ledger import Ledger, Record
+from sweeper.store.ledger import Ledger
+from sweeper.store.records import Record
 from sweeper.store.schema import ENDED
 from sweeper.store.visible import hidden
 

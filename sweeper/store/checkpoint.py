@@ -14,7 +14,7 @@ from typing import Literal
 
 from sweeper.errors import DrainedError
 from sweeper.store import tables
-from sweeper.store.ledger import Record
+from sweeper.store.records import Record
 from sweeper.store.sink import Sink
 
 Keep = Literal["all", "censored", "none"]
@@ -105,7 +105,7 @@ class Checkpoints:
         claim = self._sink.claim
         files = claim.ledger.files
         before = claim.ledger.state.packs[claim.pack_id].checkpoint
-        path = f"checkpoints/{claim.pack_id}-{claim.attempt}-{step}.pt"
+        path = f"checkpoints/{claim.prefix}-{step}.pt"
         files.write(path, payload)
         entry = {
             "path": path,

@@ -16,7 +16,9 @@ import pyarrow.compute as pc
 
 from sweeper.errors import SupersededError
 from sweeper.store import tables
-from sweeper.store.ledger import Ledger, PackState, Record, State
+from sweeper.store.ledger import Ledger
+from sweeper.store.records import Record
+from sweeper.store.state import PackState, State
 
 MIN_PARTS = 200
 """Least number of parts of finished packs to compact."""
@@ -34,7 +36,7 @@ GRACE_S = 3600.0
 def compact(ledger: Ledger, *, min_parts: int = MIN_PARTS) -> int:
     """Rewrite the parts of finished packs; return how many files were replaced."""
     ledger.refresh()
-    finished = [p for p in ledger.state.packs.values() if _finished(p) and p.parts]
+    finished = [p for p in ledger.state.ordered if _finished(p) and p.parts]
     if sum(len(p.parts) for p in finished) < min_parts:
         return 0
     replaced = 0

@@ -33,6 +33,11 @@ _ASIDE = re.compile(r"#\d+$")
 """Matches the name of a file that is being written."""
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a listing is a folder, also through a link."""
+    return Path(entry.path).is_dir() if entry.is_symlink() else entry.is_dir()
+
+
 def is_text(name: str) -> bool:
     """Return whether the name of a file is valid UTF-8; Python marks other bytes as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)

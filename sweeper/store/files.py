@@ -209,16 +209,18 @@ class Files:
         except FileNotFoundError:
             return []
 
-    def folders(self) -> list[str]:
-        """Return the names of the folders directly inside, sorted."""
+    def folders(self, prefix: str = "") -> list[str]:
+        """Return the names of the folders directly inside, or directly below `prefix`, sorted."""
 
         def listed() -> list[str]:
             if self.root is not None:
-                return [one.name for one in self.root.iterdir() if one.is_dir()]
-            return list(obstore.list_with_delimiter(self.backend)["common_prefixes"])
+                with os.scandir(self.root / prefix) as entries:
+                    return [entry.name for entry in entries if disk.is_folder(entry)]
+            listed = obstore.list_with_delimiter(self.backend, prefix or None)
+            return [path.rpartition("/")[2] for path in listed["common_prefixes"]]
 
         try:
-            return sorted(filter(disk.is_text, self._ask("", listed)))
+            return sorted(filter(disk.is_text, self._ask(prefix, listed)))
         except FileNotFoundError:
             return []
 

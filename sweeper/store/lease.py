@@ -1,4 +1,10 @@
-"""A store is a folder of sweeps; the lease of a sweep tells readers who drives it."""
+"""A store is a folder of sweeps; the lease of a sweep tells readers who drives it.
+
+On a file system a lock keeps a second driver out. On object storage there are no locks: a second
+driver watches the lease for a while, and takes the sweep over only if it isn't renewed meanwhile.
+It compares no clocks of different machines. The records in the root log decide in every case
+(`Ledger.take_over`): a driver that was taken over can write no more.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +21,19 @@ from filelock import FileLock, Timeout
 
 from sweeper.errors import BusyError, StoreError, SweeperError
 from sweeper.store.files import Files, local_folder
-from sweeper.store.ledger import META, Ledger, Record
+from sweeper.store.ledger import META, Ledger
+from sweeper.store.records import Record
 
 DEFAULT = "sweeps"
 LEASE = "lease.json"
 LEASE_S = 5.0
 """Seconds between two renewals of a driver's lease."""
+
+WATCH_S = 15.0
+"""Seconds for which a second driver on object storage watches the lease of the first."""
+
+BEGIN_S = 2.0
+"""Seconds from the record by which a driver takes a sweep over to its first lease, at most."""
 
 STALE_S = 30.0
 """Age in seconds from which on a lease is ignored: its driver is dead."""
@@ -68,9 +81,9 @@ class Lease:
         launch_id: The launch that the driver runs.
     """
 
-    def __init__(self, files: Files, launch_id: str) -> None:
+    def __init__(self, ledger: Ledger, launch_id: str) -> None:
         self.launch_id = launch_id
-        self._files = files
+        self._ledger = ledger
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -85,57 +98,104 @@ class Lease:
         self._thread.start()
 
     def end(self) -> None:
-        """Remove the lease."""
+        """Remove the lease, unless another driver has written its own."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
         with suppress(SweeperError):
-            self._files.delete(LEASE)
+            if self._ours():
+                self._ledger.files.delete(LEASE)
+
+    def _ours(self) -> bool:
+        held = read_lease(self._ledger.files)
+        return held is None or held.get("driver") == self._ledger.driver
 
     def _renew(self) -> None:
         while not self._over.wait(LEASE_S):
             with suppress(SweeperError):  # a full disk: the lease grows stale, which does no harm
+                if not self._ours():
+                    return
                 self._write()
 
     def _write(self) -> None:
         lease = {
+            "driver": self._ledger.driver,
             "launch_id": self.launch_id,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "at": time.time(),
         }
-        self._files.write(LEASE, json.dumps(lease).encode(), durable=False)
+        self._ledger.files.write(LEASE, json.dumps(lease).encode(), durable=False)
 
 
 @contextmanager
-def driving(files: Files, launch_id: str) -> Iterator[Lease]:
+def driving(ledger: Ledger, launch_id: str) -> Iterator[Lease]:
     """Hold the sweep as its only driver, with a lease for readers.
+
+    Damaged records at the end of the root log are moved aside first (`Ledger.repair`).
 
     Raises:
         BusyError: Another driver holds the sweep; names its process and host.
+        StoreError: The store can't be read or written.
     """
-    lock = FileLock(files.root / "driver.lock") if files.root is not None else None
+    files = ledger.files
+    with _locked(files):
+        ledger.repair()
+        before = ledger.state.driver
+        if files.root is None and _is_renewed(files, before):
+            raise _busy(files)
+        ledger.take_over(before, at_once=files.root is None)
+        lease = Lease(ledger, launch_id)
+        try:
+            lease.begin()
+            yield lease
+        finally:
+            lease.end()
+
+
+@contextmanager
+def _locked(files: Files) -> Iterator[None]:
+    """Hold the sweep's lock file, on a file system."""
+    if files.root is None:
+        yield
+        return
+    lock = FileLock(files.root / "driver.lock")
     try:
-        if lock is not None:
-            lock.acquire(timeout=0)
-        elif is_fresh(held := read_lease(files)):
-            raise Timeout(str(held))
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise _busy(files) from None
     except OSError as error:
-        if not isinstance(error, Timeout):
-            raise StoreError(f"{files.uri}: can't be written: {error.strerror}.") from None
-        held = read_lease(files) or {}
-        raise BusyError(
-            f"{files.uri}: process {held.get('pid', '?')} on {held.get('host', '?')} is launching "
-            "this sweep. Wait for it, or stop it with `sweeper stop`."
-        ) from None
-    lease = Lease(files, launch_id)
+        raise StoreError(f"{files.uri}: can't be written: {error.strerror}.") from None
     try:
-        lease.begin()
-        yield lease
+        yield
     finally:
-        lease.end()
-        if lock is not None:
-            lock.release()
+        lock.release()
+
+
+def _is_renewed(files: Files, driver: str | None) -> bool:
+    """Return whether a lease is renewed while this waits, for up to `WATCH_S` seconds.
+
+    A driver removes its lease when it ends. So it doesn't wait if there is no lease, unless
+    `driver`, the last one in the root log, has just begun and is about to write its first one.
+    """
+    first = read_lease(files)
+    begun = time.monotonic()
+    limit = BEGIN_S if first is None else WATCH_S
+    while driver is not None and time.monotonic() - begun < limit:
+        time.sleep(LEASE_S / 10)
+        if (now := read_lease(files)) is None:
+            limit = BEGIN_S
+        elif now != first:
+            return True
+    return False
+
+
+def _busy(files: Files) -> BusyError:
+    held = read_lease(files) or {}
+    return BusyError(
+        f"{files.uri}: process {held.get('pid', '?')} on {held.get('host', '?')} is launching "
+        "this sweep. Wait for it, or stop it with `sweeper stop`."
+    )
 
 
 def read_lease(files: Files) -> Record | None:

@@ -1,288 +1,91 @@
-"""The ledger of a sweep: a numbered, append-only log, the single source of truth for readers.
+"""The ledger of a sweep, the single source of truth for readers: a root log and a chain per pack.
 
-A record is one file ``log/<number>.json``, written by put-if-absent. Of two writers that want the
-same number one wins, and the other reads the winner's record before it tries the next number. So a
-writer that appends has read every record before its own; this keeps out a worker that lost its
-pack but still runs. A file that no record names is ignored.
+A record is one file, written by put-if-absent, and never changed, moved or deleted. A file that no
+record names is ignored.
 
-Damaged records at the end of the log count as absent if no whole one follows: a power cut before
-they were acknowledged may leave them. The next launch moves them to ``damaged/``.
+The root log (``log/<number>.json``) holds the records that concern several packs. Of two writers
+that want the same number one wins, and the other reads the winner's record before it tries the
+next number. So a writer that appends has read every record before its own. Only the process that
+took the sweep over last (record ``drive``) launches, compacts and voids.
 
-Records:
-    launch   a driver began: the grid, its plan, the settings, the provenance
-    packs    the trials of each pack, before they are trained
-    claim    a worker took a pack: attempt number and the step it resumes from
-    rows     metrics, ends and a checkpoint of one attempt, all at once
-    split    a pack was replaced by smaller ones
-    void     packs that no longer count, e.g. because one of their files is damaged
-    compact  many metrics parts were rewritten as few
+The chain of a pack (``chains/<pack>/<number>.json``, see `sweeper.store.chain`) holds the records
+of its attempts. So a commit of one pack never waits for another pack.
+
+Damaged records at the end of the root log count as absent if no whole one follows: a power cut
+before they were acknowledged may leave them. The next launch moves them to ``damaged/``.
+
+`sweeper.store.state` lists the records and their effects.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 
-from sweeper.errors import StoreError
-from sweeper.store import records
+from sweeper.errors import BusyError, StoreError, SupersededError
+from sweeper.store import chain, records, snapshots
+from sweeper.store.chain import Chain
 from sweeper.store.files import MARK, Files
+from sweeper.store.records import Record
 from sweeper.store.schema import FORMAT
-
-Record = records.Record
+from sweeper.store.state import State
 
 DIGITS = 12
 META = MARK
 DAMAGED = "damaged"
 """The folder of damaged records that were moved aside."""
 
+SNAPSHOT_RECORDS = 1000
+"""Number of new records from which on a snapshot is worth its cost."""
+
+SNAPSHOT_S = 60.0
+"""Seconds between two snapshots of a running launch."""
+
 POLL_S = 0.5
 """Seconds between two reads of a ledger that is followed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A Parquet file of metrics.
-
-    Attributes:
-        path: Below the sweep's folder.
-        size: In bytes.
-        sha256: Of the whole file.
-        rows: Number of rows.
-        min_step: Smallest step of its rows.
-        max_step: Largest step of its rows.
-        columns: Metrics beyond the common ones.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    rows: int
-    min_step: int
-    max_step: int
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """A worker's claim on a pack.
-
-    Attributes:
-        number: From 1, in the order of the claims.
-        resumed_at: Step of the checkpoint it starts from; -1 from the beginning. Rows of
-            earlier attempts after this step no longer count.
-        record: The whole claim.
-    """
-
-    number: int
-    resumed_at: int
-    record: Record
-
-
-@dataclass(slots=True)
-class PackState:
-    """The state of one pack.
-
-    Attributes:
-        id: The pack.
-        size: Number of its trials.
-        path: The Parquet file that lists them.
-        attempts: In order.
-        parts: (attempt number, metrics part).
-        ends: (attempt number, file of ends, with the same fields as a part).
-        checkpoint: The last one: path, size, sha256, step, attempt.
-        done: Whether every trial of the last attempt ended.
-        failed: Number of failed trials.
-        split_at: Step from which smaller packs replace it; None if it wasn't split.
-        void: Whether none of its rows and ends count.
-    """
-
-    id: str
-    size: int
-    path: str
-    parents: tuple[str, ...] = ()
-    attempts: list[Attempt] = field(default_factory=list)
-    parts: list[tuple[int, Part]] = field(default_factory=list)
-    ends: list[tuple[int, Part]] = field(default_factory=list)
-    checkpoint: Record | None = None
-    done: bool = False
-    failed: int = 0
-    split_at: int | None = None
-    void: bool = False
-
-    @property
-    def attempt(self) -> int:
-        """Number of the last attempt; 0 before the first."""
-        return self.attempts[-1].number if self.attempts else 0
-
-    @property
-    def open(self) -> bool:
-        """Whether it still has work."""
-        return not (self.done or self.void or self.split_at is not None)
-
-    @property
-    def last_step(self) -> int:
-        """The last step that its last attempt committed or resumed at; -1 before the first."""
-        if not self.attempts:
-            return -1
-        last = self.attempts[-1]
-        if self.parts and self.parts[-1][0] == last.number:
-            return self.parts[-1][1].max_step
-        return last.resumed_at
-
-    def cutoff(self, attempt: int) -> int | None:
-        """Return the last step up to which rows of `attempt` count; None for all."""
-        later = [a.resumed_at for a in self.attempts if a.number > attempt]
-        if self.split_at is not None:
-            later.append(self.split_at)
-        return min(later, default=None)
-
-
-@dataclass(slots=True)
-class State:
-    """The state of a sweep after its records, in order.
-
-    Attributes:
-        launches: By id, in order.
-        packs: By id, in order.
-        files: Path to checksum of the files that list packs.
-        compacted: Parts that replaced others.
-        compacted_packs: The packs whose rows are in these parts.
-        compacted_by: Compacted file to the packs whose rows are in it.
-        replaced: (Unix time, path) of each part that was replaced.
-    """
-
-    launches: dict[str, Record] = field(default_factory=dict)
-    packs: dict[str, PackState] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
-    compacted: list[Part] = field(default_factory=list)
-    compacted_packs: set[str] = field(default_factory=set)
-    compacted_by: dict[str, set[str]] = field(default_factory=dict)
-    replaced: list[tuple[float, str]] = field(default_factory=list)
-
-    @property
-    def launch(self) -> Record | None:
-        """The latest launch."""
-        return next(reversed(self.launches.values()), None)
-
-    def fold(self, record: Record) -> None:
-        """Apply the next record."""
-        kind = record["kind"]
-        if kind == "launch":
-            self.launches[record["launch_id"]] = record
-        elif kind == "packs":
-            self._list(record)
-        elif kind == "void":
-            self._void(record)
-        elif kind == "compact":
-            self._compact(record)
-        elif kind in ("claim", "rows", "split"):
-            self._fold_pack(self.packs[record["pack_id"]], kind, record)
-        else:
-            raise ValueError(f"its kind {kind!r} is unknown")
-
-    def _fold_pack(self, pack: PackState, kind: str, record: Record) -> None:
-        if kind == "claim":
-            pack.attempts.append(Attempt(record["attempt"], record["resumed_at"], record))
-            pack.done = False
-        elif kind == "split":
-            pack.split_at = record["split_at"]
-            self._list(record)
-        elif kind == "rows":
-            for name, kept in (("part", pack.parts), ("ends", pack.ends)):
-                if record.get(name):
-                    kept.append((record["attempt"], _part(record[name])))
-            pack.failed += (record.get("ends") or {}).get("failed", 0)
-            if record.get("checkpoint"):
-                pack.checkpoint = record["checkpoint"]
-            pack.done = pack.done or bool(record.get("done"))
-
-    def _list(self, record: Record) -> None:
-        self.files[record["path"]] = record["sha256"]
-        for pack in record["packs"]:
-            parents = tuple(pack.get("parents", ()))
-            self.packs[pack["id"]] = PackState(pack["id"], pack["size"], record["path"], parents)
-
-    def _void(self, record: Record) -> None:
-        gone = set(record["pack_ids"])
-        for pack_id in gone:
-            self.packs[pack_id].void = True
-        if gone & self.compacted_packs:  # all of a compacted file's packs are voided together
-            self.compacted = [p for p in self.compacted if not gone & self.compacted_by[p.path]]
-            self.compacted_packs -= gone
-
-    def _compact(self, record: Record) -> None:
-        removed = set(record["removed"])
-        self.compacted = [p for p in self.compacted if p.path not in removed]
-        self.replaced += [(record.get("at", 0.0), path) for path in record["removed"]]
-        self.compacted += [_part(p) for p in record["added"]]
-        for pack_id in record["pack_ids"]:
-            self.packs[pack_id].parts.clear()
-        self.compacted_packs |= set(record["pack_ids"])
-        self.compacted_by |= {p["path"]: set(record["pack_ids"]) for p in record["added"]}
-
-    def parts(self) -> Iterator[tuple[Part, int | None]]:
-        """Yield every metrics part that counts, with the last step that counts (None: all)."""
-        for part in self.compacted:
-            yield part, None
-        for pack in self.packs.values():
-            yield from self.valid(pack)
-
-    def ends(
-        self, packs: Iterable[PackState] | None = None
-    ) -> Iterator[tuple[str, int, Part, int | None]]:
-        """Yield (pack, attempt, file, cutoff) of every file of ends that counts.
-
-        Of all packs, or of some.
-        """
-        for pack in self.packs.values() if packs is None else packs:
-            for attempt, part in pack.ends:
-                cutoff = pack.cutoff(attempt)
-                if not pack.void and (cutoff is None or part.min_step <= cutoff):
-                    yield pack.id, attempt, part, cutoff
-
-    @staticmethod
-    def valid(pack: PackState) -> Iterator[tuple[Part, int | None]]:
-        """Yield the parts of `pack` that count, as `parts` does."""
-        if pack.void:
-            return
-        for attempt, part in pack.parts:
-            cutoff = pack.cutoff(attempt)
-            if cutoff is None or part.max_step <= cutoff:
-                yield part, None
-            elif part.min_step <= cutoff:
-                yield part, cutoff
-
-
-def _part(record: Record) -> Part:
-    fields = {k: record[k] for k in ("path", "size", "sha256", "rows", "min_step", "max_step")}
-    return Part(**fields, columns=tuple(record.get("columns", ())))
-
-
 class Ledger:
-    """The log of one sweep and its folded state.
+    """The records of one sweep and its folded state.
 
     Attributes:
         files: The sweep's folder.
         meta: What is fixed for the store: format, name, points_per_decade.
-        state: Everything up to record `number`.
-        number: The last record read; 0 before the first.
-        torn: The damaged records behind it, which count as absent.
+        state: The effect of all records that were read.
+        number: The last record of the root log that was read; 0 before the first.
+        chains: Pack to its chain, for the packs that were followed.
+        torn: The damaged records at the end of the root log, which count as absent.
+        moved: The damaged records that this process has moved aside.
+        unsaved: Number of records that were read and are in no snapshot.
+        driver: The id under which this process drives the sweep; None if it doesn't.
     """
 
     def __init__(self, files: Files, meta: Record) -> None:
         self.files = files
         self.meta = meta
-        self.state = State()
+        self.state = State(chained=meta["format"] >= 3)
         self.number = 0
+        self.chains: dict[str, Chain] = {}
         self.torn: list[str] = []
+        self.moved: list[str] = []
+        self.unsaved = 0
+        self.driver: str | None = None
+        self._before: str | None = None
+        self._taking = False
         self._last = b""
 
     @classmethod
-    def open(cls, files: Files) -> Ledger:
+    def open(cls, files: Files, *, chains: bool = True) -> Ledger:
         """Return the ledger in the folder `files`, read to its end.
+
+        Args:
+            files: The sweep's folder.
+            chains: Whether to read the chains of all packs; a worker follows only its own.
 
         Raises:
             StoreError: No sweep is there, a newer program wrote it, or a record is damaged.
@@ -302,8 +105,13 @@ class Ledger:
                 "points_per_decade. Restore it from a backup; nothing was changed."
             )
         ledger = cls(files, meta)
-        ledger.refresh()
+        if (saved := snapshots.load(files, ledger._uid)) is not None:
+            ledger.state, ledger.number, ledger.chains = saved
+            ledger._last = files.read(_path(ledger.number)) or b""
+        ledger.refresh_root()
         ledger.check_no_gap()
+        if chains:
+            ledger.refresh()
         return ledger
 
     def is_current(self) -> bool:
@@ -344,7 +152,68 @@ class Ledger:
             )
 
     def refresh(self) -> bool:
-        """Read the new records; return whether there were any."""
+        """Read the new records of the root log and of all chains; return whether there were any.
+
+        A row that was there while this ran is in the state afterwards: the root log is read again
+        after the chains, for a pack may have been split or voided meanwhile.
+        """
+        changed = self.refresh_root()
+        while self._follow_open():
+            changed = True
+            if not self.refresh_root():
+                break
+        return changed
+
+    def _follow_open(self) -> bool:
+        """Follow the chains of all open packs, and of the packs that they were split into."""
+        packs = [pack.id for pack in self.state.packs.values() if pack.open]
+        begun: set[str] | None = None
+        changed = False
+        while packs:
+            if begun is None and any(i not in self.chains for i in packs):
+                begun = chain.begun(self.files)
+            changed |= self.follow(i for i in packs if i in self.chains or i in (begun or ()))
+            packs = [half for i in packs for half in self.state.packs[i].halves]
+        return changed
+
+    def follow(self, packs: Iterable[str]) -> bool:
+        """Read the new records of the chains of `packs`; return whether there were any."""
+        changed = False
+        for followed, record in chain.follow(self.files, [self._chain(i) for i in packs]):
+            self._fold_pack(followed, record)
+            changed = True
+        return changed
+
+    def _chain(self, pack_id: str) -> Chain:
+        if pack_id not in self.chains:
+            self.chains[pack_id] = Chain.first(self._uid, pack_id)
+        return self.chains[pack_id]
+
+    def _fold_pack(self, followed: Chain, record: Record) -> None:
+        pack = self.state.packs[followed.pack_id]
+        self.unsaved += 1
+        with self._named(followed.path(followed.accepted)):
+            self.state.fold_pack(pack, record)
+
+    def save_snapshot(self) -> None:
+        """Write a snapshot if many records are in none, so that the next reader is fast."""
+        if self.unsaved >= SNAPSHOT_RECORDS:
+            snapshots.save(self.files, self._uid, self.state, self.number, self.chains)
+            self.unsaved = 0
+
+    @property
+    def skipped(self) -> list[str]:
+        """The records at the ends of chains of open packs that don't continue these chains."""
+        return [
+            path
+            for followed in self.chains.values()
+            if self.state.packs[followed.pack_id].open
+            for path in followed.skipped
+            if path > followed.path(followed.accepted)
+        ]
+
+    def refresh_root(self) -> bool:
+        """Read the new records of the root log; return whether there were any."""
         before = self.number
         self.torn = []
         while (raw := self.files.read(path := _path(self.number + 1))) is not None:
@@ -355,17 +224,26 @@ class Ledger:
                 if not self.torn:
                     raise
                 break
-            self._fold(path, record)
+            if record.get("sweep", self._uid) == self._uid:  # else of a deleted sweep's driver
+                with self._named(path):
+                    self.state.fold(record)
             self._last = raw
             self.number += 1
+            self.unsaved += 1
         return self.number > before
+
+    @property
+    def _uid(self) -> str:
+        return str(self.meta.get("uid", self.meta["name"]))
 
     def _decoded(self, path: str, raw: bytes) -> Record:
         return records.decode(self.files.location(path), raw, self.meta["format"])
 
-    def _fold(self, path: str, record: Record) -> None:
+    @contextmanager
+    def _named(self, path: str) -> Iterator[None]:
+        """Raise an error that was met in folding the record `path` as a `StoreError`."""
         try:
-            self.state.fold(record)
+            yield
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             raise records.damage(self.files.location(path), reason) from None
@@ -385,18 +263,21 @@ class Ledger:
 
         Only for the sweep's driver: nobody else may be writing.
         """
+        self.refresh_root()
         moved = list(self.torn)
         for path in reversed(moved):
             self.files.write(path.replace("log/", f"{DAMAGED}/", 1), self.files.read(path) or b"")
             self.files.delete(path)
-        self.refresh()
+        self.refresh_root()
+        self.moved += moved
         return moved
 
     def append(self, record: Record, guard: Callable[[State], None] | None = None) -> None:
-        """Append `record` once `guard` accepts the state it will follow.
+        """Append `record` to the root log once `guard` accepts the state it will follow.
 
-        The written record has one more key, ``nonce``: 16 random hexadecimal digits. They identify
-        a record that was written although the storage's answer was lost.
+        The written record has two more keys: ``nonce``, 16 random hexadecimal digits that identify
+        a record that was written although the storage's answer was lost; and ``sweep``, the
+        sweep's id.
 
         Args:
             record: The record, with its kind.
@@ -404,38 +285,85 @@ class Ledger:
                 another writer was faster.
 
         Raises:
+            BusyError: Another process took over the sweep that this one drove.
             StoreError: The store can't be written, or a record is damaged.
         """
-        record = {**record, "nonce": secrets.token_hex(8)}
+        if self._taking:
+            self._take_over()
+
+        def driven(state: State) -> None:
+            if self.driver not in (None, state.driver):
+                raise BusyError(
+                    f"{self.files.uri}: another process has taken this sweep over, and goes on."
+                )
+            if guard is not None:
+                guard(state)
+
+        self._append(record, driven)
+
+    def _append(self, record: Record, guard: Callable[[State], None]) -> None:
+        record = {**record, "sweep": self._uid, "nonce": secrets.token_hex(8)}
         content = records.encode(record, self.meta["format"])
         while True:
-            self.refresh()
+            self.refresh_root()
             if self.torn:
                 raise StoreError(
                     f"{self.files.location(self.torn[0])}: damaged, and the last record. Launch "
                     f"the sweep again: that moves it to {DAMAGED}/."
                 )
-            if guard is not None:
-                guard(self.state)
-            if self._write(_path(self.number + 1), content):
+            guard(self.state)
+            if records.put(self.files, _path(self.number + 1), content):
                 self.state.fold(record)
                 self._last = content
                 self.number += 1
                 return
 
-    def _write(self, path: str, content: bytes) -> bool:
-        """Create `path`, and return whether it has our `content` afterwards.
+    def take_over(self, before: str | None, *, at_once: bool) -> None:
+        """Drive the sweep from now on: no other process may, before it takes the sweep over itself.
 
-        If the answer to a write is lost, the storage's client reports an error. If the client
-        sends the request again, it reports that the file exists. The file's content decides.
+        Args:
+            before: The driver that this process takes the sweep over from.
+            at_once: Whether to append the record of it now. Without it, the first record that this
+                process appends comes after it.
+
+        Raises:
+            BusyError: Yet another process has taken the sweep over already.
         """
-        try:
-            return self.files.create(path, content) or self.files.read(path) == content
-        except StoreError as error:
-            with suppress(StoreError):
-                if self.files.read(path) == content:
-                    return True
-            raise error
+        self.driver = secrets.token_hex(8)
+        self._before = before
+        self._taking = True
+        if at_once:
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Append the record by which this process takes the sweep over."""
+
+        def guard(state: State) -> None:
+            if state.driver != self._before:
+                raise BusyError(
+                    f"{self.files.uri}: another process has just begun to launch this sweep. Wait "
+                    "for it, or stop it with `sweeper stop`."
+                )
+
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time()}
+        self._append({"kind": "drive", "driver": self.driver, **about}, guard)
+        self._taking = False
+
+    def append_to(self, pack_id: str, record: Record) -> None:
+        """Append `record` to the chain of a pack, which was followed to its end.
+
+        Raises:
+            SupersededError: The pack has no work left, or another attempt took it.
+            StoreError: The store can't be written.
+        """
+        if not self.state.packs[pack_id].open:
+            raise SupersededError(pack_id)
+        followed = self._chain(pack_id)
+        record = {**record, "pack_id": pack_id, "nonce": secrets.token_hex(8)}
+        other = followed.append(self.files, record)
+        self._fold_pack(followed, record if other is None else other)
+        if other is not None:
+            raise SupersededError(pack_id)
 
 
 def first_record() -> str:

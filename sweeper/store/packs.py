@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sweeper.store import tables
-from sweeper.store.ledger import Ledger, State
+from sweeper.store.ledger import Ledger
+from sweeper.store.state import State
 
 
 def pack_table(
@@ -51,5 +52,5 @@ def pack_rows(ledger: Ledger, pack_ids: Sequence[str]) -> pa.Table:
 
 
 def open_packs(state: State) -> list[str]:
-    """Return the packs that have work left, in the order of the ledger."""
-    return [p.id for p in state.packs.values() if p.open]
+    """Return the packs that have work left, in the order in which they were planned."""
+    return [p.id for p in state.ordered if p.open]

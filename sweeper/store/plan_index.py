@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sweeper.store import tables
 from sweeper.store.files import Files
-from sweeper.store.ledger import Record
+from sweeper.store.records import Record
 
 IDS = ("trial_id", "cell_id")
 """Columns of a plan whose values rarely repeat."""

@@ -7,10 +7,12 @@ changed is refused. A record of format 1 is the line of JSON alone.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
 from sweeper.errors import StoreError
+from sweeper.store.files import Files
 
 Record = dict[str, Any]
 
@@ -53,6 +55,31 @@ def json_object(location: str, raw: bytes) -> Record:
     if not isinstance(record, dict):
         raise damage(location, f"{len(raw)} bytes that aren't a record")
     return record
+
+
+def put(files: Files, path: str, content: bytes) -> bool:
+    """Create the record `path`, and return whether it has our `content` afterwards.
+
+    If the answer to a write is lost, the storage's client reports an error. If the client sends the
+    request again, it reports that the file exists. The content decides.
+
+    Raises:
+        StoreError: The store can't be written.
+    """
+    try:
+        if files.create(path, content):
+            return True
+        there = files.read(path)
+        if there is None:
+            raise StoreError(
+                f"{files.location(path)}: exists and can't be read. Move it out of the sweep."
+            )
+        return there == content
+    except StoreError as error:
+        with suppress(StoreError):
+            if files.read(path) == content:
+                return True
+        raise error
 
 
 def damage(location: str, reason: str) -> StoreError:

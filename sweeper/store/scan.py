@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from sweeper.criterion import Criterion
 from sweeper.store import tables
 from sweeper.store.files import Files
-from sweeper.store.ledger import Ledger, Part, State
+from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ends_table
+from sweeper.store.state import Part, State
 
 BATCH = 1 << 20
 """Rows of metrics per batch: the lookup of their trials costs the same for few and many."""
@@ -68,7 +69,7 @@ class Scan:
         unusable = unusable or {}
         state = self.state
         void = _spread(state, {*self.void, *unusable})
-        counted = list(state.ends(p for p in state.packs.values() if not (p.void or p.id in void)))
+        counted = list(state.ends(p for p in state.ordered if not (p.void or p.id in void)))
         ends = [
             tables.upto(self.tables[part.path], cutoff, "last_step")
             for _, _, part, cutoff in counted

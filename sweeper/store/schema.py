@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute
 
-FORMAT = 2
+FORMAT = 3
 """Version of the store's layout; a store with a newer version is refused."""
 
 METRICS: dict[str, pa.DataType] = {

@@ -8,6 +8,7 @@ ledger: a reader sees all of them or none.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,18 +20,35 @@ import pyarrow as pa
 from sweeper.errors import StoreError, SupersededError
 from sweeper.store import tables
 from sweeper.store.files import Files
-from sweeper.store.ledger import Ledger, Record, State
+from sweeper.store.ledger import META, Ledger
+from sweeper.store.records import Record
 from sweeper.store.schema import ENDED, ENDS, METRICS, finite_or_null
 
 FLUSH_S = 2.0
-"""Longest time that a row waits for its commit, in seconds; readers are promised 5."""
+"""Longest time that a row waits for its commit on a disk, in seconds; readers are promised 5."""
+
+MOST_FLUSH_S = 45.0
+"""The same on object storage, where readers are promised a minute."""
+
+STOP_S = 5.0
+"""Longest time in seconds until a worker on object storage sees that it has to stop."""
+
+COMMITS_PER_S = 100
+"""The most commits per second of all packs together on object storage: each has its price."""
 
 STOP = "stop"
 """Folder of the files ``stop/<launch>``; such a file makes running packs save and end."""
 
 
+Row = tuple[int, pa.Array, Mapping[str, np.ndarray]]
+"""Step, trials, and one value per trial of each metric."""
+
+End = tuple[pa.Array, Record]
+"""Trials, and the status, last_step, steps, error and wall_s that they share."""
+
+
 class Claim:
-    """This worker's right to write for one pack, until a newer attempt takes it.
+    """This worker's right to write for one pack, until another attempt takes it.
 
     Attributes:
         ledger: The sweep's ledger.
@@ -38,6 +56,7 @@ class Claim:
         attempt: The number of this attempt.
         launch_id: The launch of the worker.
         started: Monotonic clock at the claim, in seconds.
+        prefix: The names of this attempt's files begin with it; no other attempt's do.
     """
 
     def __init__(self, ledger: Ledger, pack_id: str, attempt: int, launch_id: str) -> None:
@@ -46,6 +65,7 @@ class Claim:
         self.attempt = attempt
         self.launch_id = launch_id
         self.started = time.monotonic()
+        self.prefix = f"{pack_id}-{attempt}-{secrets.token_hex(4)}"
 
     @classmethod
     def take(cls, ledger: Ledger, pack_id: str, launch_id: str, about: Record) -> Claim:
@@ -54,6 +74,7 @@ class Claim:
         Raises:
             SupersededError: The pack has no work left.
         """
+        ledger.follow([pack_id])
         while True:
             pack = ledger.state.packs[pack_id]
             if not pack.open:
@@ -62,37 +83,26 @@ class Claim:
             saved = pack.checkpoint
             record = {
                 "kind": "claim",
-                "pack_id": pack_id,
                 "attempt": number,
                 "launch_id": launch_id,
                 "resumed_at": saved["step"] if saved else -1,
                 "at": time.time(),
                 **about,
             }
-
-            def guard(state: State, number: int = number) -> None:
-                if state.packs[pack_id].attempt + 1 != number or not state.packs[pack_id].open:
-                    raise SupersededError(pack_id)
-
             try:
-                ledger.append(record, guard)
-            except SupersededError:
-                continue  # another worker was faster
+                ledger.append_to(pack_id, record)
+            except SupersededError:  # the owner or another worker was faster
+                ledger.follow([pack_id])
+                continue
             return cls(ledger, pack_id, number, launch_id)
 
     def commit(self, record: Record) -> None:
         """Append `record` for this attempt.
 
         Raises:
-            SupersededError: A newer attempt exists; nothing was written.
+            SupersededError: A newer attempt exists, or the pack is void; nothing was written.
         """
-
-        def guard(state: State) -> None:
-            pack = state.packs[self.pack_id]
-            if pack.attempt != self.attempt or pack.void or pack.split_at is not None:
-                raise SupersededError(self.pack_id)
-
-        self.ledger.append({**record, "pack_id": self.pack_id, "attempt": self.attempt}, guard)
+        self.ledger.append_to(self.pack_id, {**record, "attempt": self.attempt})
 
 
 def stop_requested(files: Files, launch_id: str) -> bool:
@@ -100,8 +110,24 @@ def stop_requested(files: Files, launch_id: str) -> bool:
     return files.size(f"{STOP}/{launch_id}") is not None
 
 
+def flush_s(files: Files, workers: int) -> float:
+    """Return the longest time in seconds that a row waits for its commit.
+
+    Args:
+        files: The sweep's folder.
+        workers: Number of packs that run at the same time.
+    """
+    if files.root is not None:
+        return FLUSH_S
+    return min(MOST_FLUSH_S, max(FLUSH_S, workers / COMMITS_PER_S))
+
+
 class Sink:
     """Takes the rows and ends of one attempt. Use it as a context manager.
+
+    Args:
+        claim: The attempt.
+        flush_s: Longest time in seconds that a row waits for its commit.
 
     Attributes:
         claim: The attempt.
@@ -111,20 +137,23 @@ class Sink:
         stopping: Whether a stop was requested: the pack should save and end soon.
     """
 
-    def __init__(self, claim: Claim) -> None:
+    def __init__(self, claim: Claim, flush_s: float = FLUSH_S) -> None:
         """Begin without rows."""
         self.claim = claim
+        self._flush_s = flush_s
         self.ended: dict[str, str] = {}
         self.ended_at: dict[str, int] = {}
         self.stopping = False
         self.last_step = -1
-        self._rows: list[tuple[int, pa.Array, Mapping[str, np.ndarray]]] = []
+        self._rows: list[Row] = []
         self._texts: tuple[list[str], pa.Array] = ([], pa.array([], pa.string()))
-        self._ends: list[tuple[pa.Array, Record]] = []
+        self._ends: list[End] = []
         self._sequence = 0
         self._oldest: float | None = None
         self._error: BaseException | None = None
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        """Held while rows and ends are taken, never during a commit: training doesn't wait."""
+        self._committing = threading.Lock()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sink", daemon=True)
 
@@ -193,11 +222,14 @@ class Sink:
             StoreError: The store can't be written. Every later call raises the same error, for it
                 is unknown which rows were committed.
         """
-        with self._lock:
-            self.check()
+        with self._committing:
+            with self._lock:
+                self.check()
+                rows, ends, self._rows, self._ends = self._rows, self._ends, [], []
+                self._oldest = None
             try:
-                self._flush(checkpoint, done)
-            except StoreError as error:
+                self._commit(rows, ends, checkpoint, done)
+            except BaseException as error:
                 self._error = error
                 raise
 
@@ -206,15 +238,17 @@ class Sink:
         if self._error is not None:
             raise self._error
 
-    def _flush(self, checkpoint: Record | None, done: bool) -> None:
+    def _commit(
+        self, rows: list[Row], ends: list[End], checkpoint: Record | None, done: bool
+    ) -> None:
         record: Record = {"kind": "rows", "at": time.time()}
         files = self.claim.ledger.files
-        name = f"{self.claim.pack_id}-{self.claim.attempt}-{self._sequence}.parquet"
-        if self._rows:
-            record["part"] = tables.write_metrics(files, f"metrics/{name}", self._metrics())
-        if self._ends:
-            record["ends"] = tables.write(files, f"ends/{name}", self._ended(), steps="last_step")
-            failed = sum(len(ids) for ids, end in self._ends if end["status"] == "failed")
+        name = f"{self.claim.prefix}-{self._sequence}.parquet"
+        if rows:
+            record["part"] = tables.write_metrics(files, f"metrics/{name}", _metrics(rows))
+        if ends:
+            record["ends"] = tables.write(files, f"ends/{name}", _ended(ends), steps="last_step")
+            failed = sum(len(ids) for ids, end in ends if end["status"] == "failed")
             record["ends"]["failed"] = failed
         if checkpoint is not None:
             record["checkpoint"] = checkpoint
@@ -223,8 +257,6 @@ class Sink:
         if len(record) > 2:
             self.claim.commit(record)
             self._sequence += 1
-        self._rows, self._ends = [], []
-        self._oldest = None
 
     def _text(self, trial_ids: Sequence[str]) -> pa.Array:
         """Return the ids as an Arrow array, made once while the same trials are alive."""
@@ -233,43 +265,60 @@ class Sink:
             self._texts = (ids, pa.array(ids, pa.string()))
         return self._texts[1]
 
-    def _metrics(self) -> pa.Table:
-        counts = [len(ids) for _, ids, _ in self._rows]
-        steps = np.array([step for step, _, _ in self._rows], dtype=np.int64)
-        columns: dict[str, Any] = {
-            "trial_id": pa.chunked_array([ids for _, ids, _ in self._rows], pa.string()),
-            "step": pa.array(np.repeat(steps, counts)),
-        }
-        names = list(METRICS)[2:]
-        names += sorted({c for _, _, row in self._rows for c in row} - set(METRICS))
-        for name in names:
-            pieces = [
-                row[name] if name in row else np.full(n, np.nan)
-                for (_, _, row), n in zip(self._rows, counts, strict=True)
-            ]
-            columns[name] = finite_or_null(np.concatenate(pieces))
-        return pa.table(columns)
-
-    def _ended(self) -> pa.Table:
-        counts = [len(ids) for ids, _ in self._ends]
-        which = pa.array(np.repeat(np.arange(len(counts)), counts))
-        columns = {
-            name: pa.array([end[name] for _, end in self._ends], kind).take(which)
-            for name, kind in ENDS.items()
-            if name != "trial_id"
-        }
-        ids = pa.chunked_array([ids for ids, _ in self._ends], pa.string())
-        return pa.table({"trial_id": ids, **columns})
-
     def _run(self) -> None:
-        while not self._wake.wait(FLUSH_S / 4):
+        files = self.claim.ledger.files
+        pause = self._flush_s / 4 if files.root is not None else min(STOP_S, self._flush_s)
+        while not self._wake.wait(pause):
             try:
-                self.stopping = self.stopping or stop_requested(
-                    self.claim.ledger.files, self.claim.launch_id
-                )
-                with self._lock:
-                    if self._oldest and time.monotonic() - self._oldest > FLUSH_S:
-                        self._flush(None, done=False)
+                self.stopping = self.stopping or stop_requested(files, self.claim.launch_id)
+                oldest = self._oldest
+                if oldest is not None and time.monotonic() - oldest > self._flush_s - pause:
+                    self._see_void()
+                    self.flush()
             except BaseException as error:  # raised again where the pack is trained
-                self._error = error
+                self._error = self._error or error
                 return
+
+    def _see_void(self) -> None:
+        """Read the root log, so that `flush` raises if the pack is void by now.
+
+        Raises:
+            StoreError: The sweep was deleted.
+        """
+        with self._committing:
+            ledger = self.claim.ledger
+            if ledger.files.size(META) is None:
+                raise StoreError(f"{ledger.files.uri}: the sweep was deleted or moved.")
+            ledger.refresh_root()
+
+
+def _metrics(taken: list[Row]) -> pa.Table:
+    """Return rows as a table of metrics."""
+    counts = [len(ids) for _, ids, _ in taken]
+    steps = np.array([step for step, _, _ in taken], dtype=np.int64)
+    columns: dict[str, Any] = {
+        "trial_id": pa.chunked_array([ids for _, ids, _ in taken], pa.string()),
+        "step": pa.array(np.repeat(steps, counts)),
+    }
+    names = list(METRICS)[2:]
+    names += sorted({c for _, _, row in taken for c in row} - set(METRICS))
+    for name in names:
+        pieces = [
+            row[name] if name in row else np.full(n, np.nan)
+            for (_, _, row), n in zip(taken, counts, strict=True)
+        ]
+        columns[name] = finite_or_null(np.concatenate(pieces))
+    return pa.table(columns)
+
+
+def _ended(taken: list[End]) -> pa.Table:
+    """Return ends as a table."""
+    counts = [len(ids) for ids, _ in taken]
+    which = pa.array(np.repeat(np.arange(len(counts)), counts))
+    columns = {
+        name: pa.array([end[name] for _, end in taken], kind).take(which)
+        for name, kind in ENDS.items()
+        if name != "trial_id"
+    }
+    ids = pa.chunked_array([ids for ids, _ in taken], pa.string())
+    return pa.table({"trial_id": ids, **columns})

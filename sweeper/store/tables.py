@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 
 from sweeper.errors import StoreError
 from sweeper.store.files import Files
-from sweeper.store.ledger import Part, Record
+from sweeper.store.records import Record
 from sweeper.store.schema import METRICS
+from sweeper.store.state import Part
 
 ROW_GROUP = 1_000_000
 

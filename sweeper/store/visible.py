@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 
 from sweeper.errors import StoreError
 from sweeper.store import tables
-from sweeper.store.ledger import Ledger, Part, Record
+from sweeper.store.ledger import Ledger
+from sweeper.store.records import Record
+from sweeper.store.state import Part
 
 
 def beside(ledger: Ledger, table: pa.Table, adds: str | None) -> list[str]:
