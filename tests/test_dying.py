@@ -18,8 +18,8 @@ from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import IDLE_DEATHS, RaisedError
 from sweeper.errors import UsageError, WorkerError
 from sweeper.grid.grid import Grid
-from sweeper.store.state import Attempt, PackState, Part
 from sweeper.store.outcomes import ended_trials
+from sweeper.store.state import Attempt, PackState, Part
 from tests import toy
 from tests.dying import train_in_worker
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid

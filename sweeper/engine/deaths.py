@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeper.store.state import PackState
 from sweeper.store.sink import Sink
+from sweeper.store.state import PackState
 
 KILLS = 2
 """Number of deaths by a signal from outside after which a pack is split; a pack of one trial

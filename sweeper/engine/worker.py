@@ -125,10 +125,7 @@ def _attempt(
         if pack is None:  # the grid has shrunk: none of the trials is wanted any more
             claim.commit({"kind": "rows", "done": True})
             return []
-        with (
-            Sink(claim, launch.get("flush_s", FLUSH_S)) as sink,
-            observer.training(sink),
-        ):
+        with Sink(claim, launch.get("flush_s", FLUSH_S)) as sink, observer.training(sink):
             saved = ledger.state.packs[pack_id_].checkpoint
             starts = _starts(ledger, rows, pack.trial_ids)
             begun = _last_logged(
