@@ -205,9 +205,8 @@ class Model:
                 now = spend(world, "takeover") if busy else world
                 if pack in void or self.fold(head)[3] or now is None:
                     continue
-                if len(self.fold(head)[0]) < 3:
-                    at, head = self.follow(world.live, pack, 0, self.origin(pack))
-                    yield turn(now, i, Worker("claim", pack, at, head, life=w.life))
+                at, head = self.follow(world.live, pack, 0, self.origin(pack))
+                yield turn(now, i, Worker("claim", pack, at, head, life=w.life))
             return
         if (less := spend(world, "crash")) is not None:
             yield turn(less, i, Worker(life=w.life + 1))

@@ -182,6 +182,6 @@ def _later(table: pa.Table, first: int, last: int) -> Callable[[], tuple[Listed,
 
 
 def _rows(table: pa.Table) -> Iterator[tuple[bool, int, Part]]:
-    columns = [table[name].to_pylist() for name in SCHEMA.names[1:]]
-    for ends, attempt, *fields, names in zip(*columns, strict=True):
-        yield ends, attempt, Part(*fields, columns=tuple(names))
+    for row in zip(*(table[name].to_pylist() for name in SCHEMA.names[1:]), strict=True):
+        ends, attempt, path, size, digest, rows, min_step, max_step, names = row
+        yield ends, attempt, Part(path, size, digest, rows, min_step, max_step, tuple(names))
