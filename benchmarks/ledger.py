@@ -79,7 +79,7 @@ def flat_out(uri: str, pack: str, seconds: float) -> list[float]:
     """Commit to the chain of one pack for some seconds; return the seconds of each commit."""
     ledger = Ledger.open(Files.at(uri), chains=False)
     claim = Claim.take(ledger, pack, "launch", {})
-    taken = []
+    taken: list[float] = []
     end = time.perf_counter() + seconds
     while (begun := time.perf_counter()) < end:
         claim.commit(part(len(taken)))
