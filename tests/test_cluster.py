@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -24,6 +25,7 @@ from sweeper.engine.cluster import (
     wait_for_room,
     worker_types,
 )
+from sweeper.engine.cluster_messages import cluster_sentence, placement, store_warning
 from sweeper.engine.driver import Runner
 from sweeper.engine.planner import Plan, plan_launch
 from sweeper.engine.resources import gpu_slots, local_memory, machine_memory
@@ -321,3 +323,66 @@ def test_the_rows_are_the_same_whatever_the_memory_of_a_pack(tmp_path: Path, sto
         commands.launch(part, small, Runner(run_inline, 1, memory=64), announce=note)
         assert max(packs) == 4, "of 64 bytes, half is used, and a trial takes 8"
     assert rows(small).equals(rows(store))
+
+
+def test_a_launch_says_whose_cluster_it_is() -> None:
+    alive = [head(0, 8), worker("a", 8, 1, 32), worker("b", 8, 1, 32)]
+    free = {"CPU": 12.0, "GPU": 0.75, "memory": 1.0}
+    assert cluster_sentence("10.0.0.1:6379 (Ray 2.60.0, Python 3.12.3)", alive, free, []) == (
+        "cluster 10.0.0.1:6379 (Ray 2.60.0, Python 3.12.3): 3 nodes, 12 of 16 CPUs and 0.75 of "
+        "2 GPUs free"
+    )
+    types = worker_types(config({"cpu": {**CPU_NODE, "max_workers": 4}}, 4), alive)
+    assert cluster_sentence("10.0.0.1:6379", [head(1, 8)], {}, types) == (
+        "cluster 10.0.0.1:6379: 1 node, 0 of 1 CPU free, may grow by 4 cpu"
+    )
+
+
+def test_a_launch_says_which_nodes_run_its_packs() -> None:
+    alive = [head(0, 8), *(worker(f"a{i}", 8, 1, 32) for i in range(3)), worker("b", 64, gib=32)]
+    assert placement(alive, [], Packs(2, 0.25)) == (
+        "packs of 2 CPUs and 0.25 GPU at the same time per node: 4 on 3 nodes with 8 CPUs and 1 "
+        "GPU each, none on 1 node with 64 CPUs"
+    )
+    assert placement([*alive[1:], head(2, 8)], [], Packs(0.5)) == (
+        "packs of 0.5 CPU at the same time per node: 16 on 3 nodes with 8 CPUs and 1 GPU each, "
+        "128 on 1 node with 64 CPUs, 4 on 1 node with 2 CPUs"
+    )
+    assert placement(alive[:4], [], Packs(2, 0.25)) == "", "all workers are alike"
+    types = worker_types(config({"cpu": {**CPU_NODE, "max_workers": 4}}, 4), alive)
+    assert placement(alive[:4], types, Packs(8)) == (
+        "packs of 8 CPUs at the same time per node: 1 on 3 nodes with 8 CPUs and 1 GPU each, 2 on "
+        "4 nodes with 16 CPUs each"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mounts", "shared"),
+    [
+        ({"/": "ext4"}, "ext4"),
+        ({"/": "nfs4", "{tmp}": "xfs"}, "xfs"),
+        ({"/": "ext4", "{tmp}": "nfs4", "/elsewhere": "ext4"}, ""),
+        ({"{tmp}": "lustre"}, ""),
+        ({"/": "overlay", "{tmp}": "fuse.juicefs"}, ""),
+        ({}, "unknown"),
+    ],
+)
+def test_a_store_on_a_disk_of_one_node_is_warned_about(
+    mounts: dict[str, str], shared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [
+        SimpleNamespace(mountpoint=at.format(tmp=tmp_path), fstype=kind)
+        for at, kind in mounts.items()
+    ]
+    monkeypatch.setattr("psutil.disk_partitions", lambda **_: parts)
+    nodes = [head(0, 8), worker("a", 8), worker("b", 8)]
+    said = store_warning(str(tmp_path / "sweeps"), nodes)
+    assert said == (
+        f"warning: the store {tmp_path}/sweeps is a folder on a disk of this machine ({shared}), and "
+        "the cluster has 3 nodes. All nodes need the same store: give --store (or SWEEPER_STORE) a "
+        "folder that they share, or a bucket such as s3://bucket/sweeps."
+        if shared
+        else ""
+    )
+    assert store_warning(str(tmp_path / "sweeps"), nodes[:1]) == ""
+    assert store_warning("s3://bucket/sweeps", nodes) == ""

@@ -207,6 +207,7 @@ def test_a_cluster_without_a_gpu_says_so(
     monkeypatch.setattr("sweeper.engine.ray.Cluster._connect", lambda self: None)
     monkeypatch.setattr("sweeper.engine.ray.gcs_address", lambda: "10.0.0.1:6379")
     monkeypatch.setattr("sweeper.engine.ray.request_resources", lambda bundles: None)
+    monkeypatch.setattr("ray.available_resources", dict)
     monkeypatch.setattr("sweeper.engine.cluster.WAIT_S", 0)
     alive = [
         {"Alive": True, "NodeManagerAddress": f"10.0.0.{i}", "Resources": node}

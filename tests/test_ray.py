@@ -164,6 +164,32 @@ def test_a_sweep_survives_the_death_of_one_of_two_nodes_with_fractional_gpus(
     assert_whole(store, grid)
 
 
+def test_a_launch_waits_for_the_first_worker_of_a_cluster(
+    cluster: Cluster, tmp_path: Path, store: str
+) -> None:
+    grid = toy_grid(tmp_path)
+    words = ["launch", str(tmp_path / "toy.yaml"), "--store", store, "--address", cluster.address]
+    with subprocess.Popen(
+        [sys.executable, "-m", "sweeper.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        whose, waits = process.stdout.readline(), process.stdout.readline()
+        cluster.add_node(num_cpus=2, object_store_memory=OBJECT_STORE)
+        out, err = process.communicate(timeout=150)
+    assert process.returncode == 0, out + err
+    assert whose.startswith(f"cluster {cluster.address} (Ray ")
+    assert whose.endswith(": 1 node, 0 of 0 CPUs free\n")
+    assert re.fullmatch(
+        r"waiting for room, at most 5 min: a pack needs 1 CPU; [\d.]+ has 0 CPUs\n", waits
+    )
+    assert out.startswith("12 trials: 0 done, 12 new, 0 failed; 2 packs on 2 CPUs\n")
+    assert err == ""
+    assert_whole(store, grid)
+
+
 def test_an_unreachable_cluster_is_exit_code_5_and_leaves_no_store(
     tmp_path: Path, store: str
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sweeper.engine.handshake import Identity
 from sweeper.engine.ray import Cluster
 from sweeper.errors import ClusterError
 
@@ -35,6 +36,7 @@ def test_a_ray_that_cant_start_says_what_to_do(
         raise error
 
     monkeypatch.setattr("ray.init", fail)
+    monkeypatch.setattr("sweeper.engine.ray.shake_hands", Identity)
     with pytest.raises(ClusterError) as caught:
         Cluster(address).room(1, 0.5)
     assert str(caught.value) == f"Ray at {address!r}: {reason or error}. {remedy}"

@@ -82,9 +82,16 @@ def _complain(message: str) -> None:
 
 
 def runner(
-    grid: Grid, training: Training, *, rounds: bool = False
+    grid: Grid, training: Training, *, rounds: bool = False, wait_s: float | None = None
 ) -> AbstractContextManager[Runner]:
-    """Return the runner of the packs of `grid`; use it as a context manager."""
+    """Return the runner of the packs of `grid`; use it as a context manager.
+
+    Args:
+        grid: The grid, with the resources of a pack.
+        training: The options of the command.
+        rounds: Whether there will be many short runs.
+        wait_s: The most seconds to wait for a node with room; None for some minutes.
+    """
     if training.inline:
         from sweeper.engine import driver
 
@@ -96,7 +103,9 @@ def runner(
         address=training.address,
         max_concurrent=training.max_concurrent,
         rounds=rounds,
+        store=training.store,
         say=partial(_say, training),
+        wait_s=wait_s,
     )
 
 

@@ -179,6 +179,10 @@ def extend_sweep(
 def plan_grid(
     grid: GridFile,
     overrides: Overrides = None,
+    address: Annotated[
+        str,
+        typer.Option(help="Plan for this cluster: auto or HOST:PORT. By default for this machine."),
+    ] = "local",
     store: StoreOption = STORE,
     as_json: JsonOption = False,
 ) -> None:
@@ -189,7 +193,12 @@ def plan_grid(
 
     with readable_errors():
         loaded = loading.load_grid(grid, overrides or [])
-        cost = estimate.estimate(loaded, store)
+        if address == "local":
+            cost = estimate.estimate(loaded, store)
+        else:
+            training = Training(address=address, store=store, as_json=as_json)
+            with runner(loaded, training, wait_s=0) as there:
+                cost = estimate.estimate(loaded, store, there)
     if as_json:
         event = progress.plan_event(loaded, cost)
         progress.emit(**event, seconds=cost.seconds, memory_bytes=cost.memory)

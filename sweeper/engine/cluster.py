@@ -120,11 +120,11 @@ class Node:
 
     def __str__(self) -> str:
         """Return the node as text, e.g. "10.0.0.2 has 8 CPUs and 1 GPU"."""
-        gpus = f" and {_amount(self.gpus, 'GPU')}" if self.gpus else ""
-        return f"{self.name} has {_amount(self.cpus, 'CPU')}{gpus}"
+        gpus = f" and {amount(self.gpus, 'GPU')}" if self.gpus else ""
+        return f"{self.name} has {amount(self.cpus, 'CPU')}{gpus}"
 
 
-def _amount(n: float, noun: str) -> str:
+def amount(n: float, noun: str) -> str:
     """Return e.g. "1 CPU", "0.25 GPU", "8 CPUs"."""
     return f"{n:g} {noun}" if 0 < n <= 1 else f"{n:g} {noun}s"
 
@@ -145,8 +145,8 @@ class Packs:
 
     def __str__(self) -> str:
         """Return the resources of one pack as text, e.g. "1 CPU and 0.25 GPU"."""
-        gpus = f" and {_amount(self.gpu, 'GPU')}" if self.gpu else ""
-        return f"{_amount(self.cpu, 'CPU')}{gpus}"
+        gpus = f" and {amount(self.gpu, 'GPU')}" if self.gpu else ""
+        return f"{amount(self.cpu, 'CPU')}{gpus}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,7 @@ def wait_for_room(
     autoscaler: Mapping[str, Any] | None = None,
     demand: Callable[[Sequence[Mapping[str, float]]], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
+    wait_s: float | None = None,
 ) -> Room:
     """Return the room for the `wanted` packs; wait for worker nodes while there is none.
 
@@ -214,11 +215,13 @@ def wait_for_room(
         autoscaler: The config of the cluster's autoscaler; None if unknown.
         demand: Asks the autoscaler, if there is one, for nodes with room for these resources.
         say: Called with a message, once, before a wait.
+        wait_s: The most seconds to wait; None for `WAIT_S`.
 
     Raises:
-        ClusterError: No node had room after `WAIT_S` seconds.
+        ClusterError: No node had room after that time.
     """
-    until = time.monotonic() + WAIT_S
+    limit = WAIT_S if wait_s is None else wait_s
+    until = time.monotonic() + limit
     asked = False
     while True:
         alive = alive_nodes(listed())
@@ -229,7 +232,7 @@ def wait_for_room(
         if not asked:
             asked = True
             say(
-                f"waiting for room, at most {WAIT_S / 60:g} min: a pack needs {wanted}; "
+                f"waiting for room, at most {limit / 60:g} min: a pack needs {wanted}; "
                 f"{_described(alive)}"
             )
             demand([{"CPU": wanted.cpu, "GPU": wanted.gpu} if wanted.gpu else {"CPU": wanted.cpu}])

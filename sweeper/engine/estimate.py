@@ -11,6 +11,7 @@ from sweeper import trainable
 from sweeper.config.fields import Config, build
 from sweeper.config.trial import Trial
 from sweeper.engine.commands import check_cells, peek
+from sweeper.engine.driver import Runner
 from sweeper.engine.planner import Counts, pack_size, plan_launch
 from sweeper.engine.resources import check_gpu, local_memory, local_workers
 from sweeper.grid.grid import Grid, StaticGroup
@@ -47,17 +48,25 @@ class Estimate:
     hidden: int = 0
 
 
-def estimate(grid: Grid, where: str) -> Estimate:
+def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
     """Return the estimate of a launch of `grid` into the store `where`.
+
+    Args:
+        grid: The grid.
+        where: URI of the store.
+        runner: The workers of a cluster; None for those of this machine. The time of a step is
+            measured on this machine in any case.
 
     Raises:
         UsageError: The grid has no cells, or asks for a GPU that this machine doesn't have.
         StoreError: The store can't be read.
     """
     check_cells(grid)
-    check_gpu(grid)
-    workers = local_workers(grid)
-    share = local_memory(grid, workers)
+    if runner is None:
+        check_gpu(grid)
+    workers = local_workers(grid) if runner is None else runner.workers
+    known = None if runner is None else runner.memory
+    share = local_memory(grid, workers) if known is None else known
     module = trainable.load(grid.file.trainable)
     groups = grid.static_counts()
     sizes = [

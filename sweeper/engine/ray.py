@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,9 +46,12 @@ from sweeper.engine.cluster import (
     autoscaler_config,
     room_on,
     wait_for_room,
+    worker_types,
 )
+from sweeper.engine.cluster_messages import introduction
 from sweeper.engine.driver import Runner, device
 from sweeper.engine.failures import Failure, PackError, raise_failures
+from sweeper.engine.handshake import Identity, shake_hands
 from sweeper.engine.resources import check_gpu, local_cpus, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import RaisedError, train
@@ -61,9 +63,6 @@ WAVE = 500
 
 RETRIES = 3
 """Number of times that a pack is retried after its worker or node has died."""
-
-CONNECT_S = 5.0
-"""Seconds to wait for a cluster's port to answer."""
 
 OBJECT_STORE = 80 << 20
 """Bytes of the local object store, which is hardly used."""
@@ -90,12 +89,21 @@ class Cluster:
     Args:
         address: ``local`` starts Ray on this machine and shuts it down afterwards. ``auto`` and
             ``host:port`` join a running cluster, which keeps running.
+        store: URI of the store, which all nodes need; None if unknown.
         say: Called with messages about the cluster.
     """
 
-    def __init__(self, address: str = "local", say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        address: str = "local",
+        *,
+        store: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.address = address
+        self._store = store
         self._say = say
+        self.identity = Identity(address)
         self._ours = False
 
     def __enter__(self) -> Cluster:
@@ -105,7 +113,8 @@ class Cluster:
         if ray.is_initialized():
             return
         local = self.address == "local"
-        _check_reachable(self.address)
+        if not local:
+            self.identity = shake_hands(self.address)
         options: dict[str, Any] = (
             {
                 "address": "local",
@@ -135,8 +144,16 @@ class Cluster:
             )
         return "Check the address, that the cluster is up, and RAY_AUTH_MODE and its token."
 
-    def room(self, cpu: float, gpu: float, most: int | None = None) -> Room:
+    def room(
+        self, cpu: float, gpu: float, most: int | None = None, wait_s: float | None = None
+    ) -> Room:
         """Return the room for packs with these resources; wait for nodes of a cluster that grows.
+
+        Args:
+            cpu: CPUs of a pack.
+            gpu: GPUs of a pack.
+            most: The most packs of the launch at the same time.
+            wait_s: The most seconds to wait for a node with room; None for some minutes.
 
         Raises:
             ClusterError: The cluster can't be reached, or no node has room for one pack.
@@ -144,13 +161,20 @@ class Cluster:
         wanted = Packs(cpu, gpu, most)
         if self.address != "local":
             self._connect()
+            config = autoscaler_config(gcs_address())
+            alive = alive_nodes(ray.nodes())
+            types = worker_types(config, alive) if config else []
+            about = str(self.identity), alive, ray.available_resources(), types
+            for sentence in introduction(*about, wanted, self._store):
+                self._say(sentence)
             return wait_for_room(
                 self.address,
                 wanted,
                 listed=ray.nodes,
-                autoscaler=autoscaler_config(gcs_address()),
+                autoscaler=config,
                 demand=_demand,
                 say=self._say,
+                wait_s=wait_s,
             )
         if not ray.is_initialized() and not gpu:
             fits = slots(local_cpus(), cpu)
@@ -321,7 +345,9 @@ def on_ray(
     address: str = "local",
     max_concurrent: int | None = None,
     rounds: bool = False,
+    store: str | None = None,
     say: Callable[[str], None] = lambda _: None,
+    wait_s: float | None = None,
 ) -> Iterator[Runner]:
     """Yield the runner that trains the packs of `grid` on Ray.
 
@@ -330,7 +356,9 @@ def on_ray(
         address: See `Cluster`.
         max_concurrent: The most packs at the same time; None for as many as fit.
         rounds: Whether there will be many short runs.
+        store: URI of the store, which all nodes of a cluster need; None if unknown.
         say: Called with messages about the cluster, e.g. that a launch waits for its nodes.
+        wait_s: The most seconds to wait for a node with room; None for some minutes.
 
     Raises:
         UsageError: Ray is to start on this machine, which lacks the GPU that the grid asks for.
@@ -339,8 +367,8 @@ def on_ray(
     resources = grid.file.resources
     if address == "local":
         check_gpu(grid)
-    with Cluster(address, say) as cluster:
-        room = cluster.room(resources.cpu, resources.gpu, max_concurrent)
+    with Cluster(address, store=store, say=say) as cluster:
+        room = cluster.room(resources.cpu, resources.gpu, max_concurrent, wait_s)
         if address == "local":
             workers = min(room.now, max_concurrent or room.now)
             most: int | None = workers
@@ -352,26 +380,6 @@ def on_ray(
             run(tasks, cpu=resources.cpu, gpu=resources.gpu, max_concurrent=most)
 
         yield Runner(launcher, workers, device(grid), room.memory)
-
-
-def _check_reachable(address: str) -> None:
-    """Check that a server listens at ``host:port``. Ray itself would wait for minutes.
-
-    Raises:
-        ClusterError: The address is invalid, or no server listens there.
-    """
-    host, separator, port = address.rpartition(":")
-    if address in ("local", "auto"):
-        return
-    if not separator or not port.isdigit():
-        raise ClusterError(f"address {address!r} is invalid. Use local, auto or HOST:PORT.")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(
-            f"Ray at {address!r}: {error.strerror if isinstance(error, OSError) else error}. "
-            "Check the address and that the cluster is up."
-        ) from None
 
 
 def gcs_address() -> str:
