@@ -11,16 +11,14 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import duckdb
 import duckdb.func
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from sweeper.errors import UsageError, nearest
+from sweeper.errors import StoreError, UsageError, nearest
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -34,6 +32,29 @@ class QueryError(UsageError):
     def reason(self) -> str:
         """The message without the type of the error, which DuckDB writes in front."""
         return str(self).split("Error: ", 1)[-1]
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Raise an error about the content of the files in `where` as a `StoreError`.
+
+    An error about a statement is a bug of ours there, and keeps its traceback.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        if type(error) is not duckdb.Error and not isinstance(error, _CONTENT):
+            raise
+        raise StoreError(f"{where}: damaged: a file is no table ({explain(error)}).") from None
+
+
+_CONTENT = (
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.OutOfRangeException,
+    duckdb.SerializationException,
+)
 
 
 def connect(*, threads: int | None = None) -> Connection:
@@ -112,6 +133,7 @@ def check_read_only(query: str, connection: Connection | None = None) -> None:
     Raises:
         QueryError: It isn't, or it doesn't parse.
     """
+    check_text(query)
     with nullcontext(connection) if connection is not None else connect(threads=1) as parser:
         try:
             statements = parser.extract_statements(query)
@@ -133,6 +155,18 @@ def check_read_only(query: str, connection: Connection | None = None) -> None:
             )
 
 
+def check_text(text: str) -> None:
+    """Check that `text` is Unicode: an argument of a command may hold any bytes.
+
+    Raises:
+        QueryError: It isn't.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise QueryError(f"{text!r}: not UTF-8 text.") from None
+
+
 def where_clause(connection: Connection, condition: str | None) -> str:
     """Return the clause `where` for a condition of a user, empty without one.
 
@@ -141,6 +175,7 @@ def where_clause(connection: Connection, condition: str | None) -> str:
     """
     if not condition:
         return ""
+    check_text(condition)
     clause = f" where ({condition}\n)"  # a comment at its end would hide the bracket
     try:
         connection.extract_statements("select 1" + clause)
@@ -273,7 +308,21 @@ def varying(connection: Connection, known: Mapping[str, str], view: str = "trial
 
 
 def _read(connection: Connection, text: str) -> pa.Table:
-    return _plain(connection.sql(exact(connection, text)).to_arrow_table())
+    relation = connection.sql(exact(connection, text))
+    if any(str(kind) in _AS_TEXT for kind in relation.types):
+        relation = relation.project(
+            ", ".join(
+                f"#{i}{'::varchar' if str(kind) in _AS_TEXT else ''} as {identifier(name)}"
+                for i, (name, kind) in enumerate(
+                    zip(relation.columns, relation.types, strict=True), start=1
+                )
+            )
+        )
+    return _plain(relation.to_arrow_table())
+
+
+_AS_TEXT = {"BIGNUM", "BIT", "GEOMETRY", "TIME WITH TIME ZONE", "UHUGEINT", "VARIANT"}
+"""Types that Arrow lacks. DuckDB would hand over their bytes, or a wrong number."""
 
 
 TWIN = "\ue000"
@@ -389,22 +438,3 @@ def _renamed(array: pa.Array, kind: pa.StructType) -> pa.Array:
         for child, f in zip(array.flatten(), kind, strict=True)
     ]
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
-
-
-def mask(expression: str, cells: pa.Table) -> NDArray[np.bool_]:
-    """Return for each row of `cells` whether the boolean SQL `expression` holds; null is no.
-
-    Raises:
-        QueryError: The expression names an unknown column or isn't boolean.
-    """
-    text = (
-        f"select coalesce(({expression}\n), false) as holds from cells"  # it may end in a comment
-    )
-    check_read_only(text)
-    with connect(threads=1) as connection:
-        connection.register("cells", cells)
-        lock(connection, [])
-        table = query(connection, text)
-    if not pa.types.is_boolean(table.schema.field(0).type):
-        raise QueryError("the expression isn't true or false. Compare something.")
-    return np.asarray(table["holds"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)

@@ -140,3 +140,22 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
 @given(PLAIN)
 def test_values_come_back_as_they_were_written(value: Any) -> None:
     assert parse_value(json.dumps(value), "x") == value
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "name: x\n? product:\n",
+            "g.yaml:2:3: a list or mapping as a key. Write a name as the key.",
+        ),
+        ("? [a, b]\n: 1", "g.yaml:1:3: a list or mapping as a key. Write a name as the key."),
+        ("a: {? {b: 1} : 2}", "g.yaml:1:7: a list or mapping as a key. Write a name as the key."),
+        ("1: a\n'1': b", "g.yaml:2:1: key '1' is set twice. Keep one of the two."),
+        ('a: "\\ud800"', r"g.yaml:1:4: '\ud800' isn't Unicode text. Write the character itself."),
+    ],
+)
+def test_a_key_or_value_that_is_no_text_is_refused_where_it_stands(text: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "g.yaml")
+    assert caught.value.problems == [problem]

@@ -223,3 +223,94 @@ def test_a_query_has_a_time_limit_and_can_be_interrupted(finished: str) -> None:
         "sql", "toy", "--timeout", "0.5", "--store", finished, stdin=f"{slow};\nselect 1 as x;\n"
     )
     assert ended.stdout.splitlines()[:2] == [message.strip(), "x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "printed"),
+    [
+        ("'101'::bit", "101"),
+        ("123456789012345678901234567890::bignum", "123456789012345678901234567890"),
+        ("340282366920938463463374607431768211455::uhugeint", f"{2**128 - 1}"),
+        ("'POINT(1 2)'::geometry", "POINT (1 2)"),
+        ("'12:00:00+01'::timetz", "12:00:00+01"),
+        ("'-infinity'::timestamp", "-infinity"),
+        ("'infinity'::timestamptz", "infinity"),
+        ("'infinity'::date", "infinity"),
+        ("'-infinity'::timestamp_s", "-infinity"),
+        ("'0044-03-15 (BC)'::date", "-043-03-15"),
+        ("'290000-01-01'::timestamp", "290000-01-01T00:00:00.000000"),
+        ("['infinity'::date, '2020-01-02'::date, null]", None),
+        ("{'a': {'b': '-infinity'::timestamp}}", None),
+        ("map {'k': 'infinity'::date}", None),
+    ],
+)
+def test_a_value_that_python_lacks_is_printed_as_text(
+    finished: str, value: str, printed: str | None
+) -> None:
+    words = ("sql", "toy", f"select {value} as x", "--store", finished, "--format")
+    table, lines, text = (sweeper(*words, form) for form in ("table", "json", "csv"))
+    assert (table.returncode, lines.returncode, text.returncode) == (0, 0, 0)
+    if printed is not None:
+        assert table.stdout.splitlines()[1].strip() == printed
+        assert json.loads(lines.stdout) == {"x": printed}
+    else:
+        assert "infinity" in table.stdout
+        assert "infinity" in lines.stdout
+        assert "infinity" in text.stdout
+
+
+def test_bytes_are_written_to_csv(finished: str, tmp_path: Path) -> None:
+    text = "select 'a\\xFF'::blob as b, null::blob as n"
+    query.sql(finished, "toy", text, output=tmp_path / "b.csv")
+    assert (tmp_path / "b.csv").read_text() == '"b","n"\n"a\\xff",\n'
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "reason"),
+    [
+        (
+            "union_value(a := 1)",
+            "parquet",
+            "Unhandled type for Arrow to Parquet schema conversion: sparse_union<a: int32=0>",
+        ),
+        (
+            "interval 1 month",
+            "parquet",
+            "Unhandled type for Arrow to Parquet schema conversion: month_day_nano_interval",
+        ),
+        (
+            "{}",
+            "parquet",
+            "Cannot write struct type 'x' with no child field to Parquet. Consider adding a dummy child field.",
+        ),
+    ],
+)
+def test_a_column_that_a_format_cannot_hold_is_named(
+    finished: str, tmp_path: Path, value: str, form: str, reason: str
+) -> None:
+    said = refusal(finished, tmp_path / f"x.{form}", text=f"select 1 as one, {value} as x")
+    assert (
+        said
+        == f"{form} can't hold the column 'x': {reason}. Cast it in the query, e.g. ::varchar, or write json.".replace(
+            "..", "."
+        )
+    )
+    assert not (tmp_path / f"x.{form}").exists()
+
+
+def test_a_query_that_is_not_text_is_refused(finished: str) -> None:
+    for text in ("select '\udcff'", 'select 1 as "\udcff"'):
+        assert refusal(finished, None, text=text) == f"{text!r}: not UTF-8 text."
+    asked = sweeper(
+        "phase",
+        "toy",
+        "--x",
+        "task.rate",
+        "--y",
+        "task.shift",
+        "--where",
+        "\udcff",
+        "--store",
+        finished,
+    )
+    assert (asked.returncode, asked.stderr) == (2, "error: '\\udcff': not UTF-8 text.\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -87,4 +89,36 @@ def test_each_kind_of_damage_has_its_message(tmp_path: Path) -> None:
         tables.content(files, {**entry, "path": "ends/a.parquet"})
     assert str(caught.value).endswith(
         f"ends/a.parquet: missing, though the ledger lists it. {tables.REMEDY}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "reason"),
+    [
+        (
+            "metrics/a.parquet",
+            b"PAR1",
+            "Parquet file size is 4 bytes, smaller than the minimum file footer (8 bytes)",
+        ),
+        ("metrics/a.parquet", {"trial_id": ["a"]}, "it needs the column step of type int64"),
+        ("ends/a.parquet", {"trial_id": [1]}, "it needs the column trial_id of type string"),
+        ("packs/a.parquet", {"pack_id": ["a"]}, "it needs the column trial_id of type string"),
+        ("plans/a.parquet", {"trial_id": ["a"]}, "it needs the column cell_id of type string"),
+    ],
+)
+def test_a_file_whose_checksum_is_right_but_not_its_content_is_damaged(
+    tmp_path: Path, path: str, content: Any, reason: str
+) -> None:
+    files = Files.at(str(tmp_path))
+    (tmp_path / "sweep.json").write_bytes(b"")
+    if isinstance(content, dict):
+        buffer = io.BytesIO()
+        pq.write_table(pa.table(content), buffer)
+        content = buffer.getvalue()
+    files.write(path, content)
+    with pytest.raises(StoreError) as caught:
+        tables.read(files, {"path": path, "sha256": sha256(content).hexdigest()})
+    remedy = tables.REWRITTEN if path.startswith("plans/") else tables.REMEDY
+    assert (
+        str(caught.value) == f"{tmp_path}/{path}: damaged: no table of a sweep ({reason}). {remedy}"
     )

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 
 from sweeper.errors import UsageError
 
@@ -49,11 +51,62 @@ def flat(table: pa.Table) -> pa.Table:
     while any(pa.types.is_struct(f.type) for f in table.schema):
         table = table.flatten()
     for index, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type) or pa.types.is_interval(field.type):
-            values = [plain(value, field.type) for value in table.column(index).to_pylist()]
+        column = table.column(index)
+        if pa.types.is_binary(field.type):
+            texts = [v and v.decode(errors="backslashreplace") for v in column.to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_temporal(field.type) and not _is_pythonic(column):
+            texts = [None if v is None else str(v) for v in values_of(column)]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
+        elif pa.types.is_nested(field.type) or pa.types.is_interval(field.type):
+            values = [plain(value, field.type) for value in values_of(column)]
             texts = [None if v is None else json.dumps(v, default=str) for v in values]
             table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of `table` as Python values; see `values_of`."""
+    columns = [values_of(column) for column in table.columns]
+    return [dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """Return the values of `column`; times beyond those of Python as text, e.g. "infinity"."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [_value(scalar) for scalar in column]
+
+
+def _is_pythonic(column: pa.ChunkedArray) -> bool:
+    """Return whether Python has all times of `column`."""
+    if pa.types.is_interval(column.type):
+        return True
+    try:
+        pa.compute.min_max(column).as_py()
+    except (OverflowError, ValueError):
+        return False
+    return True
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    kind = scalar.type
+    if not scalar.is_valid:
+        return None
+    if pa.types.is_struct(kind):
+        return {field.name: _value(scalar[field.name]) for field in kind}
+    if pa.types.is_map(kind):
+        return [(_value(item["key"]), _value(item["value"])) for item in scalar.values]
+    if pa.types.is_nested(kind) and hasattr(scalar, "values"):
+        return [_value(item) for item in scalar.values]
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        day = pa.types.is_date32(kind)
+        if abs(scalar.value) >= (1 << (31 if day else 63)) - 1:
+            return "infinity" if scalar.value > 0 else "-infinity"
+        return str(np.datetime64(scalar.value, "D" if day else kind.unit))
 
 
 def plain(value: Any, kind: pa.DataType) -> Any:

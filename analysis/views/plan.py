@@ -45,11 +45,14 @@ class Plan:
         if len(entries) != 1:
             return cls.of(snapshot.plan(ledger, shown))
         (entry,) = entries
-        file = pq.ParquetFile(pa.BufferReader(tables.content(ledger.files, entry)))
-        names = file.schema_arrow.names
-        proven = single(file) if file.metadata.num_rows else {}
-        constant = {name: value for name, value in proven.items() if name not in IDS}
-        rest = cls.of(file.read(columns=[name for name in names if name not in constant]))
+        raw = tables.content(ledger.files, entry)
+        with tables.decoding(ledger.files, entry["path"]):
+            file = pq.ParquetFile(pa.BufferReader(raw))
+            names = file.schema_arrow.names
+            proven = single(file) if file.metadata.num_rows else {}
+            constant = {name: value for name, value in proven.items() if name not in IDS}
+            table = file.read(columns=[name for name in names if name not in constant])
+            rest = cls.of(tables.shaped(entry["path"], table))
         fixed = rest.fixed
         for name, value in constant.items():
             fixed = fixed.append_column(name, pa.chunked_array([pa.repeat(value, 1)]))

@@ -82,7 +82,8 @@ def open_views(
         ends = beside.submit(snapshot.ends, ledger)
         proof = beside.submit(snapshot.check, ledger)
         try:
-            return _open(ledger, everything, criteria or {}, plan, ends)
+            with sql.reading(ledger.files.uri):
+                return _open(ledger, everything, criteria or {}, plan, ends)
         finally:
             proof.result()  # names all damaged files, not only the first that the views read
 

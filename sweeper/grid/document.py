@@ -162,6 +162,8 @@ def _unsafe(text: str, source: str) -> Iterator[str]:
                 open_[-1] = inside + 1
                 if inside % 2 == 0 and _merges(event):
                     yield f"{where}: merge key <<. Merge keys aren't allowed: write the keys out."
+                if inside % 2 == 0 and isinstance(event, CollectionStartEvent):
+                    yield f"{where}: a list or mapping as a key. Write a name as the key."
             if nodes > MAX_NODES:
                 yield f"{where}: more than {MAX_NODES} values. Use linspace, logspace or range."
             tag = getattr(event, "tag", None)
@@ -184,7 +186,10 @@ def _plain(node: Any, path: KeyPath, document: Document) -> Any:
     if isinstance(node, CommentedMap):
         document.places.setdefault(path, _at(document, (node.lc.line, node.lc.col)))
         for key in node:
-            inner = (*path, str(key))
+            inner = (*path, _text(key, _at(document, node.lc.key(key))))
+            if inner in document.keys:
+                place = _at(document, node.lc.key(key))
+                raise ConfigError(f"{place}: key {str(key)!r} is set twice. Keep one of the two.")
             document.keys[inner] = _at(document, node.lc.key(key))
             document.places[inner] = _at(document, node.lc.value(key))
         return {str(key): _plain(node[key], (*path, str(key)), document) for key in node}
@@ -199,7 +204,19 @@ def _plain(node: Any, path: KeyPath, document: Document) -> Any:
         return int(node)
     if isinstance(node, float):
         return float(node)
-    return str(node)  # YAML 1.2 has no dates: a date is text
+    return _text(node, document.place(*path))  # YAML 1.2 has no dates: a date is text
+
+
+def _text(value: Any, place: Place) -> str:
+    """Return a key or a value as text.
+
+    Raises:
+        ConfigError: It has half of a surrogate pair, which no file can hold.
+    """
+    text = str(value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{place}: {text!r} isn't Unicode text. Write the character itself.")
+    return text
 
 
 def _at(document: Document, place: tuple[int, int]) -> Place:

@@ -66,7 +66,7 @@ class Rule:
 
     def holds(self, columns: Sequence[pa.Array]) -> NDArray[np.bool_]:
         """Return where the condition holds; `columns` are those of `paths`."""
-        return sql.mask(self.condition, _table(columns))
+        return mask(self.condition, _table(columns))
 
     def _reads(self, paths: Sequence[str]) -> bool:
         return not set(paths).isdisjoint(self.paths)
@@ -74,6 +74,25 @@ class Rule:
     def _projection(self, subgrid: Subgrid) -> Subgrid:
         constants = {p: v for p, v in subgrid.constants.items() if p in self.paths}
         return Subgrid(constants, tuple(axis for axis in subgrid.axes if self._reads(axis.paths)))
+
+
+def mask(expression: str, cells: pa.Table) -> NDArray[np.bool_]:
+    """Return for each row of `cells` whether the boolean SQL `expression` holds; null is no.
+
+    Raises:
+        QueryError: The expression names an unknown column or isn't boolean.
+    """
+    text = (
+        f"select coalesce(({expression}\n), false) as holds from cells"  # it may end in a comment
+    )
+    sql.check_read_only(text)
+    with sql.connect(threads=1) as connection:
+        connection.register("cells", cells)
+        sql.lock(connection, [])
+        table = sql.query(connection, text)
+    if not pa.types.is_boolean(table.schema.field(0).type):
+        raise sql.QueryError("the expression isn't true or false. Compare something.")
+    return np.asarray(table["holds"].combine_chunks().to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _batches(sizes: Sequence[int]) -> Iterator[list[tuple[int, NDArray[np.int64]]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.analysis.diagrams.export import flat, plain, writing
+from sweeper.analysis.diagrams.export import flat, plain, rows_of, writing
 from sweeper.analysis.views.views import open_views
 from sweeper.config.messages import counted
 from sweeper.errors import SweeperError, UsageError
@@ -96,11 +97,11 @@ def write(result: pa.Table, output: Path | None, form: str) -> None:
     """Write a result as table, csv, json (one object per line) or parquet, or print it."""
     if form == "parquet" and output is not None:
         with writing(output) as file:
-            pq.write_table(result, file)
+            _write(pq.write_table, result, file, form)
         return
     if form == "csv":
         sink = pa.BufferOutputStream()
-        pa_csv.write_csv(flat(result), sink)
+        _write(pa_csv.write_csv, flat(result), sink, form)
         text = sink.getvalue().to_pybytes().decode()
     elif form == "json":
         text = _json_lines(result)
@@ -113,9 +114,31 @@ def write(result: pa.Table, output: Path | None, form: str) -> None:
             file.write(text.encode())
 
 
+def _write(write: Callable[[pa.Table, Any], None], table: pa.Table, sink: Any, form: str) -> None:
+    """Write a table to `sink` by a function of Arrow.
+
+    Raises:
+        UsageError: The format can't hold a column; names it.
+    """
+    try:
+        write(table, sink)
+    except pa.ArrowException as error:
+        reason = str(error).strip().splitlines()[0]
+        for field in table.schema:
+            try:
+                write(table.select([field.name]), pa.BufferOutputStream())
+            except pa.ArrowException as refusal:
+                reason = f"the column {field.name!r}: {str(refusal).strip().splitlines()[0]}"
+                break
+        raise UsageError(
+            f"{form} can't hold {reason.rstrip('.')}. Cast it in the query, e.g. ::varchar, or "
+            "write json."
+        ) from None
+
+
 def _json_lines(result: pa.Table) -> str:
     kinds = {field.name: field.type for field in result.schema}
-    rows = ({k: plain(v, kinds[k]) for k, v in row.items()} for row in result.to_pylist())
+    rows = ({k: plain(v, kinds[k]) for k, v in row.items()} for row in rows_of(result))
     return "".join(f"{json.dumps(row, default=str, allow_nan=False)}\n" for row in rows)
 
 
@@ -128,7 +151,7 @@ def render(result: pa.Table) -> str:
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         )
         table.add_column(Text(column.name), justify="right" if number else "left", no_wrap=True)
-    for row in result.slice(0, MAX_ROWS).to_pylist():
+    for row in rows_of(result.slice(0, MAX_ROWS)):
         table.add_row(*(Text(_cell(value)) for value in row.values()))
     console = Console(width=10_000, highlight=False)
     with console.capture() as capture:

@@ -148,9 +148,15 @@ def listing(files: Files, path: str, sha256: str) -> Listing:
 
 @lru_cache(maxsize=2)
 def _plan(uri: str, path: str, sha256: str) -> PlanIndex:
-    return PlanIndex(tables.content(Files.at(uri), {"path": path, "sha256": sha256}))
+    files = Files.at(uri)
+    raw = tables.content(files, {"path": path, "sha256": sha256})
+    with tables.decoding(files, path):
+        return PlanIndex(raw)
 
 
 @lru_cache(maxsize=32)  # a pack that is split again and again has many small ones
 def _listing(uri: str, path: str, sha256: str) -> Listing:
-    return Listing(tables.read(Files.at(uri), {"path": path, "sha256": sha256}))
+    files = Files.at(uri)
+    table = tables.read(files, {"path": path, "sha256": sha256})
+    with tables.decoding(files, path):
+        return Listing(table)

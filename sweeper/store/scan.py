@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sweeper.criterion import Criterion
+from sweeper.errors import StoreError
 from sweeper.store import tables
 from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
@@ -125,7 +126,11 @@ def _end(files: Files, part: Part, ends: dict[str, pa.Table]) -> str | None:
     """Read a file of ends into `ends`; return a message if it is damaged."""
     raw, message = tables.proven(files, part)
     if message is None:
-        ends[part.path] = tables.table(raw, ENDED)
+        try:
+            with tables.decoding(files, part.path):
+                ends[part.path] = tables.shaped(part.path, tables.table(raw, ENDED), ENDED)
+        except StoreError as error:
+            return str(error).removesuffix(f" {tables.REMEDY}")
     return message
 
 

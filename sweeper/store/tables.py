@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from sweeper.errors import StoreError
 from sweeper.store.files import Files
 from sweeper.store.records import Record
-from sweeper.store.schema import METRICS
+from sweeper.store.schema import ENDS, METRICS
 from sweeper.store.state import Part
 
 ROW_GROUP = 1_000_000
@@ -101,9 +102,67 @@ def read(files: Files, part: Part | Record, **options: Any) -> pa.Table:
     """
     entry = part if isinstance(part, dict) else {"path": part.path, "sha256": part.sha256}
     raw = content(files, entry)
-    if not options:
-        return table(raw)
-    return pq.read_table(io.BytesIO(raw), partitioning=None, **options)
+    with decoding(files, entry["path"]):
+        if not options:
+            return shaped(entry["path"], table(raw))
+        return pq.read_table(io.BytesIO(raw), partitioning=None, **options)
+
+
+@contextmanager
+def decoding(files: Files, path: str) -> Iterator[None]:
+    """Raise each error about the content of the file at `path` as a `StoreError` that names it.
+
+    The checksum of a file proves that its bytes are those that were written, not that a program
+    wrote a table of ours.
+    """
+    try:
+        yield
+    except (
+        pa.ArrowException,
+        OSError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StoreError(
+            f"{files.location(path)}: damaged: no table of a sweep ({reason}). {_remedy(path)}"
+        ) from None
+
+
+SHAPES: dict[str, Mapping[str, pa.DataType]] = {
+    "plans": {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()},
+    "packs": dict.fromkeys(("pack_id", "trial_id", "start"), pa.string())
+    | {"position": pa.int64()},
+    "metrics": {name: METRICS[name] for name in ("trial_id", "step")},
+    "ends": ENDS,
+}
+"""Folder to the columns that each of its files has."""
+
+
+def shaped(path: str, table: pa.Table, columns: Collection[str] | None = None) -> pa.Table:
+    """Return `table`, read from `path`, if it has the columns that files there have.
+
+    Args:
+        path: Below the sweep's folder.
+        table: What was read of it.
+        columns: The columns that were read; None for all.
+
+    Raises:
+        ValueError: It lacks one, or one has another type or other lengths than it says.
+    """
+    for name, kind in SHAPES.get(path.partition("/")[0], {}).items():
+        if columns is not None and name not in columns:
+            continue
+        if name not in table.column_names or table.schema.field(name).type != kind:
+            raise ValueError(f"it needs the column {name} of type {kind}")
+    table.validate()
+    return table
+
+
+def _remedy(path: str) -> str:
+    return REWRITTEN if path.startswith("plans/") else REMEDY
 
 
 def table(raw: bytes, columns: Sequence[str] | None = None) -> pa.Table:
@@ -125,8 +184,7 @@ def content(files: Files, entry: Record) -> bytes:
     """
     raw = files.read(entry["path"])
     if message := _wrong(files, raw, entry["path"], None, entry["sha256"]):
-        remedy = REWRITTEN if entry["path"].startswith("plans/") else REMEDY
-        raise StoreError(f"{message} {remedy}")
+        raise StoreError(f"{message} {_remedy(entry['path'])}")
     return cast("bytes", raw)
 
 
