@@ -70,6 +70,10 @@ class ClusterError(SweeperError):
     exit_code = 5
 
 
+class ClusterLostError(ClusterError):
+    """The cluster was lost while it trained. This process can't use Ray any more."""
+
+
 class StorageError(SweeperError):
     """The database of a search is unreachable or refused the connection."""
 

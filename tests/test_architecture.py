@@ -29,7 +29,7 @@ LAZY = {
     "sweeper/cli/shell.py": r".*",
     "sweeper/cli/training.py": r".*",
     "sweeper/cli/verifying.py": r".*",
-    "sweeper/engine/ray.py": r"_load_tune",
+    "sweeper/engine/tune.py": r"load_tune",
     "trainables/grokking.py": r"__getattr__",
 }
 """File to the functions whose bodies may import: what keeps `sweeper --help` fast."""

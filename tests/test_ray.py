@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from sweeper.engine.ray import _load_tune
+from sweeper.engine.tune import load_tune
 from sweeper.errors import SweeperError
 from sweeper.store.outcomes import ended_trials
 from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
@@ -78,7 +78,7 @@ def test_where_nothing_is_to_do_ray_is_not_started(tmp_path: Path, store: str) -
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_actors_ask_for_an_environment_where_workers_do_not_inherit_ours(ours: bool) -> None:
-    loaded = _load_tune()
+    loaded = load_tune()
 
     def asked() -> dict[str, str]:
         made = loaded.class_cache._ActorClassCache().get(type("Any", (), {}))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from sweeper.errors import ConfigError, SweeperError, UsageError, redact
+from sweeper.errors import ClusterLostError, ConfigError, SweeperError, UsageError, redact
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -41,6 +41,11 @@ def readable_errors() -> Iterator[None]:
         for problem in error.problems:
             _complain(problem)
         raise typer.Exit(error.exit_code) from None
+    except ClusterLostError as error:
+        _complain(str(error))
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(error.exit_code)  # Ray would wait for its processes, or abort
     except SweeperError as error:
         _complain(str(error))
         raise typer.Exit(error.exit_code) from None
@@ -120,17 +125,22 @@ def _say(training: Training, message: str) -> None:
 
 
 class Stopper:
-    """Stops a launch: after the first Ctrl-C packs save and end, the second one kills it."""
+    """Stops a launch: after the first signal packs save and end, the second one kills it.
+
+    The signals are those of Ctrl-C, of a system that shuts down, and of a terminal that closes.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
         self._launched: Launched | None = None
 
     def arm(self, launched: Launched) -> None:
-        """Handle SIGINT and SIGTERM from now on."""
+        """Handle SIGINT, SIGTERM and SIGHUP from now on."""
         self._launched = launched
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._on_signal)
 
     def ask(self) -> None:
         """Ask the launch to stop."""
@@ -140,6 +150,8 @@ class Stopper:
             commands.request_stop(self._launched.ledger.files, self._launched.launch_id)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if self.signal:
             if err.is_terminal:
                 err.print()
@@ -148,8 +160,18 @@ class Stopper:
         self.signal = number
         if err.is_terminal:
             err.print()  # the terminal has written ^C in front
-        err.print("stopping: packs save a checkpoint and end. Press Ctrl-C again to kill them.")
+        again = "Press Ctrl-C again" if number == signal.SIGINT else "Send the signal again"
+        err.print(f"stopping: packs save a checkpoint and end. {again} to kill them.")
         self.ask()
+
+
+def _leave_terminal() -> None:
+    """Discard what would be written to the terminal: it is gone, and writing raises an error."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (1, 2):
+        if os.isatty(number):
+            os.dup2(null, number)
+    os.close(null)
 
 
 class Shown:

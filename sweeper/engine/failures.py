@@ -1,10 +1,12 @@
-"""Packs that no worker could train: the errors of workers, and how the user reads them."""
+"""Packs that no worker could train: the errors of workers, the retries, and the user's message."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sweeper.errors import StoreError, StoreFullError, WorkerError
 
@@ -12,6 +14,14 @@ _NODE = re.compile(r"\bip[=:]\s*(?P<ip>[0-9A-Fa-f.:]*[0-9A-Fa-f])")
 """How Ray's text about a worker that died names the address of its node."""
 
 _STORE_ERRORS = {error.__name__: error for error in (StoreError, StoreFullError)}
+
+
+RETRIES = 3
+"""Number of times that a pack is retried after an error of its worker."""
+
+WORKERS = 30
+"""Number of workers of one pack that may die. It only ends a pack whose workers die as they start:
+`sweeper.engine.deaths` deals with packs that were claimed."""
 
 
 class PackError(Exception):
@@ -70,6 +80,37 @@ class Failure:
         where = f" on node {self.node}" if self.node else ""
         lines = self.message.strip().splitlines() or ["no message"]
         return f"pack {self.pack_id}{where}: {self.kind}: {lines[0].strip()}"
+
+
+def death_of(error: BaseException) -> Literal["node", "worker"] | None:
+    """Return what has died, if Ray raised `error` because its node or its worker process died."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    if kinds & {"NodeDiedError", "ActorUnavailableError"}:
+        return "node"
+    if "RayActorError" in kinds and not getattr(error, "actor_init_failed", False):
+        return "node" if "node has died" in str(error) else "worker"
+    return "worker" if kinds & {"WorkerCrashedError", "OutOfMemoryError"} else None
+
+
+class Retries:
+    """Counts the errors of each pack that use up a retry.
+
+    A node that is preempted or cut off uses up none, however often. Nor does a worker that died:
+    the next one reads from the store whether the pack makes progress.
+    """
+
+    def __init__(self) -> None:
+        self._errors: Counter[str] = Counter()
+        self._workers: Counter[str] = Counter()
+
+    def used(self, pack_id: str, error: BaseException) -> int:
+        """Return the number of retries that the pack needs after `error`, with those before."""
+        death = death_of(error)
+        if death == "worker":
+            self._workers[pack_id] += 1
+        elif death is None:
+            self._errors[pack_id] += 1
+        return RETRIES + 1 if self._workers[pack_id] > WORKERS else self._errors[pack_id]
 
 
 def raise_failures(failures: Sequence[Failure]) -> None:

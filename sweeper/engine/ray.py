@@ -1,8 +1,8 @@
 """The launcher on Ray: one Tune trial per pack, in reused actors, without any output of Ray.
 
-This is the only module that imports Ray. A worker reads its pack from the store and writes all
-results there, so Tune's own state is temporary. Workers that die are retried. An error of a trial
-never reaches Tune (`sweeper.engine.worker`).
+A worker reads its pack from the store and writes all results there, so the state of Tune
+(`sweeper.engine.tune`) is temporary. A pack whose worker or node dies is retried. An error of a
+trial never reaches Ray (`sweeper.engine.worker`, `sweeper.engine.trainer`).
 
 Every run of Tune starts its own workers, which first import torch. The short rounds of a search or
 a refinement therefore run as plain Ray tasks, whose idle workers stay alive between rounds.
@@ -13,15 +13,17 @@ the workers that Ray has already started.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,7 +37,9 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the old one takes a second to end
 
+import psutil
 import ray
+from ray._private import utils, worker
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
@@ -50,26 +54,22 @@ from sweeper.engine.cluster import (
 )
 from sweeper.engine.cluster_messages import introduction
 from sweeper.engine.driver import Runner, device
-from sweeper.engine.failures import Failure, PackError, raise_failures
+from sweeper.engine.failures import RETRIES, Failure, PackError, Retries, raise_failures
 from sweeper.engine.handshake import Identity, shake_hands
 from sweeper.engine.resources import check_gpu, local_cpus, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import RaisedError, train
-from sweeper.errors import ClusterError
+from sweeper.engine.tune import load_tune
+from sweeper.engine.watch import Watch, watched
+from sweeper.errors import ClusterError, ClusterLostError
 from sweeper.grid.grid import Grid
 
 WAVE = 500
 """The most Tune trials of one `Tuner`: it rewrites its whole state, which grows with them."""
 
-RETRIES = 3
-"""Number of times that a pack is retried after its worker or node has died."""
 
 OBJECT_STORE = 80 << 20
 """Bytes of the local object store, which is hardly used."""
-
-
-ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
-"""Names of the dictionaries in which Tune keeps the variables that its actors ask for."""
 
 
 def _train_pack(config: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +105,8 @@ class Cluster:
         self._say = say
         self.identity = Identity(address)
         self._ours = False
+        self._started: list[psutil.Process] = []
+        self._watch: Watch | None = None
 
     def __enter__(self) -> Cluster:
         return self
@@ -125,15 +127,50 @@ class Cluster:
             if local
             else {"address": self.address}
         )
+        if _lost:
+            raise ClusterLostError(
+                f"{_lost[0]} This process can't use Ray any more: start another."
+            )
+        before = set(psutil.Process().children())
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _our_handler_of_sigterm():
                 warnings.simplefilter("ignore")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RayError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().split("\n")[0].rstrip(".")
             raise ClusterError(f"Ray at {self.address!r}: {reason}. {self._remedy()}") from None
         self._ours = True
+        vars(worker)["print_to_stdstream"] = lambda *_, **__: None  # it prints what we say, too
+        self._started = [p for p in psutil.Process().children() if p not in before]
+        self._watch = self._watching()
         _protect_token()
+
+    def _watching(self) -> Watch:
+        """Return a watch over the processes of Ray that this driver depends on."""
+        roles = {"raylet": "raylet", "gcs_server": "control service"}
+        if self.address == "local":
+            ours = {roles[p.name()]: p for p in self._started if p.name() in roles}
+            return Watch("Ray on this machine", ours, {})
+        head, _, port = gcs_address().rpartition(":")
+        here = ray.get_runtime_context().get_node_id()
+        node = next(one for one in ray.nodes() if one["NodeID"] == here)
+        raylet = node["NodeManagerAddress"], node["NodeManagerPort"]
+        servers = {"head": (head, int(port)), "raylet": raylet}
+        return Watch(f"Ray at {self.address!r}", {}, servers)
+
+    def _watched(self, work: Callable[..., list[Failure]], *args: Any) -> list[Failure]:
+        """Return the failures that ``work(*args)`` returns.
+
+        Raises:
+            ClusterLostError: The cluster was lost.
+        """
+        if self._watch is None:  # the caller of the API has connected
+            return work(*args)
+        try:
+            return watched(self._watch, work, *args)
+        except ClusterLostError as error:
+            _lost.append(str(error))
+            raise
 
     def _remedy(self) -> str:
         """Return what to do when Ray can't be started or joined."""
@@ -205,7 +242,7 @@ class Cluster:
             WorkerError: A worker failed in another way; the other packs have been run.
         """
         with ThreadPoolExecutor(1) as beside:
-            loading = beside.submit(_load_tune)
+            loading = beside.submit(load_tune)
             self._connect()  # in this thread: Ray's processes end with the thread that started them
             loaded = loading.result()
         scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
@@ -214,7 +251,9 @@ class Cluster:
             with loaded.inherited(self._ours and self.address == "local"):
                 for start in range(0, len(tasks), WAVE):
                     wave = tasks[start : start + WAVE]
-                    failed = self._wave(loaded.tune, wave, scratch, cpu, gpu, max_concurrent)
+                    failed = self._watched(
+                        loaded.run, _train_pack, wave, scratch, cpu, gpu, max_concurrent
+                    )
                     if any(failure.store_error is not None for failure in failed):
                         raise_failures(failed)
                     failures += failed
@@ -227,56 +266,32 @@ class Cluster:
     ) -> None:
         """Run every task once on workers that stay for the next round; raise as `run` does."""
         self._connect()
-        remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=RETRIES, max_calls=0)(
-            _train_pack
-        )
+        raise_failures(self._watched(self._round, tasks, cpu, gpu, max_concurrent))
+
+    @staticmethod
+    def _round(
+        tasks: Sequence[PackTask], cpu: float, gpu: float, max_concurrent: int | None
+    ) -> list[Failure]:
+        remote = ray.remote(num_cpus=cpu, num_gpus=gpu, max_retries=0, max_calls=0)(_train_pack)
         waiting = [{"task": task.as_dict()} for task in reversed(tasks)]
-        running: dict[Any, str] = {}  # reference to the pack
+        running: dict[Any, dict[str, Any]] = {}  # by their references
+        retries = Retries()
         failures: list[Failure] = []
         while waiting or running:
             while waiting and len(running) < (max_concurrent or len(tasks)):
                 config = waiting.pop()
-                running[remote.remote(config)] = config["task"]["pack_id"]
+                running[remote.remote(config)] = config
             done, _ = ray.wait(list(running), num_returns=1)
             for reference in done:
-                pack = running.pop(reference)
+                config = running.pop(reference)
                 try:
                     ray.get(reference)
                 except RayError as error:
-                    failures.append(Failure.of(pack, error))
-        raise_failures(failures)
-
-    @staticmethod
-    def _wave(
-        tune: Any,
-        tasks: Sequence[PackTask],
-        scratch: str,
-        cpu: float,
-        gpu: float,
-        max_concurrent: int | None,
-    ) -> list[Failure]:
-        tuner = tune.Tuner(
-            tune.with_resources(_train_pack, {"cpu": cpu, "gpu": gpu}),
-            param_space={"task": tune.grid_search([task.as_dict() for task in tasks])},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=max_concurrent),
-            run_config=tune.RunConfig(
-                name=f"wave-{tasks[0].pack_id}",
-                storage_path=scratch,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
-            ),
-        )
-        with warnings.catch_warnings(), _silent(logging.getLogger("ray.tune")):
-            warnings.simplefilter("ignore")
-            try:
-                results = tuner.fit()
-            except RayError as error:
-                raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
-        return [
-            Failure.of(result.config["task"]["pack_id"], result.error)
-            for result in results
-            if result.error is not None
-        ]
+                    if retries.used(config["task"]["pack_id"], error) <= RETRIES:
+                        waiting.append(config)
+                    else:
+                        failures.append(Failure.of(config["task"]["pack_id"], error))
+        return failures
 
     def __exit__(
         self,
@@ -284,58 +299,37 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._ours:
+        if self._watch is not None:
+            self._watch.end()
+        if isinstance(error, ClusterLostError) and self._watch is not None:
+            atexit.unregister(ray.shutdown)  # it would wait for ever, or abort
+            self._watch.end_family(self._started)
+        elif self._ours:
             ray.shutdown()
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """Ray Tune, imported.
-
-    Attributes:
-        tune: The module.
-        class_cache: The module with the environment variables that Tune's actors ask for.
-    """
-
-    tune: Any
-    class_cache: Any
-
-    @contextmanager
-    def inherited(self, ours: bool) -> Iterator[None]:
-        """Let Tune's actors ask for no environment variables within the context, if Ray is `ours`.
-
-        The workers of a Ray that this process started inherit its variables. An actor that asks
-        for variables gets a new process, and the workers that Ray started in advance stay idle.
-        Without this the smoke grid took 20.8 s instead of 17.7 s (medians of 7, a busy machine).
-        """
-        asked = [vars(self.class_cache)[name] for name in ASKED if name in vars(self.class_cache)]
-        before = [variables.copy() for variables in asked]
-        for variables in asked if ours else ():
-            variables.clear()
-        try:
-            yield
-        finally:
-            for variables, kept in zip(asked, before, strict=True):
-                variables.update(kept)
+_lost: list[str] = []
+"""The message about the cluster that was lost, if one was: Ray isn't usable again."""
 
 
 @contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Silence `logger` within the context: Tune logs errors of workers, which are raised later."""
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _our_handler_of_sigterm() -> Iterator[None]:
+    """Keep Ray from replacing the handler of SIGTERM within the context, if there is one.
+
+    Ray does so twice: in Python as it begins to start, and in C++ later.
+    """
+    ours = signal.getsignal(signal.SIGTERM)
+    theirs = vars(utils).get("set_sigterm_handler")
+    if ours is signal.SIG_DFL or theirs is None:
+        yield
+        return
+    vars(utils)["set_sigterm_handler"] = lambda _: None
     try:
         yield
     finally:
-        logger.setLevel(level)
-
-
-def _load_tune() -> _Loaded:
-    """Import Ray Tune. This takes most of a second, in which Ray can start."""
-    from ray import tune
-    from ray.tune.execution import class_cache
-
-    return _Loaded(tune, class_cache)
+        vars(utils)["set_sigterm_handler"] = theirs
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextmanager
