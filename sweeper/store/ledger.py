@@ -105,14 +105,18 @@ class Ledger:
                 "points_per_decade. Restore it from a backup; nothing was changed."
             )
         ledger = cls(files, meta)
-        if (saved := snapshots.load(files, ledger._uid)) is not None:
-            ledger.state, ledger.number, ledger.chains = saved
-            ledger._last = files.read(_path(ledger.number)) or b""
-        ledger.refresh_root()
-        ledger.check_no_gap()
-        if chains:
-            ledger.refresh()
+        with snapshots.collecting_no_garbage():
+            ledger._read(chains=chains)
         return ledger
+
+    def _read(self, *, chains: bool) -> None:
+        if (saved := snapshots.load(self.files, self._uid)) is not None:
+            self.state, self.number, self.chains = saved
+            self._last = self.files.read(_path(self.number)) or b""
+        self.refresh_root()
+        self.check_no_gap()
+        if chains:
+            self.refresh()
 
     def is_current(self) -> bool:
         """Return whether the folder still holds this log, so that reading can continue.

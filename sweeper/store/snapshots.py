@@ -8,11 +8,13 @@ Its name holds the number of records and the SHA-256 of its content.
 
 from __future__ import annotations
 
+import gc
 import io
 import json
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -43,7 +45,7 @@ SCHEMA = pa.schema(
         ("rows", pa.int64()),
         ("min_step", pa.int64()),
         ("max_step", pa.int64()),
-        ("columns", pa.list_(pa.string())),
+        ("columns", pa.string()),
     ]
 )
 
@@ -130,7 +132,8 @@ def _files(state: State) -> pa.Table:
         for ends, listed in ((False, pack.parts), (True, pack.ends)):
             for attempt, part in listed:
                 row = {"pack": number, "ends": ends, "attempt": attempt}
-                row |= {name: getattr(part, name) for name in SCHEMA.names[3:]}
+                row |= {name: getattr(part, name) for name in SCHEMA.names[3:-1]}
+                row["columns"] = json.dumps(part.columns) if part.columns else None
                 for name, value in row.items():
                     columns[name].append(value)
     return pa.table(columns, schema=SCHEMA)
@@ -140,6 +143,7 @@ def _state(about: Record, table: pa.Table) -> State:
     table = table.combine_chunks()
     bounds = np.searchsorted(table["pack"].to_numpy(), np.arange(len(about["packs"]) + 1))
     packs = {}
+    rows = _Rows(table)
     for number, stored in enumerate(about["packs"]):
         pack = PackState(**{name: stored[name] for name in OF_A_PACK})
         pack.parents, pack.place = tuple(stored["parents"]), tuple(stored["place"])
@@ -147,7 +151,7 @@ def _state(about: Record, table: pa.Table) -> State:
         pack.attempts = [Attempt(*attempt) for attempt in stored["attempts"]]
         first, last = int(bounds[number]), int(bounds[number + 1])
         if first < last:
-            pack.early = _later(table, first, last)
+            pack.early = partial(rows.files, first, last)
         packs[pack.id] = pack
     return State(
         launches={record["launch_id"]: record for record in about["launches"]},
@@ -169,19 +173,38 @@ def _part(fields: Record) -> Part:
     return Part(**{**fields, "columns": tuple(fields["columns"])})
 
 
-def _later(table: pa.Table, first: int, last: int) -> Callable[[], tuple[Listed, Listed]]:
-    """Return a function that returns the parts and the ends in some rows of `table`."""
+@contextmanager
+def collecting_no_garbage() -> Iterator[None]:
+    """Make many objects that stay: to look for garbage among them again and again takes longer."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
-    def listed() -> tuple[Listed, Listed]:
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of a snapshot, decoded when the first of them is needed."""
+
+    table: pa.Table
+    decoded: list[tuple[bool, int, Part]] | None = None
+
+    def files(self, first: int, last: int) -> tuple[Listed, Listed]:
+        """Return the parts and the ends in some rows."""
+        if self.decoded is None:
+            with collecting_no_garbage():
+                self.decoded = _decoded(self.table)
         files: tuple[Listed, Listed] = ([], [])
-        for ends, attempt, part in _rows(table.slice(first, last - first)):
+        for ends, attempt, part in self.decoded[first:last]:
             files[ends].append((attempt, part))
         return files
 
-    return listed
 
-
-def _rows(table: pa.Table) -> Iterator[tuple[bool, int, Part]]:
-    for row in zip(*(table[name].to_pylist() for name in SCHEMA.names[1:]), strict=True):
-        ends, attempt, path, size, digest, rows, min_step, max_step, names = row
-        yield ends, attempt, Part(path, size, digest, rows, min_step, max_step, tuple(names))
+def _decoded(table: pa.Table) -> list[tuple[bool, int, Part]]:
+    ends, attempts, *fields, columns = (table[name].to_pylist() for name in SCHEMA.names[1:])
+    extra = {text: tuple(json.loads(text or "[]")) for text in set(columns)}
+    parts = map(Part, *fields, (extra[text] for text in columns))
+    return list(zip(ends, attempts, parts, strict=True))
