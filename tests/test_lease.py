@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sweeper.errors import BusyError, StoreError
 from sweeper.store.files import Files
 from sweeper.store.lease import LEASE, STALE_S, driving, is_fresh, open_sweep, read_lease, sweeps
 from sweeper.store.ledger import Ledger
+from tests.buckets import serving
 from tests.stores import Made
 
 
@@ -86,3 +88,67 @@ def test_a_torn_lease_is_none(tmp_path: Path) -> None:
     files.write(LEASE, json.dumps({"host": "h"}).encode()[:-2])
     assert read_lease(files) is None
     assert not is_fresh(None)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a second driver wait for 2 seconds, and the first renew its lease every 0.1."""
+    monkeypatch.setattr("sweeper.store.lease.LEASE_S", 0.1)
+    monkeypatch.setattr("sweeper.store.lease.WATCH_S", 2.0)
+    monkeypatch.setattr("sweeper.store.lease.BEGIN_S", 0.5)
+
+
+def test_of_drivers_that_begin_at_once_in_a_bucket_one_gets_in(quick: None) -> None:
+    with serving() as bucket:
+        begin(bucket.files())
+        held: list[int] = []
+        busy: list[str] = []
+        over = threading.Barrier(4)
+
+        def drive(number: int) -> None:
+            over.wait()
+            try:
+                with driving(Ledger.open(bucket.files()), f"l{number}") as lease:
+                    held.append(number)
+                    while len(busy) < 3 and len(held) < 2:
+                        time.sleep(0.05)
+                    lease.hold(f"m{number}")
+            except BusyError as error:
+                busy.append(str(error))
+
+        threads = [threading.Thread(target=drive, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(held) == 1
+    assert len(busy) == 3
+
+
+def test_a_bucket_whose_lease_is_renewed_is_busy_and_one_whose_driver_died_is_taken_over(
+    quick: None,
+) -> None:
+    """The clocks of the two machines don't matter: the lease is dated an hour ahead."""
+    with serving() as bucket:
+        first = begin(bucket.files())
+        busy = pytest.raises(BusyError, match=f"process {os.getpid()} on")
+        with driving(first, "first"), busy, driving(Ledger.open(bucket.files()), "second"):
+            pass
+        lease = {"driver": first.driver, "host": "h", "pid": 1, "launch_id": "first"}
+        bucket.files().write(LEASE, json.dumps({**lease, "at": time.time() + 3600}).encode())
+        begun = time.monotonic()
+        with driving(Ledger.open(bucket.files()), "third"):
+            assert time.monotonic() - begun >= 2.0
+            with pytest.raises(BusyError, match="another process has taken this sweep over"):
+                first.append({"kind": "void", "pack_ids": []})
+
+
+def test_a_driver_that_was_taken_over_leaves_the_lease_of_the_next_one(quick: None) -> None:
+    with serving() as bucket:
+        with driving(begin(bucket.files()), "first"):
+            next_driver = Ledger.open(bucket.files())
+            next_driver.take_over(next_driver.state.driver, at_once=True)
+            theirs = {"driver": next_driver.driver, "launch_id": "next", "pid": 1, "host": "h"}
+            bucket.files().write(LEASE, json.dumps({**theirs, "at": time.time()}).encode())
+            time.sleep(0.5)
+        assert (read_lease(bucket.files()) or {})["launch_id"] == "next"

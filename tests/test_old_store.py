@@ -9,9 +9,11 @@ read them after the commands of `AFTER`, which it ran on a copy.
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +22,12 @@ import pytest
 from typer.testing import CliRunner
 
 from sweeper.cli import app
+from sweeper.store.files import Files
+from sweeper.store.lease import join
+from sweeper.store.ledger import Ledger
 from tests import by_hand
+from tests.sweeps import rows as trained
+from tests.sweeps import run, toy_grid
 
 STORED = Path(__file__).parent / "fixtures" / "store_2026_11.tar.gz"
 SWEEPS = ("old_sparse", "old_table", "old_open")
@@ -165,3 +172,30 @@ def test_an_old_store_is_carried_on_to_the_same_rows(
     compare(got, expected, ROUNDING[sweep])
     if view == "cells":
         check_redefined(got, cells_by_hand(carried_on, sweep, "after"))
+
+
+def test_a_store_of_format_2_is_read_and_carried_on_to_the_same_rows(tmp_path: Path) -> None:
+    """Commit f6ee68c wrote it: splits, a retry, a damaged file, a compaction, a longer horizon.
+
+    Its last launch was cut off after one of its packs.
+    """
+    with tarfile.open(STORED.with_name("store_format_2.tar.gz")) as archive:
+        archive.extractall(tmp_path, filter="data")
+    store = str(tmp_path / "store")
+    assert trained(store).equals(pq.read_table(tmp_path / "read.parquet"))
+    settings = ("steps=250", "seeds=3", "checkpoint.keep=all", "resources.pack=5")
+    text = (tmp_path / "toy.yaml").read_text()
+    grid = toy_grid(tmp_path, *settings, "stop.after_generalization=false", text=text)
+    run(grid, store)
+    assert trained(store).equals(pq.read_table(tmp_path / "after.parquet"))
+    kinds = {record["kind"] for record in chained(store)}
+    assert kinds == {"claim", "rows", "split"}
+    again = Ledger.open(Files.at(join(store, "toy")))
+    assert again.meta["format"] == 2
+
+
+def chained(store: str) -> list[dict[str, Any]]:
+    """Return the records of all chains of the toy's sweep."""
+    files = Files.at(join(store, "toy"))
+    raws = files.read_many(files.paths("chains"))
+    return [json.loads((raw or b"").partition(b"\n")[0]) for raw in raws]
