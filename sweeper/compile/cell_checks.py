@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import product
 
 import numpy as np
@@ -157,14 +157,16 @@ def check_criteria(
     given = diagnostics.file.criterion
     known = metric_names(diagnostics.config.metrics)
     named = given.items() if isinstance(given, dict) else [] if given is None else [("", given)]
+    lead = next(iter(diagnostics.config.parts), None)
+    tasks = {*searched, *(str(s.constants.get(f"{lead}.name", "")) for s in subgrids)}
     for task, criterion in named:
         node = ("criterion", task) if task else ("criterion",)
         _check_criterion(diagnostics, criterion, node, known)
+        if criterion.metric in known:
+            _check_logged(diagnostics, criterion, node, {task} if task else tasks)
     refused = any(node[:1] == ("criterion",) for node in diagnostics.refused)
     if refused or not (subgrids or searched):
         return
-    lead = next(iter(diagnostics.config.parts), None)
-    tasks = {*searched, *(str(s.constants.get(f"{lead}.name", "")) for s in subgrids)}
     for task in sorted(tasks):
         if given is None or (isinstance(given, dict) and task not in given):
             _check_default(diagnostics, task)
@@ -207,11 +209,38 @@ def _check_criterion(
     _check_stop(diagnostics, criterion, node)
     for side in ("train", "test"):
         threshold = getattr(criterion, side)
-        if criterion.metric == "acc" and threshold is not None and not 0 <= threshold <= 1:
+        remedy = "" if threshold is None else _bounds(criterion.metric, threshold)
+        if remedy:
             text = f"{path}.{side} = {threshold!r} can't be reached:"
-            remedy = "accuracies are from 0 to 1."
             at = place(*node, side)
             diagnostics.report(Kind.INVALID, at, f"{path}.{side}", text, remedy, value=threshold)
+
+
+def _bounds(metric: str, threshold: float) -> str:
+    """Return the range of a metric in which a threshold makes sense if it is outside, else ""."""
+    if metric == "acc" and not 0 <= threshold <= 1:
+        return "accuracies are from 0 to 1."
+    if metric in ("error", "loss") and threshold <= 0:
+        return "errors and losses are above 0."
+    return ""
+
+
+def _check_logged(
+    diagnostics: Diagnostics, criterion: Criterion, node: tuple[str, ...], tasks: Set[str]
+) -> None:
+    """Check that each of `tasks` logs the metric of its criterion, as far as that is known."""
+    for task in sorted(tasks & diagnostics.config.logged_metrics.keys()):
+        logged = diagnostics.config.logged_metrics[task]
+        if criterion.metric not in logged:
+            path = f"{'.'.join(node)}.metric"
+            diagnostics.report(
+                Kind.UNKNOWN,
+                diagnostics.document.place(*node, "metric"),
+                path,
+                f"{path} = {criterion.metric!r}: the task {task} has no such metric.",
+                f"It has: {', '.join(logged)}.",
+                value=criterion.metric,
+            )
 
 
 def _check_stop(diagnostics: Diagnostics, criterion: Criterion, node: tuple[str, ...]) -> None:

@@ -65,6 +65,8 @@ class Section(BaseModel):
         like: Name of another choice of the same part. Every choice that fits it fits this one.
         criterion: On tasks only: the fields of the default criterion of a task that the
             config's `criteria` lacks.
+        logged_metrics: On tasks only: each metric M whose columns ``train_M`` and ``test_M`` the
+            task logs; None where the config's `logged_metrics` has it, or it isn't known.
         needed: Names of the methods that a subclass has to define.
         neutral: Path to the value at which this choice has no effect. The amplification of a
             cell is relative to the same cell with these values.
@@ -77,6 +79,7 @@ class Section(BaseModel):
     needed: ClassVar[tuple[str, ...]] = ()
     like: ClassVar[str | None] = None
     criterion: ClassVar[Mapping[str, Any] | None] = None
+    logged_metrics: ClassVar[tuple[str, ...] | None] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +197,9 @@ class Config(BaseModel):
         metrics: Metrics that tasks add to those of `sweeper.store.schema`: `M` stands for the
         columns
             ``train_M`` and ``test_M``.
+        logged_metrics: Name of the first part's choice to each metric M whose columns ``train_M``
+            and ``test_M`` it logs. A criterion on another metric is refused; a choice that isn't
+            listed may log anything.
         on_request: Expensive metrics that are logged only if `log.metrics` of the grid file names
             them: name to its meaning, in one line with the columns that it adds.
     """
@@ -207,6 +213,7 @@ class Config(BaseModel):
     revisions: ClassVar[tuple[Revision, ...]] = ()
     criteria: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     metrics: ClassVar[tuple[str, ...]] = ()
+    logged_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     on_request: ClassVar[Mapping[str, str]] = {}
 
 

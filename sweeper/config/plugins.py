@@ -65,6 +65,7 @@ def with_plugins(config: type[Config], names: Iterable[Plugin]) -> type[Config]:
 def _with_plugins(config: type[Config], names: frozenset[Plugin]) -> type[Config]:
     parts = {part: dict(choices) for part, choices in config.parts.items()}
     criteria = dict(config.criteria)
+    logged = dict(config.logged_metrics)
     seen: dict[str, tuple[str, tuple[str, Batched | None]]] = {}
     for part, name in sorted(names):
         section = load_plugin(config, part, name)
@@ -78,13 +79,15 @@ def _with_plugins(config: type[Config], names: frozenset[Plugin]) -> type[Config
         parts[part][name] = section
         if section.criterion is not None:
             criteria[name] = section.criterion
+        if section.logged_metrics is not None:
+            logged[name] = section.logged_metrics
     fields: dict[str, Any] = {
         part: (Annotated[Union[tuple(choices.values())], Field(discriminator="name")], ...)  # noqa: UP007
         for part, choices in parts.items()
         if len(choices) > len(config.parts[part])
     }
     made: type[Config] = create_model(config.__name__, __base__=config, **fields)
-    made.parts, made.criteria = parts, criteria
+    made.parts, made.criteria, made.logged_metrics = parts, criteria, logged
     return made
 
 

@@ -61,6 +61,10 @@ __all__ = [
 ]
 
 
+ERRORS, ACCURACIES = ("loss", "error"), ("loss", "acc")
+"""The metrics of tasks without an accuracy, and of those without a relative error."""
+
+
 class GrokkingConfig(Config):
     """The config of one trial of `trainables.grokking`.
 
@@ -95,6 +99,13 @@ class GrokkingConfig(Config):
         "qm9": {"metric": "loss", "train": 0.01, "test": 0.1},
         "modular_arithmetic": {"metric": "acc", "train": 0.99, "test": 0.99},
         "symmetric_group": {"metric": "acc", "train": 0.99, "test": 0.99},
+    }
+    logged_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("sparse_recovery", "matrix_completion", "matrix_sensing"), ERRORS),
+        **dict.fromkeys(("relu_regression", "qm9"), ERRORS),
+        **dict.fromkeys(("digits", "mnist", "toy_addition", "imdb"), ACCURACIES),
+        **dict.fromkeys(("modular_arithmetic", "symmetric_group"), ACCURACIES),
+        "teacher_student": ("loss", "acc", "error"),
     }
     constraints: ClassVar[tuple[Constraint, ...]] = CONSTRAINTS
     normal_forms: ClassVar[tuple[NormalForm, ...]] = NORMAL_FORMS

@@ -67,6 +67,7 @@ class Task(Section):
             )
         if cls.loss not in ("cross_entropy", "mse"):
             raise TypeError(f"loss = {cls.loss!r} must be 'cross_entropy' or 'mse'")
+        cls.logged_metrics = ("loss", "acc" if cls.loss == "cross_entropy" else "error")
 
     def examples(self, g: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return all inputs ``[N, ...]`` and targets, ``[N]`` or ``[N, outputs]``.
