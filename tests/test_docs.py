@@ -21,6 +21,7 @@ GUIDES = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("grid-file", "delays", "search-refine-extend")),
     *(ROOT / "docs" / f"{name}.md" for name in ("laws", "cluster", "troubleshooting")),
+    *sorted((ROOT / "docs" / "cluster").glob("*.md")),
 ]
 """The pages for users, in the order in which their commands are run."""
 
