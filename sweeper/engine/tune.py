@@ -1,12 +1,12 @@
 """Ray Tune: one Tune trial per pack, in reused actors, without any output of Tune.
 
-Tune takes most of a second to import, so `load_tune` does it while Ray starts. `sweeper.engine.ray`
-sets the environment that Tune reads.
+Tune takes most of a second to import, so `load_tune` does it while Ray starts.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +16,12 @@ from typing import Any
 from sweeper.engine.failures import RETRIES, Failure, Retries
 from sweeper.engine.task import PackTask
 from sweeper.errors import ClusterError
+
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
 """Names of the dictionaries in which Tune keeps the variables that its actors ask for."""
