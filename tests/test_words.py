@@ -33,12 +33,13 @@ def test_a_number_with_its_noun() -> None:
 def test_a_grid_comes_from_standard_input(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.engine.estimate.local_workers", lambda _: 1)
     words = ("--store", store)
-    assert sweeper("plan", "-", "seeds=1", *words, stdin=ONE).stdout.splitlines() == [
+    trusted = (*words, "--trust")
+    assert sweeper("plan", "-", "seeds=1", *trusted, stdin=ONE).stdout.splitlines() == [
         "1 trial: 0 done, 1 new, 0 failed; 1 pack on 1 CPU, at most about 0.0 s",
         "1 cell x 1 seed; axes: none",
         "largest pack: 0.0 MB",
     ]
-    done = sweeper("launch", "-", "--inline", *words, stdin=ONE)
+    done = sweeper("launch", "-", "--inline", *trusted, stdin=ONE)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "1 trial: 0 done, 1 new, 0 failed; 1 pack on 1 CPU"
     assert done.stdout.splitlines()[-1] == "1 trial: 1 done"
@@ -56,7 +57,7 @@ def test_a_grid_comes_from_standard_input(store: str, monkeypatch: pytest.Monkey
     ids=["nameless", "misspelt", "empty", "long"],
 )
 def test_mistakes_in_standard_input_are_placed_in_it(text: str, message: str, store: str) -> None:
-    done = sweeper("plan", "-", "--store", store, stdin=text)
+    done = sweeper("plan", "-", "--trust", "--store", store, stdin=text)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
 
 

@@ -29,6 +29,15 @@ Overrides = Annotated[
         "task.N=30,40.",
     ),
 ]
+Trust = Annotated[
+    bool | None,
+    typer.Option(
+        "--trust/--safe",
+        help="Import the modules that GRID names, or refuse them. By default they are imported, "
+        "except for a grid from standard input.",
+        show_default=False,
+    ),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the sweep.")]
 StoreOption = Annotated[
     str, typer.Option("--store", envvar="SWEEPER_STORE", help="Folder or URI of the store.")

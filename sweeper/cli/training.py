@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeper.cli.options import STORE, GridFile, JsonOption, Name, Overrides, StoreOption, Training
+from sweeper.cli.options import (
+    STORE,
+    GridFile,
+    JsonOption,
+    Name,
+    Overrides,
+    StoreOption,
+    Training,
+    Trust,
+)
 from sweeper.cli.shell import err, out, readable_errors, runner, showing
 from sweeper.errors import UsageError
 
@@ -21,6 +30,7 @@ SEARCH_FIGURE = Path("search.png")
 def launch_grid(
     grid: GridFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Train more than 100,000 new trials without asking.")
     ] = False,
@@ -32,7 +42,7 @@ def launch_grid(
     from sweeper.engine import commands
 
     with readable_errors():
-        loaded = loading.load_grid(grid, overrides or [])
+        loaded = loading.load_grid(grid, overrides or [], trust=trust)
         with showing(loaded, training, yes=yes) as shown, runner(loaded, training) as here:
             outcome = commands.launch(
                 loaded, training.store, here, announce=shown.announce, started=shown.started
@@ -44,6 +54,7 @@ def launch_grid(
 def search_grid(
     grid: GridFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     storage: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +80,7 @@ def search_grid(
 
     with readable_errors():
         figures.check_suffix(output)
-        loaded = loading.load_grid(grid, overrides or [])
+        loaded = loading.load_grid(grid, overrides or [], trust=trust)
 
         def say(at: SearchProgress) -> None:
             if training.as_json:
@@ -179,6 +190,7 @@ def extend_sweep(
 def plan_grid(
     grid: GridFile,
     overrides: Overrides = None,
+    trust: Trust = None,
     address: Annotated[
         str,
         typer.Option(help="Plan for this cluster: auto or HOST:PORT. By default for this machine."),
@@ -192,7 +204,7 @@ def plan_grid(
     from sweeper.engine import estimate, progress
 
     with readable_errors():
-        loaded = loading.load_grid(grid, overrides or [])
+        loaded = loading.load_grid(grid, overrides or [], trust=trust)
         if address == "local":
             cost = estimate.estimate(loaded, store)
         else:

@@ -22,15 +22,20 @@ from sweeper.grid.document import Document
 from sweeper.grid.grid import Grid
 from sweeper.grid.gridfile import GridFile
 from sweeper.grid.shape import check_shape
+from sweeper.trainable import DEFAULT
 
 
-def read_grid(document: Document, load: Callable[[str], type[Config]], text: str = "") -> Grid:
+def read_grid(
+    document: Document, load: Callable[[str], type[Config]], text: str = "", *, trusted: bool = True
+) -> Grid:
     """Return the grid that `document` describes.
 
     Args:
         document: The file with the overrides applied.
         load: Returns the config of the trainable of that name; may raise `UsageError`.
         text: The file's text, for the provenance.
+        trusted: Whether modules that the file names are imported, which runs their code. Otherwise
+            each is a mistake.
 
     Raises:
         ConfigError: All mistakes of the file, in its shape and in its values.
@@ -38,7 +43,7 @@ def read_grid(document: Document, load: Callable[[str], type[Config]], text: str
     file, refused = check_shape(document)
     if file is None:
         raise ConfigError(lines(refused))
-    config = _config(document, file, load, refused)
+    config = _config(document, file, load, refused, trusted=trusted)
     return _compile(Diagnostics(document, file, config, refused), text)
 
 
@@ -62,11 +67,14 @@ def _config(
     file: GridFile,
     load: Callable[[str], type[Config]],
     refused: list[Diagnostic],
+    *,
+    trusted: bool,
 ) -> type[Config]:
     """Return the config of the trainable, with the choices that the file names by import path.
 
     Raises:
-        ConfigError: One of them can't be imported; the mistakes `refused` come with it.
+        ConfigError: One of them can't be imported, or none may be; the mistakes `refused` come
+            with it.
     """
     mistakes: list[Diagnostic] = []
 
@@ -75,12 +83,23 @@ def _config(
         mistakes.append(Diagnostic(Kind.UNAVAILABLE, path, str(error), place=place))
 
     node: KeyPath = ("trainable",)
+
+    def allow(name: str) -> None:
+        if not trusted:
+            raise UsageError(
+                f"{'.'.join(map(str, node))} = {name!r} would import a module of that name and run "
+                "its code. Add --trust if you trust the grid and that module."
+            )
+
     try:
+        if file.trainable != DEFAULT:
+            allow(file.trainable)
         config = load(file.trainable)
         named = list(plugins.plugins_in(config, document.value))
         for (part, name), at in named:
             node = at
             try:
+                allow(name)
                 plugins.load_plugin(config, part, name)
             except UsageError as error:
                 refuse(error, node)

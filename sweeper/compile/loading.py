@@ -15,19 +15,24 @@ from sweeper.grid.grid import Grid
 from sweeper.store.ledger import Ledger
 
 
-def load_grid(path: str | Path, changes: Sequence[str] = ()) -> Grid:
+def load_grid(path: str | Path, changes: Sequence[str] = (), *, trust: bool | None = None) -> Grid:
     """Return the grid in the file at `path` with the overrides `changes`.
 
-    The path ``-`` stands for standard input.
+    Args:
+        path: The file; ``-`` stands for standard input.
+        changes: Overrides such as ``seeds=3``.
+        trust: Whether to import modules that the grid names: a trainable, or `module:Class`. By
+            default yes, but not for a grid from standard input, which may come from anywhere.
 
     Raises:
         ConfigError: All mistakes of the file and the overrides together.
     """
+    trusted = Path(path) != document.STDIN if trust is None else trust
     text = document.read_text(Path(path))
     parsed = document.parse(text, document.source_of(Path(path)))
     changed = overrides.apply(parsed, changes)
     text += "".join(f"\n# override: {c}" for c in changes)
-    return replace(read_grid(changed, _config, text), overrides=tuple(changes))
+    return replace(read_grid(changed, _config, text, trusted=trusted), overrides=tuple(changes))
 
 
 def stored_grid(ledger: Ledger, changes: Sequence[str] = ()) -> Grid:
