@@ -251,7 +251,7 @@ def test_the_script_of_slurm_is_sound() -> None:
 
 
 FAKE = {
-    "scontrol": "echo node7; echo node8",
+    "scontrol": "echo node7; sleep 0.2; echo node8",
     "srun": 'printf "%s\\n" "token=${#RAY_AUTH_TOKEN} mode=$RAY_AUTH_MODE" "$@" > "$SRUN"; sleep 2; exit 3',
     "sweeper": 'echo "$@" "$SWEEPER_STORE" >> "$STOPPED"; sleep 3',
 }
