@@ -131,7 +131,7 @@ def _files(state: State) -> pa.Table:
     for number, pack in enumerate(state.packs.values()):
         for ends, listed in ((False, pack.parts), (True, pack.ends)):
             for attempt, part in listed:
-                row = {"pack": number, "ends": ends, "attempt": attempt}
+                row: Record = {"pack": number, "ends": ends, "attempt": attempt}
                 row |= {name: getattr(part, name) for name in SCHEMA.names[3:-1]}
                 row["columns"] = json.dumps(part.columns) if part.columns else None
                 for name, value in row.items():
