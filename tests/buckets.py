@@ -7,7 +7,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from hashlib import md5
@@ -36,6 +37,8 @@ class Bucket(ThreadingHTTPServer):
         faults: What happens to the next requests, one by one, instead of a whole answer: "503";
             "silent" for `SILENCE_S`; "drop" or "reset" the connection without an answer; "short",
             an answer that ends early. All but "503" and "silent" do what was asked.
+        chance: Returns the fault of each further request, or "".
+        counts: Fault to the number of requests that it befell.
         busiest: The largest number of requests that were served at the same time.
     """
 
@@ -51,6 +54,8 @@ class Bucket(ThreadingHTTPServer):
         self.refuse: str | None = None
         self.delay = 0.0
         self.faults: list[str] = []
+        self.chance: Callable[[], str] = str
+        self.counts: Counter[str] = Counter()
         self.busy = self.busiest = 0
         self.lock = threading.Lock()
 
@@ -91,7 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.busy += 1
             self.server.busiest = max(self.server.busiest, self.server.busy)
-            self.fault = self.server.faults.pop(0) if self.server.faults else ""
+            faults = self.server.faults
+            self.fault = faults.pop(0) if faults else self.server.chance()
+            self.server.counts[self.fault] += 1
+            self.server.counts["lost"] += self.command == "PUT" and self.fault in ("drop", "reset")
         time.sleep(SILENCE_S if self.fault == "silent" else self.server.delay)
         with self.server.lock:
             self.server.busy -= 1
@@ -115,11 +123,21 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.command == "PUT":
             self._put(key, body)
         elif key in self.server.content:
-            self._answer(200, self.server.content[key])
+            self._get(self.server.content[key])
         else:
             self._answer(404)
 
     do_GET = do_HEAD = do_PUT = do_POST = _serve  # noqa: N815
+
+    def _get(self, content: bytes) -> None:
+        """Answer with the whole of a file, or the rest of it after an answer that ended early."""
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if wanted is None:
+            self._answer(200, content)
+            return
+        first, last = int(wanted[1]), int(wanted[2] or len(content) - 1)
+        rest = content[first : last + 1]
+        self._answer(206, rest, f"bytes {first}-{first + len(rest) - 1}/{len(content)}")
 
     def _put(self, key: str, body: bytes) -> None:
         if self.server.refuse is not None and self.server.refuse in key:
@@ -170,7 +188,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self._answer(200, text.encode())
 
-    def _answer(self, status: int, body: bytes = b"") -> None:
+    def _answer(self, status: int, body: bytes = b"", part: str = "") -> None:
         if self.fault in ("drop", "reset"):
             self.close_connection = True
             if self.fault == "reset":
@@ -182,6 +200,8 @@ class _Handler(BaseHTTPRequestHandler):
         early = self.fault == "short" and self.command != "HEAD"
         self.close_connection = early or self.close_connection
         self.send_header("Content-Length", str(len(body) + 9 * early))
+        if part:
+            self.send_header("Content-Range", part)
         self.send_header("ETag", f'"{md5(body, usedforsecurity=False).hexdigest()}"')
         self.send_header("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")
         self.end_headers()
