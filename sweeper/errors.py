@@ -10,16 +10,29 @@ import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-_USER = re.compile(r"(?<=://)([^\s/:@'\"]*):([^\s/@'\"]+)(?=@)")
-_SECRET = re.compile(
-    r"(?i)((?:[\w-]*(?:password|passwd|secret|token|signature|credential|access_?key)[\w-]*|sig)=['\"]?)"
-    r"[^\s&'\";]+"
+_USER = re.compile(r"(?<=://)([^\s/:@'\"]*):[^\s'\"]+(?=@)")
+_NAME = (
+    r"(?:[\w-]*(?:password|passwd|passphrase|secret|token|signature|credential"
+    r"|(?:access|account|api|encryption|private|storage)[_-]?key)[\w-]*|pwd|sig)"
+)
+_SECRETS = (
+    re.compile(rf"(?i)(\b{_NAME}(?:=|%3D)(['\"]))(?:(?!\2).)+(?=\2)"),
+    re.compile(rf"(?i)((?<![\w.]){_NAME}(?:=|%3D))[^\s&'\";]+"),
+    re.compile(rf"(?i)((['\"]){_NAME}\2\s*:\s*(['\"]))(?:(?!\3).)+(?=\3)"),
+    re.compile(r"(?i)(\bauthorization['\"]?\s*[:=]\s*['\"]?(?:\w+ )?)[^\s'\"]+"),
 )
 
 
 def redact(text: str) -> str:
-    """Return `text` with the passwords in its URLs, and values like ``token=...``, as ``***``."""
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1:***", text))
+    """Return `text` with its secrets as ``***``.
+
+    These are the passwords in URLs, the values of parameters such as ``token=...``, of keys such as
+    ``"api_key": ...``, and what follows ``Authorization:``.
+    """
+    text = _USER.sub(r"\1:***", text)
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\1***", text)
+    return text
 
 
 class SweeperError(Exception):

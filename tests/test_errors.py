@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,21 @@ from tests.commands import sweeper
         ("az://c/p?sv=2&sig=abc%3D", "az://c/p?sv=2&sig=***"),
         ("AWS_SECRET_ACCESS_KEY=abc launch", "AWS_SECRET_ACCESS_KEY=*** launch"),
         ("token='abc'", "token='***'"),
+        ("password='a b' x", "password='***' x"),
+        ("postgresql://me:p@ss/w@host/db", "postgresql://me:***@host/db"),
+        ("AccountName=a;AccountKey=ab==;Suffix=x", "AccountName=a;AccountKey=***;Suffix=x"),
+        (
+            "?X-Amz-Credential=A%2F1&X-Amz-Security-Token=a",
+            "?X-Amz-Credential=***&X-Amz-Security-Token=***",
+        ),
+        ("?password=a&x=1", "?password=***&x=1"),
+        ("?next=x%3Fpassword%3Dabc", "?next=x%3Fpassword%3D***"),
+        ("PGPASSWORD=a pwd=b apikey=c", "PGPASSWORD=*** pwd=*** apikey=***"),
+        ('{"api_key": "a", "x": "b"}', '{"api_key": "***", "x": "b"}'),
+        ("{'password': 'a b'}", "{'password': '***'}"),
+        ("Authorization: Bearer abc.d", "Authorization: Bearer ***"),
+        ("msig=3 key=4 monkey=5", "msig=3 key=4 monkey=5"),
+        ("unexpected token: x", "unexpected token: x"),
         ("postgresql://host/db", "postgresql://host/db"),
         ("s3://bucket/a@b", "s3://bucket/a@b"),
         (
@@ -48,3 +65,21 @@ def test_an_error_is_shown_without_the_password() -> None:
     assert done.returncode != 0
     assert "s3cret" not in done.stdout + done.stderr
     assert "ftp://me:***@host/x" in done.stderr
+
+
+def test_a_traceback_is_shown_without_the_password(tmp_path: Path) -> None:
+    code = """
+import sys
+from sweeper import cli
+def fail():
+    raise ValueError("postgresql://me:s3cret@host/db")
+cli.app = fail
+cli.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback (most recent call last):\n")
+    assert done.stderr.endswith("ValueError: postgresql://me:***@host/db\n")
+    assert "s3cret" not in done.stderr

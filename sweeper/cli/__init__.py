@@ -8,7 +8,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import traceback
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -16,6 +18,7 @@ import typer
 from sweeper import __version__
 from sweeper.cli import reading, training, verifying
 from sweeper.cli.options import expanded
+from sweeper.errors import redact
 
 GARBAGE = (50_000, 20, 20)
 """Thresholds of garbage collection: imports make many objects and hardly any garbage."""
@@ -62,12 +65,18 @@ def main() -> None:
     # folder `analysis` must not hide our package. Ray's workers use the same path.
     sys.path.append(str(Path.cwd()))
     gc.set_threshold(*GARBAGE)
+    sys.excepthook = _show_bug
     try:
         app()
     except SystemExit as end:
         if "ray" in sys.modules and isinstance(end.code, int):
             _leave(end.code)
         raise
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback as Python does, without secrets."""
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def _leave(code: int) -> None:

@@ -19,7 +19,7 @@ from sweeper.cli.options import (
     Trust,
 )
 from sweeper.cli.shell import err, out, readable_errors, runner, showing
-from sweeper.errors import UsageError
+from sweeper.errors import UsageError, redact
 
 if TYPE_CHECKING:
     from sweeper.search.finalist import SearchProgress
@@ -112,7 +112,7 @@ def search_grid(
             out.print(f"Train the best cell again: {command}", markup=False)
         if drawn:
             out.print(str(output), markup=False)
-        out.print(f"Show the study: optuna-dashboard {result.storage}", markup=False)
+        out.print(f"Show the study: optuna-dashboard {redact(result.storage)}", markup=False)
     raise typer.Exit(shown.signalled(result.exit_code, work_left=result.left > 0))
 
 

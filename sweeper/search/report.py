@@ -129,6 +129,6 @@ def result_event(result: SearchResult) -> dict[str, Any]:
         "trials": result.trials,
         "failed": result.failed,
         "left": result.left,
-        "storage": result.storage,
+        "storage": redact(result.storage),
         "exit_code": result.exit_code,
     }
