@@ -11,9 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
+from sweeper.engine.ray import Cluster as LocalCluster
 from sweeper.engine.tune import load_tune
 from sweeper.errors import SweeperError
 from sweeper.store.outcomes import ended_trials
@@ -312,3 +315,15 @@ def test_a_trainable_that_a_node_cannot_import_is_one_clear_line(
         r"and launch again\.\n",
         done.stderr,
     ), done.stderr
+
+
+def test_a_ray_of_this_machine_listens_on_loopback_alone() -> None:
+    with LocalCluster("local") as cluster:
+        cluster._connect()
+        assert ray.get(ray.remote(num_cpus=1)(lambda: os.getpid()).remote()) != os.getpid()
+        ours = psutil.Process().children(recursive=True)
+        sockets = [one for process in ours for one in process.net_connections(kind="inet")]
+        listening = {one.laddr.ip for one in sockets if one.status == psutil.CONN_LISTEN}
+    assert listening
+    assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ

@@ -34,7 +34,7 @@ os.environ.setdefault("RAY_enable_autoscaler_v2", "1")  # the old one takes a se
 
 import psutil
 import ray
-from ray._private import utils, worker
+from ray._private import ray_constants, utils, worker
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
@@ -128,7 +128,7 @@ class Cluster:
             )
         before = set(psutil.Process().children())
         try:
-            with warnings.catch_warnings(), _our_handler_of_sigterm():
+            with warnings.catch_warnings(), _our_handler_of_sigterm(), _on_loopback(local):
                 warnings.simplefilter("ignore")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RayError, RuntimeError, ValueError, OSError) as error:
@@ -325,6 +325,26 @@ def _our_handler_of_sigterm() -> Iterator[None]:
         vars(utils)["set_sigterm_handler"] = theirs
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ours)
+
+
+@contextmanager
+def _on_loopback(local: bool) -> Iterator[None]:
+    """Let the Ray that is started within the context listen on the loopback interface alone.
+
+    On macOS and Windows Ray does so by itself, unless this variable asks for a cluster. A value
+    that is set already stays.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    if not local or name in os.environ:
+        yield
+        return
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager

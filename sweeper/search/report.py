@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeper.config.messages import counted
+from sweeper.errors import redact
 from sweeper.search.finalist import Finalist, SearchProgress, SearchResult
 
 
