@@ -30,7 +30,15 @@ def store(tmp_path: Path) -> str:
     return str(tmp_path / "sweeps")
 
 
-RAY = ("test_chaos", "test_cli", "test_docs", "test_lost", "test_peers", "test_ray")
+RAY = (
+    "test_chaos",
+    "test_cli",
+    "test_docs",
+    "test_lost",
+    "test_peers",
+    "test_preflight",
+    "test_ray",
+)
 """Files whose tests start Ray: they share one worker of xdist, beside which the others run."""
 
 

@@ -232,7 +232,15 @@ def _prepare(parent: int, talk: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
     faulthandler.enable(2, all_threads=False)
     gc.set_threshold(*GARBAGE)
-    here = str(Path.cwd())  # Ray puts it first, where a user's folder could hide our packages
+    put_packages_first()
+
+
+def put_packages_first() -> None:
+    """Move the working folder to the end of Python's path.
+
+    Ray puts it first, where a user's folder could hide our packages.
+    """
+    here = str(Path.cwd())
     sys.path[:] = [*(path for path in sys.path if path != here), here]
 
 
