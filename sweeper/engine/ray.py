@@ -327,7 +327,7 @@ class Cluster:
 
 
 def _ask_nodes(task: PackTask, wanted: Packs) -> list[tuple[str, list[str] | None]]:
-    """Return the address of each node with room, and what it lacks to train; None if it is silent."""
+    """Return the address of each node with room, and what it lacks; None if it is silent."""
     nodes = [one for one in ray.nodes() if one["Alive"]]
     nodes = [one for one in nodes if Node.of("", one["Resources"]).packs(wanted)]
     gpus = GPU_SLICE if wanted.gpu else 0
