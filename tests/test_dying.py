@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -328,6 +329,45 @@ def test_a_pack_is_given_up_for_what_it_did_itself(
     pack: PackState, death: Death | None, error: str | None
 ) -> None:
     assert verdict(pack, "now", death) == error
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rounds", [False, True], ids=["tune", "tasks"])
+def test_on_ray_trials_that_end_their_process_fail_alone(
+    rounds: bool, tmp_path: Path, store: str
+) -> None:
+    dying_grid(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", ON_RAY, str(tmp_path / "toy.yaml"), store, str(rounds)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+    lasts = sorted((e.splitlines()[0], e.splitlines()[-1]) for e in errors(store).values())
+    assert lasts == [
+        ("last words of one that exits", "worker died (exit code 7)"),
+        ("last words of one that hangs", "no row for 2 s"),
+        ("last words of one that is_killed", "worker died (signal 9)"),
+        ("last words of one that segfaults", "worker died (signal 11)"),
+    ]
+    assert sorted(statuses(store).values()) == ["failed"] * 4 + ["generalized"]
+
+
+ON_RAY = """
+import sys
+from pathlib import Path
+from sweeper.compile.loading import load_grid
+from sweeper.engine import commands
+from sweeper.engine.ray import on_ray
+
+fates = "task.fate=well,segfaults,exits,is_killed,hangs"
+settings = ["seeds=1", "task.rate=0.5", "task.shift=0", "resources.timeout=2"]
+grid = load_grid(Path(sys.argv[1]), ["trainable=tests.dying", fates, *settings])
+with on_ray(grid, rounds=sys.argv[3] == "True") as runner:
+    outcome = commands.launch(grid, sys.argv[2], runner)
+sys.exit(outcome.exit_code)
+"""
 
 
 @pytest.mark.parametrize(

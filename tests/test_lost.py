@@ -23,13 +23,14 @@ from ray.exceptions import (
     NodeDiedError,
     OutOfMemoryError,
     RayTaskError,
+    TaskUnschedulableError,
     WorkerCrashedError,
 )
 
 from sweeper.engine import watch
 from sweeper.engine.failures import RETRIES, WORKERS, Retries, death_of
 from sweeper.engine.tune import count_retries
-from sweeper.engine.watch import Watch, watched
+from sweeper.engine.watch import Watch, end_leftovers, watched
 from sweeper.errors import ClusterLostError, SweeperError
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 
@@ -108,6 +109,42 @@ def test_what_was_started_is_ended_also_if_its_parent_has_ended_before() -> None
     assert not any(watch.alive(child) for child in children)
 
 
+KILLED = """
+import subprocess, sys, time
+from pathlib import Path
+import psutil
+from sweeper.engine.watch import Watch, record_in
+
+agent = psutil.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+Watch("Ray", {"raylet": psutil.Process(agent.pid)}, {}, record_in(Path(sys.argv[1]))).check()
+time.sleep(600)
+"""
+
+
+def test_what_a_killed_driver_has_left_behind_is_ended_by_the_next(tmp_path: Path) -> None:
+    driver = psutil.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    deadline = time.monotonic() + 30
+    while not (records := list(tmp_path.glob("*.json"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (agent,) = driver.children()
+    end_leftovers(tmp_path)  # the driver is alive
+    assert watch.alive(agent)
+    assert records[0].exists()
+    driver.kill()
+    driver.wait()
+    assert watch.alive(agent)
+    stranger = sleeping()
+    (tmp_path / "sweeper-1.json").write_text(f"[[{driver.pid}, 1.5], [{stranger.pid}, 1.5]]")
+    (tmp_path / "sweeper-2.json").write_text("{")
+    end_leftovers(tmp_path)
+    psutil.wait_procs([agent], timeout=10)
+    assert not watch.alive(agent)
+    assert watch.alive(stranger), "another process has its number now"
+    assert [path.name for path in tmp_path.iterdir()] == ["sweeper-2.json"]
+    stranger.kill()
+    stranger.wait()
+
+
 def actor_died(text: str) -> ActorDiedError:
     return ActorDiedError(ActorDiedErrorContext(error_message=text, actor_id=b"0" * 16))
 
@@ -123,6 +160,7 @@ WORKER = actor_died("The actor is dead because its worker process has died.")
         (NODE, "node"),
         (NodeDiedError("gone"), "node"),
         (ActorUnavailableError("away", b"0" * 16), "node"),
+        (TaskUnschedulableError("its node is gone"), "node"),
         (WORKER, "worker"),
         (WorkerCrashedError(), "worker"),
         (OutOfMemoryError("full"), "worker"),

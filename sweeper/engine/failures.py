@@ -85,7 +85,7 @@ class Failure:
 def death_of(error: BaseException) -> Literal["node", "worker"] | None:
     """Return what has died, if Ray raised `error` because its node or its worker process died."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    if kinds & {"NodeDiedError", "ActorUnavailableError"}:
+    if kinds & {"NodeDiedError", "ActorUnavailableError", "TaskUnschedulableError"}:
         return "node"
     if "RayActorError" in kinds and not getattr(error, "actor_init_failed", False):
         return "node" if "node has died" in str(error) else "worker"

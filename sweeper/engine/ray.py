@@ -37,10 +37,8 @@ import ray
 from ray._private import ray_constants, utils, worker
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from sweeper.engine.cluster import (
-    Node,
     Packs,
     Room,
     alive_nodes,
@@ -51,27 +49,21 @@ from sweeper.engine.cluster import (
 )
 from sweeper.engine.cluster_messages import introduction
 from sweeper.engine.driver import Runner, device
-from sweeper.engine.failures import RETRIES, Failure, PackError, Retries, death_of, raise_failures
+from sweeper.engine.failures import RETRIES, Failure, PackError, Retries, raise_failures
 from sweeper.engine.handshake import Identity, shake_hands
-from sweeper.engine.preflight import failed, lacks, raise_lacks
-from sweeper.engine.provenance import versions
+from sweeper.engine.node_check import ask_nodes
+from sweeper.engine.preflight import raise_lacks
 from sweeper.engine.resources import check_gpu, local_cpus, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import RaisedError, train
 from sweeper.engine.tune import load_tune
-from sweeper.engine.watch import Answer, Watch, watched
+from sweeper.engine.watch import Answer, Watch, end_leftovers, record_in, watched
 from sweeper.errors import ClusterError, ClusterLostError
 from sweeper.grid.grid import Grid
 
 WAVE = 500
 """The most Tune trials of one `Tuner`: it rewrites its whole state, which grows with them."""
 
-
-PREFLIGHT_S = 60.0
-"""The most seconds to wait for the nodes to say whether they can train."""
-
-GPU_SLICE = 0.001
-"""The part of a GPU that the check of a node takes: it also fits beside other work."""
 
 OBJECT_STORE = 80 << 20
 """Bytes of the local object store, which is hardly used."""
@@ -155,7 +147,9 @@ class Cluster:
         roles = {"raylet": "raylet", "gcs_server": "control service"}
         if self.address == "local":
             ours = {roles[p.name()]: p for p in self._started if p.name() in roles}
-            return Watch("Ray on this machine", ours, {})
+            folder = Path(worker.global_worker.node.get_session_dir_path()).parent
+            end_leftovers(folder)
+            return Watch("Ray on this machine", ours, {}, record_in(folder))
         head, _, port = gcs_address().rpartition(":")
         here = ray.get_runtime_context().get_node_id()
         node = next(one for one in ray.nodes() if one["NodeID"] == here)
@@ -242,7 +236,7 @@ class Cluster:
         Raises:
             ClusterError: A node can't.
         """
-        found = self._watched(_ask_nodes, task, Packs(cpu, gpu, None))
+        found = self._watched(ask_nodes, task, Packs(cpu, gpu, None))
         silent = [address for address, reasons in found if reasons is None]
         if silent:
             more = f" and {len(silent) - 1} more" if silent[1:] else ""
@@ -324,29 +318,6 @@ class Cluster:
             self._watch.end_family(self._started)
         elif self._ours:
             ray.shutdown()
-
-
-def _ask_nodes(task: PackTask, wanted: Packs) -> list[tuple[str, list[str] | None]]:
-    """Return the address of each node with room, and what it lacks; None if it is silent."""
-    nodes = [one for one in ray.nodes() if one["Alive"]]
-    nodes = [one for one in nodes if Node.of("", one["Resources"]).packs(wanted)]
-    gpus = GPU_SLICE if wanted.gpu else 0
-    remote = ray.remote(num_cpus=0, num_gpus=gpus, max_retries=0, max_calls=1)(lacks)
-    asked = {}
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        reference = remote.options(scheduling_strategy=there).remote(task, versions())
-        asked[reference] = node["NodeManagerAddress"]
-    done, silent = ray.wait(list(asked), num_returns=len(asked), timeout=PREFLIGHT_S)
-    found: list[tuple[str, list[str] | None]] = [(asked[one], None) for one in silent]
-    for reference in done:
-        address = asked[reference]
-        try:
-            found.append((address, ray.get(reference)))
-        except RayError as error:
-            if death_of(error) != "node":
-                found.append((address, [failed(error)]))
-    return found
 
 
 _lost: list[str] = []

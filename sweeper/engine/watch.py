@@ -7,12 +7,15 @@ raylet and the head are there.
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
@@ -23,6 +26,9 @@ Answer = TypeVar("Answer")
 
 POLL_S = 0.25
 """Seconds between two looks at the processes and at the work."""
+
+RECORD = "sweeper-"
+"""How the name of a file begins that lists the processes of a driver."""
 
 ASK_S = 2.0
 """Seconds between two questions to a server, and the longest wait for its answer."""
@@ -41,6 +47,7 @@ class Watch:
         where: The cluster, as a message names it.
         processes: Processes of this machine that this one has started, by role.
         servers: Host and port of the servers of a running cluster, by role.
+        record: File that lists the processes, for `end_leftovers` after this one was killed.
     """
 
     def __init__(
@@ -48,11 +55,13 @@ class Watch:
         where: str,
         processes: Mapping[str, psutil.Process],
         servers: Mapping[str, tuple[str, int]],
+        record: Path | None = None,
     ) -> None:
         self._where = where
         self._processes = dict(processes)
         self._family: dict[psutil.Process, None] = {}  # in order
         self._listed = 0.0
+        self._record = record
         self._servers = dict(servers)
         self._lost: str | None = None
         self._over = threading.Event()
@@ -71,7 +80,10 @@ class Watch:
                 self._lost = f"its {role} (process {process.pid}) has ended"
         if self._lost is None and time.monotonic() - self._listed > FAMILY_S:
             self._listed = time.monotonic()
-            self._family |= dict.fromkeys(descendants(self._processes.values()))
+            family = self._family | dict.fromkeys(descendants(self._processes.values()))
+            if self._record is not None and family.keys() != self._family.keys():
+                remember(self._record, family)
+            self._family = family
         if self._lost is not None:
             raise ClusterLostError(
                 f"{self._where} is lost: {self._lost}. All committed results are safe. Launch "
@@ -79,8 +91,10 @@ class Watch:
             )
 
     def end(self) -> None:
-        """Ask no more."""
+        """Ask no more, and forget the processes."""
         self._over.set()
+        if self._record is not None:
+            self._record.unlink(missing_ok=True)
 
     def end_family(self, processes: Iterable[psutil.Process]) -> None:
         """End `processes`, and all that the watched processes and they have ever started."""
@@ -104,6 +118,45 @@ def alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def remember(record: Path, family: Iterable[psutil.Process]) -> None:
+    """Write this process and its `family` to the file `record`."""
+    every = [[p.pid, p.create_time()] for p in (psutil.Process(), *family) if alive(p)]
+    aside = record.with_suffix(".new")
+    aside.write_text(json.dumps(every))
+    aside.replace(record)
+
+
+def record_in(folder: Path) -> Path:
+    """Return the file in `folder` for the record of this process."""
+    return folder / f"{RECORD}{os.getpid()}.json"
+
+
+def end_leftovers(folder: Path) -> None:
+    """End the processes that drivers of this user have left behind when they were killed.
+
+    Ray's agents live on for a minute, and use memory and ports.
+    """
+    for record in folder.glob(f"{RECORD}*.json"):
+        with suppress(OSError, ValueError, TypeError):
+            if record.stat().st_uid != os.getuid():
+                continue
+            driver, *family = json.loads(record.read_text())
+            if _same(*driver) is None:
+                for pid, created in family:
+                    if (process := _same(pid, created)) is not None:
+                        process.kill()
+                record.unlink()
+
+
+def _same(pid: int, created: float) -> psutil.Process | None:
+    """Return the process `pid` if it is the one that began at `created`, in seconds."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.create_time() == created and alive(process):
+            return process
+    return None
 
 
 def descendants(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
