@@ -264,18 +264,22 @@ _UNKNOWN = re.compile(r'(?:Referenced (?:column|table)|Could not find key) "([^"
 def _with_name(connection: Connection, text: str, message: str) -> str:
     """Return DuckDB's `message` about the query `text`, with the name that is probably meant."""
     unknown = _UNKNOWN.search(message)
-    view = re.search(r"\bfrom\s+(trials|cells)\b", text)
+    view = re.search(r"\bfrom\s+(trials|cells|delays|metrics)\b", text)
     if unknown is None or view is None:
         return message
-    name = unknown[1]
+    name, joined = unknown[1], view[1] in ("delays", "metrics")
     if "Referenced table" in message:  # the first part of a dotted name
         dotted = re.search(rf"\b{re.escape(name)}\.([\w.]+)", text)
         name = dotted[0] if dotted else name
     with suppress(duckdb.Error, QueryError):
-        known = paths(connection, view[1])
-        near = nearest(name, list(known), varying(connection, known, view[1]))
+        view_of = "trials" if joined and "." in name else view[1]
+        known = paths(connection, view_of)
+        near = nearest(name, list(known), varying(connection, known, view_of))
         if near is not None:
-            return f"{message.split(' Candidate')[0].rstrip('!.')}. Did you mean {near}?"
+            head = message.split(" Candidate")[0].rstrip("!.")
+            if view_of == view[1]:
+                return f"{head}. Did you mean {near}?"
+            return f"{head}. {near} is in trials: {view[0]} join trials using (trial_id)."
     return message
 
 

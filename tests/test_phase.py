@@ -248,3 +248,15 @@ def test_a_refined_axis_is_logarithmic_where_its_grid_is() -> None:
     assert not Axis("a", values).log
     assert Axis("a", values, lines=(0.1, 1.0)).log
     assert not Axis("a", (0.0, *values), lines=(0.1, 1.0)).log
+
+
+@pytest.mark.parametrize(
+    "value", ["count(*)", "list(delay)", "*", "cells.*", "columns(*)", "unnest([1, 2])"]
+)
+def test_what_is_drawn_has_one_value_per_cell(tmp_path: Path, value: str) -> None:
+    with open_views(make(tmp_path).ledger) as views, pytest.raises(UsageError) as caught:
+        phase_diagram(views, X, Y, value=value, where="regularizer.name = 'none'")
+    assert str(caught.value) == (
+        f"value {value!r}: not one value per cell. Write an expression over the columns of one "
+        "cell, without aggregates and *, e.g. delay / t1."
+    )

@@ -314,3 +314,28 @@ def test_a_query_that_is_not_text_is_refused(finished: str) -> None:
         finished,
     )
     assert (asked.returncode, asked.stderr) == (2, "error: '\\udcff': not UTF-8 text.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "select * from delays where task.rate > 1",
+            'Binder Error: Referenced table "task" not found. task.rate is in trials: from delays '
+            "join trials using (trial_id).",
+        ),
+        (
+            "select step from metrics where task.rat = 1",
+            'Binder Error: Referenced table "task" not found. task.rate is in trials: from metrics '
+            "join trials using (trial_id).",
+        ),
+        (
+            "select delai from delays",
+            'Binder Error: Referenced column "delai" not found in FROM clause. Did you mean delay?',
+        ),
+    ],
+)
+def test_a_field_that_another_view_has_is_said_with_its_join(
+    finished: str, text: str, message: str
+) -> None:
+    assert refusal(finished, None, text=text) == message

@@ -55,8 +55,8 @@ def test_the_status_of_a_finished_sweep(tmp_path: Path, store: str) -> None:
     assert f"toy: trial {trial_id} and 5 others failed\n" in text
     assert error.splitlines()[-1] in text
     assert text.splitlines()[:2] == [
-        "sweep  trials  ended  generalized  censored  diverged  failed",
-        "toy        18     18            4         2         6       6",
+        "sweep  trials  ended  generalized  horizon  diverged  failed",
+        "toy        18     18            4        2         6       6",
     ]
 
 
@@ -83,8 +83,8 @@ def test_a_driver_at_work_has_a_rate_and_a_time_left(
     assert found.rate == pytest.approx(3 / 12)
     assert found.eta_s == pytest.approx(3 / (3 / 12))
     assert shown(found).splitlines() == [
-        "sweep  trials  ended  generalized  censored  pending",
-        "toy         6      3            2         1        3",
+        "sweep  trials  ended  generalized  horizon  pending",
+        "toy         6      3            2        1        3",
         f"toy: {found.driver} trains, 0.25 trials per second, 12 s left",
     ]
 
@@ -100,20 +100,19 @@ def test_the_table_fits_80_columns_whatever_the_trials_came_to() -> None:
     statuses = ("generalized", "censored", "diverged", "failed", "running", "pending")
     counts = dict.fromkeys(statuses, 123_456)
     one, other = (
-        Status(name, counts, None, None, None, [], 100, 0.0) for name in ("a-fairly-long", "b")
+        Status(name, counts, None, None, None, [], 100, 0.0) for name in ("a-longer-name.", "b")
     )
     assert shown(one, other, width=80).splitlines() == [
-        "sweep         trials  ended generalized censored diverged failed running pending",
-        "a-fairly-long 740736 493824      123456   123456   123456 123456  123456  123456",
-        "b             740736 493824      123456   123456   123456 123456  123456  123456",
+        "sweep          trials  ended generalized horizon diverged failed running pending",
+        "a-longer-name. 740736 493824      123456  123456   123456 123456  123456  123456",
+        "b              740736 493824      123456  123456   123456 123456  123456  123456",
     ]
     longer = Status("a-name-that-is-much-too-long", counts, None, None, None, [], 100, 0.0)
     lines = shown(longer, width=80).splitlines()
     assert lines == [
-        "sweep         trials  ended generalized censored diverged failed running pending",
-        "a-name-that-i 740736 493824      123456   123456   123456 123456  123456  123456",
-        "s-much-too-lo                                                                   ",
-        "ng                                                                              ",
+        "sweep          trials  ended generalized horizon diverged failed running pending",
+        "a-name-that-is 740736 493824      123456  123456   123456 123456  123456  123456",
+        "-much-too-long                                                                  ",
     ]
 
 
@@ -123,9 +122,9 @@ def test_a_status_that_no_trial_has_takes_no_column() -> None:
         Status("b", {"failed": 1}, None, None, None, [], 100, 0.0),
     ]
     assert shown(*sweeps, width=80).splitlines()[:3] == [
-        "sweep  trials  ended  censored  failed",
-        "a           2      2         2       0",
-        "b           1      1         0       1",
+        "sweep  trials  ended  horizon  failed",
+        "a           2      2        2       0",
+        "b           1      1        0       1",
     ]
 
 
@@ -150,11 +149,11 @@ def test_a_damaged_sweep_hides_no_other(tmp_path: Path, store: str) -> None:
         assert (shown.returncode, shown.stderr) == (2, "")
         lines = [line.rstrip() for line in shown.stdout.splitlines()]
         assert lines == [
-            "sweep  trials  ended  generalized  censored",
-            "a           -      -            -         -",
-            "b           -      -            -         -",
-            "c           -      -            -         -",
-            "toy         6      6            4         2",
+            "sweep  trials  ended  generalized  horizon",
+            "a           -      -            -        -",
+            "b           -      -            -        -",
+            "c           -      -            -        -",
+            "toy         6      6            4        2",
             *reasons,
         ]
         shown = sweeper(command, "--store", store, "--json")

@@ -9,6 +9,7 @@ References:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
@@ -338,6 +339,7 @@ def _select(
 ) -> pa.Table:
     low = high = level = "null::double"
     censored, shown = "false", sql_of(connection, value)
+    _check_value(connection, value, shown)
     if value in STEPS:
         shown = f"coalesce({value}, {value}_bound)"
         censored = f"({value} is null and {value}_bound is not null)"
@@ -366,6 +368,27 @@ def _select(
         remedy = f"no cell matches {where!r}. Loosen it." if where else "the sweep has no cells."
         raise UsageError(remedy)
     return table
+
+
+def _check_value(connection: sql.Connection, value: str, expression: str) -> None:
+    """Check that the SQL `expression` of what is shown has one value per cell.
+
+    Raises:
+        UsageError: It hasn't, or it is no expression.
+    """
+    text = f"select ({expression}\n) as x, n_seeds from cells limit 0"
+    try:
+        sql.check_read_only(text, connection)
+        single = sql.query(connection, text).column_names == ["x", "n_seeds"]
+    except sql.QueryError as error:
+        if "GROUP BY" not in error.reason:
+            raise
+        single = False
+    if not single or re.search(r"(?i)\bunnest\s*\(", value):
+        raise UsageError(
+            f"value {value!r}: not one value per cell. Write an expression over the columns of one "
+            "cell, without aggregates and *, e.g. delay / t1."
+        )
 
 
 def _kind(value: str, column: pa.DataType) -> Kind:

@@ -213,6 +213,10 @@ def _notes(sweep: Status) -> Iterator[str]:
         )
 
 
+HEADINGS = {"censored": "horizon"}
+"""Status to its heading, where they differ: trials of this status ended at the horizon, and some
+of them may have generalized before."""
+
 WIDTH = 80
 """Columns of a terminal that the table fits into, unless names are very long."""
 
@@ -224,7 +228,7 @@ def status_table(sweeps: Sequence[Status | Unreadable]) -> Table:
     """
     readable = [sweep for sweep in sweeps if isinstance(sweep, Status)]
     statuses = [s for s in (*ENDED, "running", "pending") if any(x.counts.get(s) for x in readable)]
-    headings = ["sweep", "trials", "ended", *statuses]
+    headings = ["sweep", "trials", "ended", *(HEADINGS.get(s, s) for s in statuses)]
     rows = [[sweep.name, *_counts(sweep, statuses)] for sweep in sweeps]
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
