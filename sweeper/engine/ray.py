@@ -51,6 +51,7 @@ from sweeper.engine.cluster_messages import introduction
 from sweeper.engine.driver import Runner, device
 from sweeper.engine.failures import RETRIES, Failure, PackError, Retries, raise_failures
 from sweeper.engine.handshake import Identity, shake_hands
+from sweeper.engine.loopback import on_loopback
 from sweeper.engine.node_check import ask_nodes
 from sweeper.engine.preflight import raise_lacks
 from sweeper.engine.resources import check_gpu, local_cpus, slots
@@ -130,7 +131,11 @@ class Cluster:
             )
         before = set(psutil.Process().children())
         try:
-            with warnings.catch_warnings(), _our_handler_of_sigterm(), _on_loopback(local):
+            with (
+                warnings.catch_warnings(),
+                _our_handler_of_sigterm(),
+                on_loopback(ray_constants, local),
+            ):
                 warnings.simplefilter("ignore")
                 ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RayError, RuntimeError, ValueError, OSError) as error:
@@ -342,26 +347,6 @@ def _our_handler_of_sigterm() -> Iterator[None]:
         vars(utils)["set_sigterm_handler"] = theirs
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, ours)
-
-
-@contextmanager
-def _on_loopback(local: bool) -> Iterator[None]:
-    """Let the Ray that is started within the context listen on the loopback interface alone.
-
-    On macOS and Windows Ray does so by itself, unless this variable asks for a cluster. A value
-    that is set already stays.
-    """
-    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    if not local or name in os.environ:
-        yield
-        return
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    os.environ[name], ray_constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        del os.environ[name]
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
