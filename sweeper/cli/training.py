@@ -213,7 +213,8 @@ def plan_grid(
                 cost = estimate.estimate(loaded, store, there)
     if as_json:
         event = progress.plan_event(loaded, cost)
-        progress.emit(**event, seconds=cost.seconds, memory_bytes=cost.memory)
+        event |= {"seconds": cost.seconds, "memory_bytes": cost.memory}
+        progress.emit(**event, failures=cost.failures)
         return
     for message in cost.damage:
         err.print(f"damaged: {message} The next launch trains its trials again.", markup=False)
@@ -227,6 +228,8 @@ def plan_grid(
         rules = "; ".join(loaded.file.excludes)
         out.print(f"{counted(loaded.n_excluded, 'cell')} excluded by: {rules}", markup=False)
     out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
+    for message in cost.failures:
+        err.print(f"a trial can't take a step: {message}", markup=False)
 
 
 def stop_sweep(name: Name, store: StoreOption = STORE) -> None:

@@ -64,9 +64,18 @@ def check_cells(grid: Grid) -> None:
 
 
 def peek(uri: str) -> Ledger | None:
-    """Return the ledger of the sweep at `uri`, or None if there is none yet."""
+    """Return the ledger of the sweep at `uri`, or None if there is none yet.
+
+    Raises:
+        StoreError: It is damaged, or a file is where its folder should be.
+    """
     root = local_folder(uri)
     if root is not None and not root.is_dir():
+        above = next(folder for folder in (root, *root.parents) if folder.exists())
+        if not above.is_dir():
+            raise StoreError(
+                f"store {root.parent}: can't be created: {above} is a file. Name a folder."
+            )
         return None
     files = Files.at(uri)
     if files.size(META) is None:

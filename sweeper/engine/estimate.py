@@ -9,11 +9,18 @@ from dataclasses import dataclass
 
 from sweeper import trainable
 from sweeper.config.fields import Config, build
+from sweeper.config.messages import described
 from sweeper.config.trial import Trial
 from sweeper.engine.commands import check_cells, peek
 from sweeper.engine.driver import Runner
 from sweeper.engine.planner import Counts, pack_size, plan_launch
-from sweeper.engine.resources import check_gpu, local_memory, local_workers
+from sweeper.engine.resources import (
+    check_gpu,
+    check_room,
+    local_memory,
+    local_workers,
+    machine_memory,
+)
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store.lease import join
@@ -33,19 +40,21 @@ class Estimate:
         n_packs: Number of packs to run.
         workers: Number of packs that run at the same time.
         seconds: Estimated wall time of the training. It is an upper bound: it counts every trial
-            up to the horizon.
+            up to the horizon. None if no trial could be timed.
         memory: Bytes of the largest pack.
         damage: One message per damaged file of the store.
         hidden: Number of stored trials that the views won't show after the launch.
+        failures: For each timed static group whose trials can't take a step: why. They would fail.
     """
 
     counts: Counts
     n_packs: int
     workers: int
-    seconds: float
+    seconds: float | None
     memory: int
     damage: tuple[str, ...] = ()
     hidden: int = 0
+    failures: tuple[str, ...] = ()
 
 
 def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
@@ -59,11 +68,13 @@ def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
 
     Raises:
         UsageError: The grid has no cells, or asks for a GPU that this machine doesn't have.
+        ClusterError: This machine has no room for one pack.
         StoreError: The store can't be read.
     """
     check_cells(grid)
     if runner is None:
         check_gpu(grid)
+        check_room(grid)
     workers = local_workers(grid) if runner is None else runner.workers
     known = None if runner is None else runner.memory
     share = local_memory(grid, workers) if known is None else known
@@ -87,7 +98,8 @@ def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
         counts, packs, damage = plan.counts, plan.n_packs, tuple(plan.damage)
         hidden = hidden_by(ledger, plan.table)
     steps = counts.new * grid.steps
-    per_step = _seconds_per_trial_step(grid, module, groups, sizes) if steps else 0.0
+    per_step, failures = _timed(grid, module, groups, sizes) if steps else (0.0, ())
+    seconds = None if per_step is None else steps * per_step / workers
     memory = max(
         (
             module.memory_bytes(build(grid.config, g.values)) * size
@@ -95,20 +107,35 @@ def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
         ),
         default=0,
     )
-    return Estimate(counts, packs, workers, steps * per_step / workers, memory, damage, hidden)
+    return Estimate(counts, packs, workers, seconds, memory, damage, hidden, failures)
 
 
-def _seconds_per_trial_step(
+def _timed(
     grid: Grid, module: Trainable, groups: list[StaticGroup], sizes: list[int]
-) -> float:
-    """Return the seconds of one step of one trial, averaged over the trials of probed groups."""
+) -> tuple[float | None, tuple[str, ...]]:
+    """Return the seconds of one step of one trial, and why some trials can't take one.
+
+    The seconds are averaged over the trials of the probed groups; None if none can take a step.
+    """
     order = sorted(range(len(groups)), key=lambda i: -groups[i].trials)[:PROBES]
-    total = sum(groups[i].trials for i in order)
-    seconds = 0.0
+    seconds, total = 0.0, 0
+    failures: dict[str, None] = {}
     for i in order:
-        pack = _sample(grid, groups[i], sizes[i])
-        seconds += module.probe(pack) / len(pack.trials) * groups[i].trials / total
-    return seconds
+        needed, has = module.memory_bytes(build(grid.config, groups[i].values)), machine_memory()
+        if needed > has and not grid.file.resources.gpu:
+            failures[
+                f"it needs {needed / 2**30:.3g} GB, and this machine has {has / 2**30:.3g}"
+            ] = None
+            continue
+        try:
+            pack = _sample(grid, groups[i], sizes[i])
+            each = module.probe(pack) / len(pack.trials)
+        except (Exception, SystemExit) as error:  # whatever a user's code does
+            failures[described(error)] = None
+            continue
+        seconds += each * groups[i].trials
+        total += groups[i].trials
+    return seconds / total if total else None, tuple(failures)
 
 
 def _sample(grid: Grid, group: StaticGroup, size: int) -> Pack[Config]:

@@ -54,7 +54,7 @@ from sweeper.engine.handshake import Identity, shake_hands
 from sweeper.engine.loopback import on_loopback
 from sweeper.engine.node_check import ask_nodes
 from sweeper.engine.preflight import raise_lacks
-from sweeper.engine.resources import check_gpu, local_cpus, slots
+from sweeper.engine.resources import check_gpu, local_cpus, no_room, slots
 from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import RaisedError, train
 from sweeper.engine.tune import load_tune
@@ -229,10 +229,7 @@ class Cluster:
                 )
             fits = room_on(alive, [], wanted).now
         if fits < 1:
-            raise ClusterError(
-                f"resources: cpu {cpu:g}, gpu {gpu:g}: this machine has no room for one pack. "
-                "Lower resources.cpu or resources.gpu."
-            )
+            raise no_room(cpu, gpu)
         return Room(fits, fits)
 
     def check_nodes(self, task: PackTask, cpu: float, gpu: float) -> None:

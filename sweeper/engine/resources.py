@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from sweeper import trainable
-from sweeper.errors import UsageError
+from sweeper.errors import ClusterError, UsageError
 from sweeper.grid.grid import Grid
 
 _ROUNDING = 1e-9
@@ -55,6 +55,25 @@ def check_gpu(grid: Grid) -> None:
             "on CPUs, or launch on a cluster that has GPUs: --address HOST:PORT. If this machine "
             "has a GPU, install a build of torch that supports it."
         )
+
+
+def check_room(grid: Grid) -> None:
+    """Check that this machine has room for one pack of `grid`.
+
+    Raises:
+        ClusterError: It has none.
+    """
+    resources = grid.file.resources
+    if slots(local_cpus(), resources.cpu) < 1:
+        raise no_room(resources.cpu, resources.gpu)
+
+
+def no_room(cpu: float, gpu: float) -> ClusterError:
+    """Return the error that a pack with `cpu` and `gpu` doesn't fit on this machine."""
+    return ClusterError(
+        f"resources: cpu {cpu:g}, gpu {gpu:g}: this machine has no room for one pack. "
+        "Lower resources.cpu or resources.gpu."
+    )
 
 
 def local_workers(grid: Grid) -> int:
