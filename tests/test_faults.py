@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ from tests.sweeps import TOY, assert_whole, rows, run, toy_grid
 FAULTS = int(os.environ.get("SWEEPER_FAULTS", "25"))
 KINDS = ("503", "drop", "reset", "short")
 """Faults that take no time. Of all but the first, what was asked is done and the answer is lost."""
+
+
+def befall(draw: random.Random) -> str:
+    """Return the fault of a request: one in ten has one."""
+    return draw.choice(KINDS) if draw.random() < 0.1 else ""
 
 
 def test_a_sweep_in_a_bucket_that_fails_at_random_has_every_row_once(
@@ -42,7 +48,7 @@ def test_a_sweep_in_a_bucket_that_fails_at_random_has_every_row_once(
             draw = random.Random(seed)
             store = f"s3://bucket/{seed}"
             seed += 1
-            bucket.chance = lambda draw=draw: draw.choice(KINDS) if draw.random() < 0.1 else ""
+            bucket.chance = partial(befall, draw)
             assert run(grid, store).counts.new == 0
             bucket.chance = str
             assert rows(store).equals(expected)
