@@ -61,6 +61,10 @@ class StoreError(SweeperError):
     """The store is missing, damaged, newer than this program, or refuses to be written."""
 
 
+class DamagedRecordError(StoreError):
+    """A record of a ledger is damaged, or isn't understood."""
+
+
 class StoreFullError(StoreError):
     """The storage of the store is full. All earlier commits are intact."""
 

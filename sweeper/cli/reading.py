@@ -85,6 +85,39 @@ def _end(rows: Sequence[Status | Unreadable]) -> None:
         raise typer.Exit(StoreError.exit_code)
 
 
+def doctor(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Name of the sweep; without it, all sweeps and the machine."
+        ),
+    ] = None,
+    store: StoreOption = STORE,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Mend what can be mended safely. Launch again to train what is lost."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove that a sweep is whole: its records, files and rows. Exit with 2 if it isn't."""
+    from sweeper.doctor import visit
+    from sweeper.engine import progress
+
+    skip_pandas()
+    well = True
+    with readable_errors():
+        for event in visit.visit(store, name, repair=repair):
+            well = well and event.is_well
+            if as_json:
+                progress.emit(**event.as_dict())
+            else:
+                out.print(event.line, markup=False)
+    if not well:
+        raise typer.Exit(StoreError.exit_code)
+
+
 def sql(
     name: Name,
     text: Annotated[
@@ -226,6 +259,7 @@ def schema() -> None:
 COMMANDS = {
     "ls": list_sweeps,
     "status": show_status,
+    "doctor": doctor,
     "sql": sql,
     "phase": phase,
     "curves": curves,

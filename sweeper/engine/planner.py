@@ -124,7 +124,7 @@ def plan_launch(
         unusable |= damaged  # trials that would go on from there are new again
     starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
     todo.plan.memory = memory
-    _new_packs(grid, todo.plan, todo.rows, starts, ledger.state.packs)
+    _new_packs(grid, todo.plan, todo.rows, starts, ledger.state.packs.keys() | ledger.state.voided)
     todo.plan.damage += [
         f"{ledger.files.location(path)}: damaged, and no whole record follows. It counts as "
         f"absent, and a launch moves it to {DAMAGED}/."

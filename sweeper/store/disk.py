@@ -6,10 +6,21 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "sweep.json"
 """The file by which a folder is known to be that of a sweep; it is written first."""
+
+
+def stats(root: Path) -> Iterator[tuple[str, int, float]]:
+    """Yield the path, size and time of the last change of every file in the folder `root`."""
+    for folder, _, names in os.walk(root):
+        for name in filter(is_text, names):
+            path = Path(folder, name)
+            with suppress(FileNotFoundError):  # renamed or deleted meanwhile
+                about = path.lstat()
+                yield path.relative_to(root).as_posix(), about.st_size, about.st_mtime
 
 
 def walk(root: Path, prefix: str) -> Iterator[str]:

@@ -70,6 +70,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A file in a listing.
+
+    Attributes:
+        path: Below the folder.
+        size: In bytes.
+        modified: Unix time of its last change, by the clock of the storage.
+    """
+
+    path: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
 class Files:
     """A folder of files.
 
@@ -208,6 +223,17 @@ class Files:
             return sorted(self._ask(prefix, listed))
         except FileNotFoundError:
             return []
+
+    def entries(self) -> list[Entry]:
+        """Return all files, sorted by path, also those that are being written."""
+
+        def listed() -> list[Entry]:
+            if self.root is not None:
+                return [Entry(*each) for each in disk.stats(self.root)]
+            items = obstore.list(self.backend).collect()
+            return [Entry(i["path"], i["size"], i["last_modified"].timestamp()) for i in items]
+
+        return sorted(self._ask("", listed), key=lambda entry: entry.path)
 
     def folders(self, prefix: str = "") -> list[str]:
         """Return the names of the folders directly inside, or directly below `prefix`, sorted."""

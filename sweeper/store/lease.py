@@ -154,6 +154,20 @@ def driving(ledger: Ledger, launch_id: str) -> Iterator[Lease]:
 
 
 @contextmanager
+def alone(files: Files) -> Iterator[None]:
+    """Hold the sweep without reading it: its root log may be damaged.
+
+    Raises:
+        BusyError: A driver holds the sweep.
+        StoreError: The store can't be read or written.
+    """
+    with _locked(files):
+        if files.root is None and _is_renewed(files, "any"):
+            raise _busy(files)
+        yield
+
+
+@contextmanager
 def _locked(files: Files) -> Iterator[None]:
     """Hold the sweep's lock file, on a file system."""
     if files.root is None:

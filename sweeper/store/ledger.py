@@ -110,9 +110,9 @@ class Ledger:
         return ledger
 
     def _read(self, *, chains: bool) -> None:
-        if (saved := snapshots.load(self.files, self._uid)) is not None:
+        if (saved := snapshots.load(self.files, self.uid)) is not None:
             self.state, self.number, self.chains = saved
-            self._last = self.files.read(_path(self.number)) or b""
+            self._last = self.files.read(record_path(self.number)) or b""
         self.refresh_root()
         self.check_no_gap()
         if chains:
@@ -127,7 +127,7 @@ class Ledger:
         return (
             raw is not None
             and records.json_object(self.files.location(META), raw) == self.meta
-            and (self.number == 0 or self.files.read(_path(self.number)) == self._last)
+            and (self.number == 0 or self.files.read(record_path(self.number)) == self._last)
         )
 
     @classmethod
@@ -142,7 +142,7 @@ class Ledger:
         Raises:
             StoreError: A record is missing, since a later one or files of one exist.
         """
-        missing = _path(self.number + 1)
+        missing = record_path(self.number + 1)
         later = list(filter(_RECORD.fullmatch, self.files.paths("log", after=missing)))
         if later and self.files.size(missing) is None:
             raise StoreError(
@@ -190,7 +190,7 @@ class Ledger:
 
     def _chain(self, pack_id: str) -> Chain:
         if pack_id not in self.chains:
-            self.chains[pack_id] = Chain.first(self._uid, pack_id)
+            self.chains[pack_id] = Chain.first(self.uid, pack_id)
         return self.chains[pack_id]
 
     def _fold_pack(self, followed: Chain, record: Record) -> None:
@@ -202,7 +202,7 @@ class Ledger:
     def save_snapshot(self) -> None:
         """Write a snapshot if many records are in none, so that the next reader is fast."""
         if self.unsaved >= SNAPSHOT_RECORDS:
-            snapshots.save(self.files, self._uid, self.state, self.number, self.chains)
+            snapshots.save(self.files, self.uid, self.state, self.number, self.chains)
             self.unsaved = 0
 
     @property
@@ -220,15 +220,15 @@ class Ledger:
         """Read the new records of the root log; return whether there were any."""
         before = self.number
         self.torn = []
-        while (raw := self.files.read(path := _path(self.number + 1))) is not None:
+        while (raw := self.files.read(path := record_path(self.number + 1))) is not None:
             try:
-                record = self._decoded(path, raw)
+                record = self.decoded(path, raw)
             except StoreError:
                 self.torn = self._damaged_from(path)
                 if not self.torn:
                     raise
                 break
-            if record.get("sweep", self._uid) == self._uid:  # else of a deleted sweep's driver
+            if record.get("sweep", self.uid) == self.uid:  # else of a deleted sweep's driver
                 with self._named(path):
                     self.state.fold(record)
             self._last = raw
@@ -236,11 +236,21 @@ class Ledger:
             self.unsaved += 1
         return self.number > before
 
+    def pass_over(self) -> None:
+        """Count the next record of the root log as read, without an effect: it is lost."""
+        self.number += 1
+
     @property
-    def _uid(self) -> str:
+    def uid(self) -> str:
+        """The id of the sweep."""
         return str(self.meta.get("uid", self.meta["name"]))
 
-    def _decoded(self, path: str, raw: bytes) -> Record:
+    def decoded(self, path: str, raw: bytes) -> Record:
+        """Return the record of the root log at `path` with the content `raw`.
+
+        Raises:
+            DamagedRecordError: It is damaged.
+        """
         return records.decode(self.files.location(path), raw, self.meta["format"])
 
     @contextmanager
@@ -258,7 +268,7 @@ class Ledger:
         for later in paths[1:]:
             with suppress(StoreError):
                 if (raw := self.files.read(later)) is not None:
-                    self._decoded(later, raw)
+                    self.decoded(later, raw)
                     return []
         return paths
 
@@ -306,7 +316,7 @@ class Ledger:
         self._append(record, driven)
 
     def _append(self, record: Record, guard: Callable[[State], None]) -> None:
-        record = {**record, "sweep": self._uid, "nonce": secrets.token_hex(8)}
+        record = {**record, "sweep": self.uid, "nonce": secrets.token_hex(8)}
         content = records.encode(record, self.meta["format"])
         while True:
             self.refresh_root()
@@ -316,7 +326,7 @@ class Ledger:
                     f"the sweep again: that moves it to {DAMAGED}/."
                 )
             guard(self.state)
-            if records.put(self.files, _path(self.number + 1), content):
+            if records.put(self.files, record_path(self.number + 1), content):
                 self.state.fold(record)
                 self._last = content
                 self.number += 1
@@ -372,11 +382,18 @@ class Ledger:
 
 def first_record() -> str:
     """Return the path of the first record of every log."""
-    return _path(1)
+    return record_path(1)
+
+
+def root_records(files: Files) -> dict[int, str]:
+    """Return number to path of the records of the root log that exist, whole or not, ascending."""
+    paths = filter(_RECORD.fullmatch, files.paths("log"))
+    return {int(path.rpartition("/")[2].partition(".")[0]): path for path in paths}
 
 
 _RECORD = re.compile(rf"log/\d{{{DIGITS}}}\.json")  # other programs may leave files there
 
 
-def _path(number: int) -> str:
+def record_path(number: int) -> str:
+    """Return the path of a record of the root log."""
     return f"log/{number:0{DIGITS}d}.json"

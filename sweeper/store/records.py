@@ -11,7 +11,7 @@ from contextlib import suppress
 from hashlib import sha256
 from typing import Any
 
-from sweeper.errors import StoreError
+from sweeper.errors import DamagedRecordError, StoreError
 from sweeper.store.files import Files
 
 Record = dict[str, Any]
@@ -82,9 +82,9 @@ def put(files: Files, path: str, content: bytes) -> bool:
         raise error
 
 
-def damage(location: str, reason: str) -> StoreError:
+def damage(location: str, reason: str) -> DamagedRecordError:
     """Return the error that the record at `location` is damaged."""
-    return StoreError(
+    return DamagedRecordError(
         f"{location}: damaged: {reason}. Restore it from a backup; the files it names are "
         "untouched."
     )

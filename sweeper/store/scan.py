@@ -69,7 +69,7 @@ class Scan:
         """
         unusable = unusable or {}
         state = self.state
-        void = _spread(state, {*self.void, *unusable})
+        void = spread(state, {*self.void, *unusable})
         counted = list(state.ends(p for p in state.ordered if not (p.void or p.id in void)))
         ends = [
             tables.upto(self.tables[part.path], cutoff, "last_step")
@@ -134,7 +134,7 @@ def _end(files: Files, part: Part, ends: dict[str, pa.Table]) -> str | None:
     return message
 
 
-def _spread(state: State, damaged: Set[str]) -> set[str]:
+def spread(state: State, damaged: Set[str]) -> set[str]:
     """Return the damaged packs, and those that went on from one or share a file with one."""
     void = set(damaged)
     before = 0

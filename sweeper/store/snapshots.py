@@ -100,14 +100,25 @@ def load(files: Files, sweep: str) -> tuple[State, int, dict[str, Chain]] | None
         StoreError: The store can't be read.
     """
     for path in reversed(files.paths(FOLDER)):
-        raw = files.read(path)
-        if raw is None or sha256(raw).hexdigest()[:32] not in path:
-            continue
-        with suppress(pa.ArrowException, KeyError, TypeError, ValueError, StoreError):
-            table = pq.read_table(pa.BufferReader(raw))
-            about = json.loads(table.schema.metadata[b"state"])
-            if about["version"] == VERSION and about["sweep"] == sweep:
-                return _state(about, table), about["number"], _chains(about)
+        if (saved := read(files, sweep, path)) is not None:
+            return saved
+    return None
+
+
+def read(files: Files, sweep: str, path: str) -> tuple[State, int, dict[str, Chain]] | None:
+    """Return the snapshot at `path`, as `load` does; None if it is damaged or of another sweep.
+
+    Raises:
+        StoreError: The store can't be read.
+    """
+    raw = files.read(path)
+    if raw is None or sha256(raw).hexdigest()[:32] not in path:
+        return None
+    with suppress(pa.ArrowException, KeyError, TypeError, ValueError, StoreError):
+        table = pq.read_table(pa.BufferReader(raw))
+        about = json.loads(table.schema.metadata[b"state"])
+        if about["version"] == VERSION and about["sweep"] == sweep:
+            return _state(about, table), about["number"], _chains(about)
     return None
 
 

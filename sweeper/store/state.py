@@ -10,6 +10,7 @@ Records of the root log:
     packs    the trials of each pack, before they are trained
     void     packs that no longer count, e.g. because one of their files is damaged
     compact  many metrics parts were rewritten as few
+    lost     stands in place of a damaged record, without an effect (`sweeper doctor --repair`)
 
 Records of the chain of a pack (in stores of formats 1 and 2 also of the root log):
     claim    a worker took the pack: attempt number and the step it resumes from
@@ -225,7 +226,7 @@ class State:
         """
         kind = record["kind"]
         if kind == "launch":
-            self.launches[record["launch_id"]] = record
+            self._launch(record)
         elif kind == "packs":
             self._list(record)
         elif kind == "void":
@@ -235,6 +236,8 @@ class State:
         elif kind == "drive":
             self.driver = str(record["driver"])
             self.chained = True
+        elif kind == "lost":
+            pass
         elif kind in IN_CHAINS and not self.chained:
             self.fold_pack(self.packs[record["pack_id"]], record)
         else:
@@ -264,6 +267,14 @@ class State:
             pack.done = pack.done or bool(record.get("done"))
         else:
             raise ValueError(f"its kind {kind!r} is unknown")
+
+    def _launch(self, record: Record) -> None:
+        """Add a launch; the record of one that it is shown beside may be lost."""
+        beside = record.get("beside", ())
+        known = [i for i in beside if i in self.launches]
+        if len(known) < len(beside):
+            record = {**record, "beside": known}
+        self.launches[record["launch_id"]] = record
 
     def _list(self, record: Record, parent: PackState | None = None) -> None:
         self.files[record["path"]] = record["sha256"]

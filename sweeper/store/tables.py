@@ -183,7 +183,7 @@ def content(files: Files, entry: Record) -> bytes:
         StoreError: The file is missing or differs from the ledger's entry.
     """
     raw = files.read(entry["path"])
-    if message := _wrong(files, raw, entry["path"], None, entry["sha256"]):
+    if message := wrong(files, raw, entry["path"], None, entry["sha256"]):
         raise StoreError(f"{message} {_remedy(entry['path'])}")
     return cast("bytes", raw)
 
@@ -191,12 +191,21 @@ def content(files: Files, entry: Record) -> bytes:
 def proven(files: Files, part: Part) -> tuple[bytes, str | None]:
     """Return the bytes of a listed file, and a message if its size or checksum is wrong."""
     raw = files.read(part.path)
-    return raw or b"", _wrong(files, raw, part.path, part.size, part.sha256)
+    return raw or b"", wrong(files, raw, part.path, part.size, part.sha256)
 
 
-def _wrong(
+def wrong(
     files: Files, raw: bytes | None, path: str, size: int | None, checksum: str
 ) -> str | None:
+    """Return a message if `raw`, the content of a listed file, is missing or differs; else None.
+
+    Args:
+        files: The sweep's folder.
+        raw: The content; None if there is no such file.
+        path: The file.
+        size: In bytes; None if it isn't listed.
+        checksum: Its SHA-256.
+    """
     location = files.location(path)
     if raw is None:
         return f"{location}: missing, though the ledger lists it."
@@ -215,7 +224,7 @@ def corrupt(files: Files, entry: Part | Record) -> str | None:
     """Return a message if a listed file is missing or its checksum is wrong; None otherwise."""
     if isinstance(entry, Part):
         return proven(files, entry)[1]
-    return _wrong(files, files.read(entry["path"]), entry["path"], None, entry["sha256"])
+    return wrong(files, files.read(entry["path"]), entry["path"], None, entry["sha256"])
 
 
 def damaged(files: Files, part: Part) -> str | None:

@@ -1,0 +1,117 @@
+"""Files in a sweep's folder that no record needs, and files of other programs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sweeper.doctor.findings import Finding, some
+from sweeper.store import chain, snapshots
+from sweeper.store.files import Entry
+from sweeper.store.lease import LEASE, STALE_S, is_fresh, read_lease
+from sweeper.store.ledger import DAMAGED, META, Ledger
+from sweeper.store.sink import STOP
+
+OLD_S = 86400.0
+"""Age in seconds from which on a file that no record names can't be one that is about to be."""
+
+LOCK = "driver.lock"
+
+_OURS = re.compile(
+    r"(metrics|ends|packs|plans)/[\w-]+\.parquet|checkpoints/[\w-]+\.pt|stop/[\w-]+|.*#\d+"
+)
+"""Matches files that a sweep's records may name, requests to stop, and files being written."""
+
+_KEPT = re.compile(
+    rf"{META}|{LEASE}|{LOCK}|{DAMAGED}/.*|log/\d{{12}}\.json"
+    rf"|{chain.FOLDER}/[^/]+/\d{{{chain.DIGITS}}}\.json|{snapshots.FOLDER}/[\w-]+\.parquet"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Litter:
+    """Files that are of no use.
+
+    Attributes:
+        old: Those older than a day: they can be deleted.
+        fresh: Those that a running launch may be about to name.
+        foreign: Files of other programs.
+        aside: Damaged files that were moved aside.
+    """
+
+    old: tuple[Entry, ...]
+    fresh: tuple[Entry, ...]
+    foreign: tuple[Entry, ...]
+    aside: tuple[Entry, ...]
+
+
+def sweep(ledger: Ledger) -> Litter:
+    """Sort the files of a sweep.
+
+    Args:
+        ledger: The ledger, with the chains of all packs, also of the void ones.
+    """
+    files = ledger.files
+    entries = files.entries()
+    ledger.refresh()  # what was committed while the files were listed is named by now
+    named = _named(ledger)
+    lease = read_lease(files)
+    running = lease["launch_id"] if lease is not None and is_fresh(lease) else None
+    limit = time.time() - OLD_S
+    sorted_: dict[str, list[Entry]] = {"old": [], "fresh": [], "foreign": [], "aside": []}
+    for entry in entries:
+        if entry.path.startswith(f"{DAMAGED}/"):
+            sorted_["aside"].append(entry)
+        elif entry.path in named or entry.path == f"{STOP}/{running}":
+            continue
+        elif _OURS.fullmatch(entry.path):
+            sorted_["old" if entry.modified < limit else "fresh"].append(entry)
+        elif not _KEPT.fullmatch(entry.path):
+            sorted_["foreign"].append(entry)
+    return Litter(**{kind: tuple(listed) for kind, listed in sorted_.items()})
+
+
+def _named(ledger: Ledger) -> set[str]:
+    """Return the files that the records name, and that may be read again."""
+    state = ledger.state
+    named = set(state.files) | set(state.starts) | {path for _, path in state.replaced}
+    named |= {launch["plan"]["path"] for launch in state.launches.values()}
+    named |= {part.path for part in state.compacted}
+    for pack in state.packs.values():
+        named |= {part.path for _, part in (*pack.parts, *pack.ends)}
+        if pack.checkpoint is not None:
+            named.add(pack.checkpoint["path"])
+    return named
+
+
+def findings(ledger: Ledger, litter: Litter) -> Iterator[Finding]:
+    """Yield what lies in the folder beside the files that count."""
+    where = ledger.files.uri
+    for entries, text, remedy in (
+        (litter.old, "that no record names, older than a day", "--repair deletes them."),
+        (litter.fresh, "that no record names, younger than a day", ""),
+        (litter.foreign, "of other programs", "Nothing reads them."),
+        (litter.aside, f"moved aside to {DAMAGED}/ earlier", "Delete them if you don't need them."),
+    ):
+        if entries:
+            size = sum(entry.size for entry in entries)
+            names = some(entry.path for entry in entries)
+            n = "1 file" if len(entries) == 1 else f"{len(entries)} files"
+            yield Finding("note", "files", where, f"{n} {text}: {size} bytes: {names}.", remedy)
+    lease = read_lease(ledger.files)
+    if lease is None and ledger.files.size(LEASE) is not None:
+        yield Finding("note", "lease", ledger.files.location(LEASE), "can't be read.", LEASE_REMEDY)
+    elif lease is not None and not is_fresh(lease):
+        yield Finding(
+            "note",
+            "lease",
+            ledger.files.location(LEASE),
+            f"of process {lease.get('pid', '?')} on {lease.get('host', '?')}, which ended without "
+            f"removing it more than {STALE_S:g} s ago, or was killed.",
+            LEASE_REMEDY,
+        )
+
+
+LEASE_REMEDY = "It hinders nobody; the next launch replaces it."
