@@ -11,7 +11,8 @@ import pytest
 from sweeper.engine import commands
 from sweeper.errors import StoreError
 from sweeper.grid.grid import Grid
-from sweeper.store import compaction
+from sweeper.store import compaction, snapshots
+from sweeper.store.ledger import Ledger
 from tests.commands import sweeper
 from tests.sweeps import assert_whole, ledger, rows, run, statuses, toy_grid
 
@@ -22,7 +23,22 @@ SETTINGS = (
     "task.rate=0.1,0.5",
     "resources.pack=4",
 )
-KINDS = ["drive", "launch", "packs", "void", "drive", "launch", "packs", "compact", "drive", "launch", "packs", "drive", "launch", "packs"]
+KINDS = [
+    "drive",
+    "launch",
+    "packs",
+    "void",
+    "drive",
+    "launch",
+    "packs",
+    "compact",
+    "drive",
+    "launch",
+    "packs",
+    "drive",
+    "launch",
+    "packs",
+]
 
 
 class Patient:
@@ -114,4 +130,68 @@ def test_a_lost_record_costs_the_packs_that_it_speaks_of(
         assert f"toy: log/{path.name} was m" in text
         assert "a record without effect takes its place" in text
     assert doctor(store)[0] == 0
+    recovers(patient, store)
+
+
+@pytest.mark.parametrize("how", ["damaged", "missing"])
+@pytest.mark.parametrize("kind", ["metrics", "ends", "packs", "plans", "checkpoints", "chains"])
+def test_a_lost_file_costs_its_pack(patient: Patient, tmp_path: Path, kind: str, how: str) -> None:
+    """Of each kind the first file, one in the middle, and the last."""
+    files = ledger(patient.store).files.paths(kind)
+    for number, name in enumerate(sorted({files[0], files[len(files) // 2], files[-1]})):
+        copy = patient.copy(tmp_path / str(number))
+        path = copy / "toy" / name
+        path.write_bytes(b"rotten") if how == "damaged" else path.unlink()
+        counts = named(str(copy), name) if kind != "chains" else True
+        _, text = doctor(str(copy))
+        if counts and (kind, how) != ("chains", "missing"):
+            assert str(path) in text
+        doctor(str(copy), "--repair")
+        recovers(patient, str(copy))
+
+
+def named(store: str, name: str) -> bool:
+    """Return whether packs that count name the file: not those that are void or compacted."""
+    state = ledger(store).state
+    alive = [pack for pack in state.packs.values() if not pack.void]
+    names = {part.path for pack in alive for _, part in (*pack.parts, *pack.ends)}
+    names |= {part.path for part in state.compacted} | {pack.path for pack in alive}
+    names |= {pack.checkpoint["path"] for pack in alive if pack.checkpoint}
+    last = state.launch
+    return name in names or (last is not None and name == last["plan"]["path"])
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, 8, 11])
+def test_two_lost_records_and_a_snapshot_from_before_them(
+    patient: Patient, tmp_path: Path, number: int
+) -> None:
+    store = str(patient.copy(tmp_path / "store"))
+    log = tmp_path / "store" / "toy" / "log"
+    for path in sorted(log.iterdir())[1:]:
+        path.rename(path.with_suffix(".away"))
+    book = ledger(store)
+    early = Path(book.files.location(save(book)))
+    for path in sorted(log.glob("*.away")):
+        path.rename(path.with_suffix(".json"))
+    (log / f"{number:012d}.json").write_bytes(b"rotten")
+    (log / f"{number + 1:012d}.json").unlink()
+    assert doctor(store)[0] == 2
+    code, text = doctor(store, "--repair")
+    assert code == 0, text
+    assert not early.exists()
+    recovers(patient, store)
+
+
+def save(book: Ledger) -> str:
+    return snapshots.save(book.files, book.uid, book.state, book.number, book.chains)
+
+
+def test_a_repair_that_was_killed_is_repeated(patient: Patient, tmp_path: Path) -> None:
+    """After the damaged record was moved and before another took its place."""
+    store = str(patient.copy(tmp_path / "store"))
+    path = tmp_path / "store" / "toy" / "log/000000000003.json"
+    path.unlink()
+    (path.parent.parent / "damaged").mkdir()
+    (path.parent.parent / "damaged" / path.name).write_bytes(b"rotten")
+    assert doctor(store, "--repair")[0] == 0
     recovers(patient, store)

@@ -98,9 +98,14 @@ def check(
 def _check_plans(ledger: Ledger, found: Contents) -> None:
     """Check the last plan of each set of trials: a launch writes a damaged one again."""
     latest: dict[str, Record] = {}
-    for launch in ledger.state.launches.values():
-        latest[launch["plan"]["path"].partition("-")[0]] = launch["plan"]
-    for entry in latest.values():
+    launches = ledger.state.launches
+    for launch in launches.values():
+        latest[_trials_of(launch)] = launch["plan"]
+    last = ledger.state.launch or {}
+    shown = {_trials_of(launches[i]) for i in last.get("beside", ())}
+    if last:
+        shown.add(_trials_of(last))
+    for trials, entry in latest.items():
         raw = ledger.files.read(entry["path"])
         message = tables.wrong(ledger.files, raw, entry["path"], entry.get("size"), entry["sha256"])
         if message is None:
@@ -108,7 +113,13 @@ def _check_plans(ledger: Ledger, found: Contents) -> None:
             found.bytes += len(raw or b"")
             message = _odd(raw or b"", PLANNED, tuple(PLANNED))[1]
         if message is not None:
-            _add(found, ledger, "error", entry["path"], message, tables.REWRITTEN)
+            severity = "error" if trials in shown else "warning"
+            _add(found, ledger, severity, entry["path"], message, tables.REWRITTEN)
+
+
+def _trials_of(launch: Record) -> str:
+    """Return the hash of the trials of a launch, with which the name of its plan begins."""
+    return str(launch["plan"]["path"]).partition("-")[0]
 
 
 def _check_listings(ledger: Ledger, found: Contents, alive: list[PackState]) -> None:

@@ -136,9 +136,10 @@ class Curves:
         skip = self._in_damaged_packs()
         clashes = {t: packs for t, packs in self._clashes().items() if t not in skip}
         yield from self._grouped(clashes, "{} in two packs that both count", REPAIR)
-        bad = [i for i in {*self._codes, *ends} if i not in skip and not self._is_whole(i, ends)]
+        judged = {*self._codes, *ends} - skip
+        bad = sorted(i for i in judged if not self._is_whole(i, ends))
         if bad:
-            yield from self._explained(bad, ends, clashes)
+            yield from self._explained(bad, ends, clashes, any_whole=len(bad) < len(judged))
 
     def _ends(self) -> dict[str, End]:
         """Return the ends that count, of each trial the one after its most steps."""
@@ -191,6 +192,8 @@ class Curves:
 
     def _is_whole(self, trial_id: str, ends: dict[str, End]) -> bool:
         """Return whether the rows are each logged step once, up to the end if there is one."""
+        if trial_id not in self._listed:
+            return False
         code = self._codes.get(trial_id)
         last = -1 if code is None else int(self._last[code])
         if trial_id in ends and ends[trial_id].last_step != last:
@@ -205,9 +208,16 @@ class Curves:
         )
 
     def _explained(
-        self, bad: list[str], ends: dict[str, End], clashes: dict[str, set[str]]
+        self, bad: list[str], ends: dict[str, End], clashes: dict[str, set[str]], *, any_whole: bool
     ) -> Iterator[Finding]:
-        """Yield findings on the trials `bad`, whose rows are read once more."""
+        """Yield findings on the trials `bad`, whose rows are read once more.
+
+        Args:
+            bad: The trials whose rows aren't whole.
+            ends: The ends of all trials.
+            clashes: The trials in two packs that both count, which are named already.
+            any_whole: Whether other trials are whole. If none is, the trainable logs fewer steps.
+        """
         rows = self._rows_of(bad)
         twice: dict[str, set[str]] = {}
         gaps: dict[str, set[str]] = {}
@@ -233,10 +243,13 @@ class Curves:
         yield from self._grouped(twice, "{} more than once at a step", REPAIR)
         yield from self._grouped(unlisted, "{} with rows, though no pack lists them", REPAIR)
         yield from self._grouped(beyond, "{} with rows after its end", REPAIR)
-        yield from self._gaps({t: p for t, p in gaps.items() if t not in clashes}, strange)
+        gaps = {trial: packs for trial, packs in gaps.items() if trial not in clashes}
+        yield from self._gaps(gaps, strange, any_whole=any_whole)
 
-    def _gaps(self, gaps: dict[str, set[str]], strange: list[str]) -> Iterator[Finding]:
-        """Yield the gaps; if no trial is whole, the trainable logs steps of its own choice."""
+    def _gaps(
+        self, gaps: dict[str, set[str]], strange: list[str], *, any_whole: bool
+    ) -> Iterator[Finding]:
+        """Yield the gaps, see `_explained`."""
         where = self._ledger.files.uri
         if strange:
             yield Finding(
@@ -247,7 +260,7 @@ class Curves:
                 f"e.g. {some(strange)}.",
                 "Let the trainable write rows at pack.run.logged_steps().",
             )
-        if gaps and len(gaps) + len(strange) < len(self._codes):
+        if gaps and any_whole:
             yield from self._grouped(gaps, "{} without some of the logged steps", REPAIR)
         elif gaps and not strange:
             yield Finding(

@@ -14,7 +14,6 @@ from sweeper.doctor.litter import Litter
 from sweeper.doctor.reading import Reading
 from sweeper.errors import StoreError
 from sweeper.store.files import Files
-from sweeper.store.ledger import Ledger
 
 ORDER = ("error", "warning", "note")
 
@@ -90,33 +89,28 @@ def examine(files: Files, name: str) -> Examination:
     except StoreError as error:
         finding = Finding("error", "sweep.json", *_apart(str(error)))
         return Examination(name, [finding])
-    ledger = _as_readers_see_it(read)
+    ledger = read.ledger
     found = contents.listed(ledger)
     curves = Curves(ledger, found)
     contents.check(ledger, found, curves.take)
-    rubbish = litter.sweep(read.ledger)
+    rubbish = litter.sweep(ledger)
     findings = [
         *read.findings,
         *links.check(ledger),
         *found.findings,
         *curves.findings(),
-        *litter.findings(read.ledger, rubbish),
+        *litter.findings(ledger, rubbish),
     ]
     return Examination(
         name,
         sorted(findings, key=lambda finding: ORDER.index(finding.severity)),
-        read.ledger.number + sum(chain.accepted for chain in read.ledger.chains.values()),
+        ledger.number + sum(chain.accepted for chain in ledger.chains.values()),
         found.files,
         curves.rows,
         curves.trials,
         read,
         rubbish,
     )
-
-
-def _as_readers_see_it(read: Reading) -> Ledger:
-    """Return the ledger through the snapshot that holds the effect of lost records, if one does."""
-    return read.ledger if read.snapshot is None else Ledger.open(read.ledger.files)
 
 
 def _apart(message: str) -> tuple[str, str]:

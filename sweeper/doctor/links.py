@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeper.config.messages import counted
 from sweeper.doctor.findings import REPAIR, Finding, some
 from sweeper.store.ledger import Ledger
 from sweeper.store.state import PackState
@@ -14,11 +15,14 @@ CHECK = "records"
 def check(ledger: Ledger) -> Iterator[Finding]:
     """Yield packs whose records speak of others that don't exist, as after a lost record."""
     state = ledger.state
+    packs: dict[str, list[str]] = {}
     for pack in state.packs.values():
-        if pack.void:
-            continue
-        for reason in _of_pack(ledger, pack):
-            yield Finding("error", CHECK, f"pack {pack.id}", reason, REPAIR, frozenset({pack.id}))
+        if not pack.void:
+            for reason in _of_pack(ledger, pack):
+                packs.setdefault(reason, []).append(pack.id)
+    for reason, mine in packs.items():
+        what = f"{counted(len(mine), 'pack')} {reason}: {some(mine)}."
+        yield Finding("error", CHECK, ledger.files.uri, what, REPAIR, frozenset(mine))
     for part in state.compacted:
         owners = state.compacted_by[part.path]
         if strangers := sorted(i for i in owners if i not in state.packs):
@@ -41,13 +45,13 @@ def _of_pack(ledger: Ledger, pack: PackState) -> Iterator[str]:
     state = ledger.state
     launches = {attempt.record["launch_id"] for attempt in pack.attempts}
     if lost := sorted(launches - state.launches.keys()):
-        yield f"trained in a launch that no record names: {some(lost)}."
+        yield f"trained in a launch that no record names ({some(lost)})"
     if lost := sorted(set(pack.parents) - state.packs.keys()):
-        yield f"continues a pack that no record lists: {some(lost)}."
+        yield f"going on from a pack that no record lists ({some(lost)})"
     numbers = [attempt.number for attempt in pack.attempts]
     if sorted(set(numbers)) != numbers:
-        yield f"its attempts aren't in order: {some(numbers)}."
+        yield "with attempts that aren't in order"
     known = set(numbers)
     strangers = {n for n, _ in (*pack.parts, *pack.ends) if n not in known}
     if strangers:
-        yield f"has rows of an attempt that never began: {some(sorted(strangers))}."
+        yield "with rows of an attempt that never began"

@@ -19,13 +19,11 @@ OLD_S = 86400.0
 
 LOCK = "driver.lock"
 
-_OURS = re.compile(
-    r"(metrics|ends|packs|plans)/[\w-]+\.parquet|checkpoints/[\w-]+\.pt|stop/[\w-]+|.*#\d+"
-)
-"""Matches files that a sweep's records may name, requests to stop, and files being written."""
+_OURS = re.compile(r"(metrics|ends|packs|plans)/[\w-]+\.parquet|checkpoints/[\w-]+\.pt|.*#\d+")
+"""Matches the files that records may name, and those that are being written."""
 
 _KEPT = re.compile(
-    rf"{META}|{LEASE}|{LOCK}|{DAMAGED}/.*|log/\d{{12}}\.json"
+    rf"{META}|{LEASE}|{LOCK}|search\.db.*|{STOP}/.*|log/\d{{12}}\.json"
     rf"|{chain.FOLDER}/[^/]+/\d{{{chain.DIGITS}}}\.json|{snapshots.FOLDER}/[\w-]+\.parquet"
 )
 
@@ -57,14 +55,12 @@ def sweep(ledger: Ledger) -> Litter:
     entries = files.entries()
     ledger.refresh()  # what was committed while the files were listed is named by now
     named = _named(ledger)
-    lease = read_lease(files)
-    running = lease["launch_id"] if lease is not None and is_fresh(lease) else None
     limit = time.time() - OLD_S
     sorted_: dict[str, list[Entry]] = {"old": [], "fresh": [], "foreign": [], "aside": []}
     for entry in entries:
         if entry.path.startswith(f"{DAMAGED}/"):
             sorted_["aside"].append(entry)
-        elif entry.path in named or entry.path == f"{STOP}/{running}":
+        elif entry.path in named:
             continue
         elif _OURS.fullmatch(entry.path):
             sorted_["old" if entry.modified < limit else "fresh"].append(entry)
@@ -90,8 +86,8 @@ def findings(ledger: Ledger, litter: Litter) -> Iterator[Finding]:
     """Yield what lies in the folder beside the files that count."""
     where = ledger.files.uri
     for entries, text, remedy in (
-        (litter.old, "that no record names, older than a day", "--repair deletes them."),
-        (litter.fresh, "that no record names, younger than a day", ""),
+        (litter.old, "that no record needs, older than a day", "--repair deletes them."),
+        (litter.fresh, "that no record needs, younger than a day", ""),
         (litter.foreign, "of other programs", "Nothing reads them."),
         (litter.aside, f"moved aside to {DAMAGED}/ earlier", "Delete them if you don't need them."),
     ):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sweeper.config.messages import counted
-from sweeper.doctor.findings import REPAIR, Finding
+from sweeper.doctor.findings import REPAIR, Finding, some
 from sweeper.errors import DamagedRecordError, StoreError
 from sweeper.store import chain, records, snapshots
 from sweeper.store.chain import Chain
@@ -30,7 +30,8 @@ class Reading:
     """All records of a sweep.
 
     Attributes:
-        ledger: The ledger, folded from the first record on, without the records that are lost.
+        ledger: The ledger, folded from the first record on, without the records that are lost; or
+            from `snapshot` on.
         lost: Path to reason of each record of the root log that has no effect though later ones
             have one.
         snapshot: The last whole snapshot, if it holds the effect of all lost records.
@@ -55,6 +56,9 @@ def read(files: Files) -> Reading:
     _read_root(reading)
     _read_chains(reading)
     _check_snapshots(reading)
+    if reading.snapshot is not None:  # then all readers see the sweep through it
+        reading.ledger = Ledger.open(files)
+        _read_chains(reading)
     reading.findings += _root_findings(reading)
     reading.findings += _chain_findings(reading.ledger)
     return reading
@@ -262,14 +266,14 @@ _OF_CHAIN = re.compile(rf"{chain.FOLDER}/([^/]+)/(\d{{{chain.DIGITS}}})\.json")
 def _chain_findings(ledger: Ledger) -> Iterator[Finding]:
     """Yield records of chains that have no effect: damaged, foreign, behind a gap, of no pack."""
     files, packs = ledger.files, ledger.state.packs
-    orphans: dict[str, int] = {}
+    orphans: set[str] = set()
     behind: dict[str, str] = {}
     for path in files.paths(chain.FOLDER):
         if (match := _OF_CHAIN.fullmatch(path)) is None:
             continue
         pack_id, number = match[1], int(match[2])
         if pack_id not in packs:
-            orphans[pack_id] = orphans.get(pack_id, 0) + 1
+            orphans.add(pack_id)
         elif pack_id in ledger.chains and number > ledger.chains[pack_id].number:
             behind.setdefault(pack_id, path)
     for pack_id, path in behind.items():
@@ -287,16 +291,16 @@ def _chain_findings(ledger: Ledger) -> Iterator[Finding]:
         yield from _skipped(ledger, followed)
     if orphans:
         ledger.refresh()  # a launch may have listed them meanwhile
-    for pack_id, count in orphans.items():
-        if pack_id in packs or pack_id in ledger.state.voided:
-            continue
+        orphans -= packs.keys() | ledger.state.voided
+    if orphans:
         yield Finding(
             "warning",
             "chains",
-            files.location(f"{chain.FOLDER}/{pack_id}"),
-            f"{counted(count, 'record')} of a pack that no record lists: they don't count.",
+            files.location(chain.FOLDER),
+            f"records of {counted(len(orphans), 'pack')} that no record lists: "
+            f"{some(sorted(orphans))}. They don't count.",
             REPAIR,
-            frozenset({pack_id}),
+            frozenset(orphans),
         )
 
 

@@ -108,5 +108,5 @@ def _drive(files: Files, name: str) -> list[str]:
             files.delete(entry.path)
         if old:
             size = sum(entry.size for entry in old)
-            done.append(f"{counted(len(old), 'file')} that no record names deleted: {size} bytes")
+            done.append(f"{counted(len(old), 'file')} that no record needs deleted: {size} bytes")
     return done

@@ -252,7 +252,7 @@ def _split(sink: Sink, pack: Pack[Any]) -> list[str]:
     alive = [i for i in pack.trial_ids if sink.ended_at.get(i, split_at + 1) > split_at]
     middle = -(-len(alive) // 2)
     halves = [half for half in (alive[:middle], alive[middle:]) if half]
-    ids = [pack_id(half, salt=claim.pack_id) for half in halves]
+    ids = [pack_id(half, salt=claim.prefix) for half in halves]  # not those of a lost split
     starts = pa.array([saved["path"] if saved else before[i] for i in alive], pa.string())
     table = pack_table(ids, [len(half) for half in halves], pa.array(alive, pa.string()), starts)
     entry = tables.write(files, f"packs/{claim.prefix}.parquet", table, steps=None)
