@@ -108,7 +108,7 @@ def test_a_sweep_that_is_well(patient: Patient) -> None:
     assert text.splitlines()[-1].startswith("toy: well: ")
 
 
-@pytest.mark.parametrize("how", ["damaged", "missing"])
+@pytest.mark.parametrize("how", ["damaged", pytest.param("missing", marks=pytest.mark.long)])
 @pytest.mark.parametrize("number", range(1, len(KINDS) + 1))
 def test_a_lost_record_costs_the_packs_that_it_speaks_of(
     patient: Patient, tmp_path: Path, number: int, how: str
@@ -133,6 +133,7 @@ def test_a_lost_record_costs_the_packs_that_it_speaks_of(
     recovers(patient, store)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["damaged", "missing"])
 @pytest.mark.parametrize("kind", ["metrics", "ends", "packs", "plans", "checkpoints", "chains"])
 def test_a_lost_file_costs_its_pack(patient: Patient, tmp_path: Path, kind: str, how: str) -> None:
@@ -161,6 +162,7 @@ def named(store: str, name: str) -> bool:
     return name in names or (last is not None and name == last["plan"]["path"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [2, 3, 4, 8, 11])
 def test_two_lost_records_and_a_snapshot_from_before_them(
     patient: Patient, tmp_path: Path, number: int

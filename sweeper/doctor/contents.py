@@ -11,24 +11,14 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sweeper.doctor.findings import REPAIR, Finding
+from sweeper.doctor.findings import REPAIR, Finding, Severity
+from sweeper.errors import StoreError
 from sweeper.store import tables
 from sweeper.store.ledger import Ledger
 from sweeper.store.records import Record
 from sweeper.store.scan import ENDED
-from sweeper.store.schema import ENDS, METRICS
+from sweeper.store.schema import METRICS
 from sweeper.store.state import PackState, Part
-
-LISTED = {
-    "pack_id": pa.string(),
-    "position": pa.int64(),
-    "trial_id": pa.string(),
-    "start": pa.string(),
-}
-"""Columns of a file that lists packs."""
-
-PLANNED = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
-"""Columns of a plan, without the configs."""
 
 
 @dataclass(slots=True)
@@ -79,17 +69,17 @@ def check(
         mine = frozenset({pack.id})
         valid = {part.path: cutoff for part, cutoff in ledger.state.valid(pack)}
         for _, part in pack.parts:
-            rows = _table(ledger, found, part, METRICS, ("trial_id", "step"), "step", mine)
+            rows = _table(ledger, found, part, "step", mine)
             if rows is not None and part.path in valid:
                 take(tables.upto(rows, valid[part.path]), pack.id, part)
         for _, part in pack.ends:
-            ended = _table(ledger, found, part, ENDS, ENDED, "last_step", mine)
+            ended = _table(ledger, found, part, "last_step", mine)
             if ended is not None:
                 found.ends[part.path] = ended.select(list(ENDED))
         _check_checkpoint(ledger, found, pack)
     for part in ledger.state.compacted:
         owners = frozenset(ledger.state.compacted_by[part.path])
-        rows = _table(ledger, found, part, METRICS, ("trial_id", "step"), "step", owners)
+        rows = _table(ledger, found, part, "step", owners)
         if rows is not None:
             take(rows, None, part)
     _check_starts(ledger, found, alive)
@@ -111,9 +101,9 @@ def _check_plans(ledger: Ledger, found: Contents) -> None:
         if message is None:
             found.files += 1
             found.bytes += len(raw or b"")
-            message = _odd(raw or b"", PLANNED, tuple(PLANNED))[1]
+            message = _table_in(ledger, entry["path"], raw or b"", {})[1]
         if message is not None:
-            severity = "error" if trials in shown else "warning"
+            severity: Severity = "error" if trials in shown else "warning"
             _add(found, ledger, severity, entry["path"], message, tables.REWRITTEN)
 
 
@@ -134,7 +124,7 @@ def _check_listings(ledger: Ledger, found: Contents, alive: list[PackState]) -> 
         if message is None:
             found.files += 1
             found.bytes += len(raw or b"")
-            table, message = _odd(raw or b"", LISTED, tuple(LISTED))
+            table, message = _table_in(ledger, path, raw or b"", {})
         if table is None:
             _add(found, ledger, "error", path, message or "", REPAIR, ids)
             continue
@@ -160,13 +150,7 @@ def _by_pack(table: pa.Table) -> dict[str, pa.Table]:
 
 
 def _table(
-    ledger: Ledger,
-    found: Contents,
-    part: Part,
-    kinds: dict[str, pa.DataType],
-    needed: tuple[str, ...],
-    steps: str,
-    packs: frozenset[str],
+    ledger: Ledger, found: Contents, part: Part, steps: str, packs: frozenset[str]
 ) -> pa.Table | None:
     """Return the rows of a file, or None if it is damaged; add what is wrong to `found`."""
     raw, message = tables.proven(ledger.files, part)
@@ -174,7 +158,7 @@ def _table(
     if message is None:
         found.files += 1
         found.bytes += len(raw)
-        table, message = _odd(raw, kinds, needed)
+        table, message = _table_in(ledger, part.path, raw, METRICS)
     if table is not None and (wrong := _unlike(table, part, steps)) is not None:
         table, message = None, f"{wrong}, unlike its record."
     if message is not None:
@@ -182,26 +166,25 @@ def _table(
     return table
 
 
-def _odd(
-    raw: bytes, kinds: dict[str, pa.DataType], needed: tuple[str, ...]
+def _table_in(
+    ledger: Ledger, path: str, raw: bytes, kinds: dict[str, pa.DataType]
 ) -> tuple[pa.Table | None, str | None]:
-    """Return the table in a Parquet file, or a message if it can't be read as what it should be.
+    """Return the table in a file's bytes, or a message if it isn't what files there hold.
 
     Args:
-        raw: The content of the file.
-        kinds: Column to type; columns that aren't named may have any.
-        needed: The columns that it must have.
+        ledger: The sweep's ledger.
+        path: The file.
+        raw: Its content.
+        kinds: Column to type, of columns that the file may lack.
     """
     try:
-        table = tables.table(raw)
-    except (pa.ArrowException, OSError) as error:
-        return None, f"no Parquet file: {str(error).splitlines()[0]}."
-    for name in needed:
-        if name not in table.column_names:
-            return None, f"has no column {name}."
+        with tables.decoding(ledger.files, path):
+            table = tables.shaped(path, tables.table(raw))
+    except StoreError as error:
+        return None, str(error).removesuffix(tables.REMEDY).removesuffix(tables.REWRITTEN).strip()
     for column in table.schema:
-        if column.name in kinds and column.type not in (kinds[column.name], pa.null()):
-            return None, f"column {column.name} is of type {column.type}."
+        if column.name in kinds and column.type != kinds[column.name]:
+            return None, f"damaged: its column {column.name} is of type {column.type}."
     return table, None
 
 
@@ -259,7 +242,7 @@ def _check_starts(ledger: Ledger, found: Contents, alive: list[PackState]) -> No
 def _add(
     found: Contents,
     ledger: Ledger,
-    severity: str,
+    severity: Severity,
     path: str,
     message: str,
     remedy: str,
@@ -267,8 +250,7 @@ def _add(
 ) -> None:
     where = ledger.files.location(path)
     text = message.removeprefix(f"{where}: ")
-    level = "error" if severity == "error" else "warning"
-    found.findings.append(Finding(level, "files", where, text, remedy, packs))
+    found.findings.append(Finding(severity, "files", where, text, remedy, packs))
 
 
 def starts(ledger: Ledger, contents: Contents) -> Iterator[tuple[int, str, str, int | None]]:

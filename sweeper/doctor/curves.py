@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -128,7 +129,7 @@ class Curves:
             self._sum = np.append(self._sum, np.zeros(more, dtype=np.uint64))
             self._last = np.append(self._last, np.full(more, -1))
             self._strange = np.append(self._strange, np.zeros(more, dtype=np.int64))
-        return codes[encoded.indices.to_numpy()]
+        return cast("NDArray[np.int64]", codes[encoded.indices.to_numpy()])
 
     def findings(self) -> Iterator[Finding]:
         """Yield what is wrong with the rows and ends that were taken."""

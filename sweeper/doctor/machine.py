@@ -60,7 +60,7 @@ def check(where: str) -> Iterator[Finding]:
     if root is not None:
         yield from disk(root)
     if root is None or root.is_dir():
-        yield from _storage(where)
+        yield from storage(where)
     yield from memory(machine_memory(), psutil.virtual_memory().available)
     yield from temporary(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
     yield from token(Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"))
@@ -145,7 +145,7 @@ def file_system(place: str, kind: str, options: str) -> Iterator[Finding]:
         yield _finding("warning", "disk", message, "Mount it without that option.", place)
 
 
-def _storage(where: str) -> Iterator[Finding]:
+def storage(where: str) -> Iterator[Finding]:
     """Write a few files into the store, and yield what is unsafe or slow about it."""
     place = f"store {where}"
     try:
