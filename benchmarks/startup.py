@@ -62,9 +62,9 @@ def noted(module, attribute):
         result = inner(*args, **options)
         moments[attribute] = time.time()
         return result
-    setattr(module, attribute, staticmethod(outer) if isinstance(module, type) else outer)
+    setattr(module, attribute, outer)
 for module, attribute in (
-    (driver, "begin"), (launch_ray.ray, "init"), (launch_ray.Cluster, "_wave"),
+    (driver, "begin"), (launch_ray.ray, "init"), (launch_ray.Cluster, "_watched"),
     (launch_ray.ray, "shutdown"),
 ):
     noted(module, attribute)
@@ -130,7 +130,7 @@ def parts(scratch: Path) -> dict[str, float]:
         "Ray starts; Tune is imported beside": at["init"],
         "Tune starts; its workers import Tune, then torch": claimed,
         "packs are trained": done,
-        "Tune notices and ends": at["_wave"],
+        "Tune notices and ends": at["_watched"],
         "compaction, counts": at["before shutdown"],
         "Ray ends": at["shutdown"],
         "exit": ended,

@@ -62,10 +62,6 @@ from sweeper.engine.watch import Answer, Watch, end_leftovers, record_in, watche
 from sweeper.errors import ClusterError, ClusterLostError
 from sweeper.grid.grid import Grid
 
-WAVE = 500
-"""The most Tune trials of one `Tuner`: it rewrites its whole state, which grows with them."""
-
-
 OBJECT_STORE = 80 << 20
 """Bytes of the local object store, which is hardly used."""
 
@@ -248,7 +244,7 @@ class Cluster:
     def run(
         self, tasks: Sequence[PackTask], *, cpu: float, gpu: float, max_concurrent: int | None
     ) -> None:
-        """Run every task once, in waves. The results are in the store.
+        """Run every task once. The results are in the store.
 
         Raises:
             ClusterError: Ray couldn't be reached.
@@ -260,17 +256,11 @@ class Cluster:
             self._connect()  # in this thread: Ray's processes end with the thread that started them
             loaded = loading.result()
         scratch = tempfile.mkdtemp(prefix="sweeper-ray-")
-        failures: list[Failure] = []
         try:
             with loaded.inherited(self._ours and self.address == "local"):
-                for start in range(0, len(tasks), WAVE):
-                    wave = tasks[start : start + WAVE]
-                    failed = self._watched(
-                        loaded.run, _train_pack, wave, scratch, cpu, gpu, max_concurrent
-                    )
-                    if any(failure.store_error is not None for failure in failed):
-                        raise_failures(failed)
-                    failures += failed
+                failures = self._watched(
+                    loaded.run, _train_pack, tasks, scratch, cpu, gpu, max_concurrent
+                )
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         raise_failures(failures)

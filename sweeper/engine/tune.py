@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sweeper.engine.failures import RETRIES, Failure, Retries
@@ -25,6 +27,10 @@ os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 
 ASKED = ("DEFAULT_ENV_VARS", "ENV_VARS_TO_PROPAGATE")
 """Names of the dictionaries in which Tune keeps the variables that its actors ask for."""
+
+
+STORE_ERRORS = 16
+"""Number of packs in a row after whose errors of the store no more packs are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,7 @@ class Tune:
             gpu: GPUs of a pack.
             max_concurrent: The most packs at the same time; None for as many as fit.
         """
+        ends = Ends()
         tuner = self.tune.Tuner(
             self.tune.with_resources(train, {"cpu": cpu, "gpu": gpu}),
             param_space={"task": self.tune.grid_search([task.as_dict() for task in tasks])},
@@ -85,38 +92,104 @@ class Tune:
                 reuse_actors=True, max_concurrent_trials=max_concurrent
             ),
             run_config=self.tune.RunConfig(
-                name=f"wave-{tasks[0].pack_id}",
+                name=f"packs-{tasks[0].pack_id}",
                 storage_path=scratch,
                 verbose=0,
+                stop=ends.stopper(self.tune.Stopper),
                 failure_config=self.tune.FailureConfig(max_failures=RETRIES),
-                callbacks=[self._counting()],
+                callbacks=[ends.callback(self.tune.Callback)],
             ),
         )
         with warnings.catch_warnings(), _silent(logging.getLogger("ray.tune")):
             warnings.simplefilter("ignore")
             try:
-                results = tuner.fit()
+                tuner.fit()
             except self.error as error:
                 raise ClusterError(f"Ray failed: {str(error).splitlines()[0]}") from error
-        return [
-            Failure.of(result.config["task"]["pack_id"], result.error)
-            for result in results
-            if result.error is not None
-        ]
+        return ends.failures
 
-    def _counting(self) -> Any:
-        """Return a callback of Tune that corrects its count of failures: it counts deaths, too."""
-        retries = Retries()
+
+class Ends:
+    """Follows the Tune trials of a run: notes those that fail, and lets go of those that end.
+
+    Tune makes a trial when it may start soon, but keeps it for ever: it goes through all trials at
+    each step, and writes all of them once a minute. With many thousand packs it would become slower
+    and slower. All results are in the store, so nothing is lost.
+
+    Attributes:
+        failures: The packs that failed, after all retries.
+    """
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+        self._retries = Retries()
+        self._ended: set[str] = set()
+        self._store_errors = 0
+
+    def callback(self, base: Any) -> Any:
+        """Return the callback of Tune, of the class `base`, that calls `recover` and `let_go`."""
 
         def on_trial_recover(*_: Any, trial: Any, **__: Any) -> None:
-            count_retries(retries, trial)
+            count_retries(self._retries, trial)  # Tune counts deaths, too
 
-        return type("Counting", (self.tune.Callback,), {"on_trial_recover": on_trial_recover})()
+        def on_step_end(*_: Any, trials: list[Any], **__: Any) -> None:
+            self.let_go(trials)
+
+        functions: dict[str, Any] = {
+            "on_trial_recover": on_trial_recover,
+            "on_step_end": on_step_end,
+        }
+        return type("Following", (base,), functions)()
+
+    def stopper(self, base: Any) -> Any:
+        """Return the object of Tune, of the class `base`, that ends a run without a store."""
+        functions: dict[str, Any] = {
+            "__call__": lambda *_: False,
+            "stop_all": lambda _: self.store_is_gone(),
+        }
+        return type("WithoutStore", (base,), functions)()
+
+    def let_go(self, trials: list[Any]) -> None:
+        """Note the trials that have ended, and remove them from `trials`, which is Tune's own list.
+
+        One stays if none is left: Tune expects one at the end.
+        """
+        for trial in trials:
+            if trial.is_finished() and trial.trial_id not in self._ended:
+                self._ended.add(trial.trial_id)
+                self._note(trial)
+        trials[:] = [trial for trial in trials if not trial.is_finished()] or trials[-1:]
+
+    def store_is_gone(self) -> bool:
+        """Return whether so many packs in a row had no store that the others will have none."""
+        return self._store_errors >= STORE_ERRORS
+
+    def _note(self, trial: Any) -> None:
+        if trial.status != trial.ERROR:
+            self._store_errors = 0
+            return
+        error = error_of(trial) or RuntimeError("the worker failed")
+        failure = Failure.of(trial.config["task"]["pack_id"], error)
+        self.failures.append(failure)
+        self._store_errors = self._store_errors + 1 if failure.store_error is not None else 0
+
+
+def error_of(trial: Any) -> BaseException | None:
+    """Return the last error of Tune's `trial`; None if it can't be read.
+
+    Tune writes it into a local file, and copies that to the folder of the run later.
+    """
+    path = getattr(trial, "pickled_error_file", None)
+    if path is not None and Path(path).exists():
+        error: BaseException = pickle.loads(Path(path).read_bytes())  # noqa: S301
+        return error
+    copied: BaseException | None = trial.get_pickled_error()
+    return copied
 
 
 def count_retries(retries: Retries, trial: Any) -> None:
     """Set the count of failures of Tune's `trial`, which is to be retried, by its last error."""
-    error = trial.get_pickled_error()
+    error = error_of(trial)
     if error is not None:
         used = retries.used(trial.config["task"]["pack_id"], error)
         trial.run_metadata.num_failures = min(used, RETRIES)
