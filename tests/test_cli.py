@@ -83,7 +83,7 @@ def test_failed_trials_are_exit_code_3_and_status_shows_their_traceback(
 ) -> None:
     done = sweeper("launch", grid_file, "task.fate=raises", "--inline", "--store", store)
     assert done.returncode == 3
-    assert "12 failed: see `sweeper status toy`" in done.stdout
+    assert f"12 failed: see `sweeper status toy --store {store}`" in done.stdout
     shown = sweeper("status", "toy", "--store", store).stdout
     assert "and 11 others failed" in shown
     assert "ArithmeticError: a trial of this pack raises" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,15 @@ cli.main()
     assert done.stderr.startswith("Traceback (most recent call last):\n")
     assert done.stderr.endswith("ValueError: postgresql://me:***@host/db\n")
     assert "s3cret" not in done.stderr
+
+
+def test_a_home_that_cannot_be_written_prints_nothing(tmp_path: Path) -> None:
+    code = "from sweeper import cli; cli.app = lambda: None; cli.main(); import matplotlib as m; m.get_cachedir()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sweeper.config.messages import described, duration, quoted, requirement
+from sweeper.config.messages import described, duration, quoted, requirement, store_option
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,14 @@ def test_an_error_of_foreign_code_is_described_with_its_line() -> None:
         raise ValueError("no\n  room")
     line = raised.traceback[-1].lineno + 1
     assert described(raised.value) == f"ValueError: no room ({__file__}:{line})"
+
+
+def test_a_command_for_the_user_names_a_store_that_it_would_not_find(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("SWEEPER_STORE", raising=False)
+    assert store_option("sweeps") == ""
+    assert store_option("my store") == " --store 'my store'"
+    monkeypatch.setenv("SWEEPER_STORE", "my store")
+    assert store_option("my store") == ""
+    assert store_option("sweeps") == " --store sweeps"

@@ -144,6 +144,12 @@ def test_the_command_that_is_given_trains_the_best_cell(
         ["/bin/sh", "-c", f"printf '%s\\n' {command}"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert words[:3] == ["sweeper", "launch", str(_file(store))]
+    named = reproduce(result, _file(store), ["name=x"], "hill", store)
+    assert named == f"{command} --store {store}", "the earlier name is left out"
+    piped = reproduce(result, Path("-"), [], "hill")
+    assert piped is not None
+    assert piped.startswith("sweeper launch - name=hill-best ")
+    assert piped.endswith(" < GRID")
     grid = load_grid(Path(words[2]), words[3:])
     assert grid.name == "hill-best"
     assert {t.cell_id for t in grid.trials()} == {result.finalists[0].row["cell_id"]}

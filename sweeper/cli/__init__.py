@@ -6,6 +6,7 @@ The functions of commands import heavy libraries themselves, so that `sweeper --
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 import traceback
@@ -65,6 +66,7 @@ def main() -> None:
     # folder `analysis` must not hide our package. Ray's workers use the same path.
     sys.path.append(str(Path.cwd()))
     gc.set_threshold(*GARBAGE)
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a HOME it can't write
     sys.excepthook = _show_bug
     try:
         app()

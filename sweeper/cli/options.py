@@ -15,8 +15,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-STORE = "sweeps"
-"""The store without --store and SWEEPER_STORE: a folder in the working folder."""
+from sweeper.config.messages import STORE
 
 GridFile = Annotated[
     Path, typer.Argument(metavar="GRID", help="Path of the grid file; - is standard input.")

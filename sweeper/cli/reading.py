@@ -68,14 +68,14 @@ def show_status(
         elif not rows:
             out.print(f"no sweep in {store}", markup=False)
         elif not watch:
-            out.print(status.status_view(rows))
+            out.print(status.status_view(rows, store))
         else:
             names = [row.name for row in rows]
-            with Live(status.status_view(rows), console=out, refresh_per_second=2) as live:
+            with Live(status.status_view(rows, store), console=out, refresh_per_second=2) as live:
                 while not all(row.settled for row in rows):
                     time.sleep(2)
                     rows = status.statuses(store, names)
-                    live.update(status.status_view(rows))
+                    live.update(status.status_view(rows, store))
     _end(rows)
 
 

@@ -186,6 +186,7 @@ class Shown:
         self.stopper = Stopper()
         self.as_json = training.as_json
         self.quiet = training.quiet
+        self.store = training.store
         self._monitor = monitor
         self._yes = yes
 
@@ -229,9 +230,11 @@ class Shown:
                 exit_code=code,
             )
         elif not self.quiet:
-            out.print(progress.end_sentence(self.grid, counts), markup=False)
+            out.print(progress.end_sentence(self.grid, counts, self.store), markup=False)
             if outcome.hidden:
-                out.print(progress.hidden_after(self.grid, outcome.hidden), markup=False)
+                out.print(
+                    progress.hidden_after(self.grid, outcome.hidden, self.store), markup=False
+                )
         return code
 
 

@@ -102,7 +102,7 @@ def search_grid(
         drawn = bool(result.history.suggestions)  # none: stopped within the very first round
         if drawn:
             figures.search(training.store, loaded.name, result.history, output)
-    command = report.reproduce(result, grid, overrides or [], loaded.name)
+    command = report.reproduce(result, grid, overrides or [], loaded.name, training.store)
     if training.as_json:
         figure = str(output) if drawn else None
         progress.emit(**report.result_event(result), reproduce=command, figure=figure)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping
 from traceback import extract_tb
 from typing import Any
 
 from pydantic_core import ErrorDetails
+
+from sweeper.errors import redact
+
+STORE = "sweeps"
+"""The store without --store and SWEEPER_STORE: a folder in the working folder."""
 
 SHOWN = 60
 """The most characters of a value that a message quotes."""
@@ -102,3 +109,12 @@ def described(error: BaseException) -> str:
         place = f"{frames[-1].filename}:{frames[-1].lineno}"
     text = ": ".join(part for part in (type(error).__name__, " ".join(message.split())) if part)
     return f"{text} ({place})" if place else text
+
+
+def store_option(store: str) -> str:
+    """Return what a command that is printed for the user needs to find `store`: `` --store ...``.
+
+    Nothing if it would be found without.
+    """
+    usual = os.environ.get("SWEEPER_STORE") or STORE
+    return "" if store == usual else f" --store {shlex.quote(redact(store))}"

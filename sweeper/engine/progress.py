@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from sweeper.config.messages import counted, duration
+from sweeper.config.messages import STORE, counted, duration, store_option
 from sweeper.engine.driver import Launched, Progress
 from sweeper.engine.estimate import Estimate
 from sweeper.engine.forecast import Forecast
@@ -231,11 +231,11 @@ def plan_event(grid: Grid, plan: Plan | Estimate) -> dict[str, object]:
     }
 
 
-def end_sentence(grid: Grid, counts: Counts) -> str:
+def end_sentence(grid: Grid, counts: Counts, store: str = STORE) -> str:
     """Return the outcome of a launch as a sentence: "12 trials: 10 done, 2 failed: see ..."."""
     text = f"{counted(counts.trials, 'trial')}: {counts.done} done"
     if counts.failed:
-        text += f", {counts.failed} failed: see `sweeper status {grid.name}`"
+        text += f", {counts.failed} failed: see `sweeper status {grid.name}{store_option(store)}`"
     return text + (f", {counts.new} left: launch again to continue" if counts.new else "")
 
 
@@ -265,9 +265,9 @@ def hidden_before(grid: Grid, hidden: int) -> str:
     )
 
 
-def hidden_after(grid: Grid, hidden: int) -> str:
+def hidden_after(grid: Grid, hidden: int, store: str = STORE) -> str:
     """Return how to see the stored trials that a launch of `grid` has hidden."""
     return (
-        f"{counted(hidden, 'stored trial')} hidden: `sweeper sql {grid.name} --all` queries every "
-        "trial. A launch of the larger grid shows them again."
+        f"{counted(hidden, 'stored trial')} hidden: `sweeper sql {grid.name} --all"
+        f"{store_option(store)}` queries every trial. A launch of the larger grid shows them again."
     )

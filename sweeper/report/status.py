@@ -17,7 +17,7 @@ from rich.text import Text
 
 from sweeper.analysis.diagrams.provenance import shown_trials
 from sweeper.analysis.views.views import open_views
-from sweeper.config.messages import counted, duration
+from sweeper.config.messages import STORE, counted, duration, store_option
 from sweeper.errors import StoreError, SweeperError, UsageError, redact
 from sweeper.sql import query
 from sweeper.store.lease import is_fresh, open_sweep, read_lease
@@ -168,22 +168,24 @@ def _launch(ledger: Ledger) -> Record:
     return launch
 
 
-def status_view(sweeps: Sequence[Status | Unreadable]) -> Group:
+def status_view(sweeps: Sequence[Status | Unreadable], store: str = STORE) -> Group:
     """Return a table of the sweeps for the terminal, with longer notes below it.
 
     These are the driver of each sweep with its rate, the number of hidden trials, the failures, and
-    why a sweep can't be read.
+    why a sweep can't be read. Commands that it names are for sweeps in `store`.
     """
     parts: list[Any] = [status_table(sweeps)]
     readable = [sweep for sweep in sweeps if isinstance(sweep, Status)]
-    parts += [Text(line) for sweep in readable for line in _notes(sweep)]
+    parts += [Text(line) for sweep in readable for line in _notes(sweep, store)]
     for sweep in readable:
         for n, trial_id, error in sweep.failures:
             more = f" and {counted(n - 1, 'other')}" if n > 1 else ""
             parts.append(Text(f"\n{sweep.name}: trial {trial_id}{more} failed", style="bold red"))
             parts.append(Text(error))
         if sweep.failures:
-            parts.append(Text(f"fix the cause, then: sweeper retry {sweep.name}"))
+            parts.append(
+                Text(f"fix the cause, then: sweeper retry {sweep.name}{store_option(store)}")
+            )
     return Group(*parts, *reasons(sweeps))
 
 
@@ -196,7 +198,7 @@ def reasons(sweeps: Sequence[Status | Unreadable]) -> list[Text]:
     ]
 
 
-def _notes(sweep: Status) -> Iterator[str]:
+def _notes(sweep: Status, store: str) -> Iterator[str]:
     """Yield the lines about one sweep below the table."""
     if sweep.driver is not None:
         text = f"{sweep.name}: {sweep.driver} trains"
@@ -209,7 +211,8 @@ def _notes(sweep: Status) -> Iterator[str]:
         shown = shown_trials(sweep.trials, sweep.hidden)
         yield (
             f"{sweep.name}: {shown}, since the latest grid lacks "
-            f"{counted(sweep.hidden, 'trial')}. `sweeper sql {sweep.name} --all` queries all."
+            f"{counted(sweep.hidden, 'trial')}. `sweeper sql {sweep.name} --all"
+            f"{store_option(store)}` queries all."
         )
 
 

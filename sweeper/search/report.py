@@ -11,8 +11,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.config.messages import counted
+from sweeper.config.messages import STORE, counted, store_option
 from sweeper.errors import redact
+from sweeper.grid.document import STDIN
 from sweeper.search.finalist import Finalist, SearchProgress, SearchResult
 
 
@@ -41,13 +42,17 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def reproduce(result: SearchResult, grid: Path, changes: Sequence[str], name: str) -> str | None:
+def reproduce(
+    result: SearchResult, grid: Path, changes: Sequence[str], name: str, store: str = STORE
+) -> str | None:
     """Return the command that trains the best cell on the fresh seeds, in a sweep of its own."""
     if not result.finalists or not result.finalists[0].holds:
         return None
     seeds = "seeds=[" + ",".join(map(str, result.seeds)) + "]"
-    overrides = [*changes, f"name={name}-best", *result.finalists[0].overrides, seeds]
-    return shlex.join(["sweeper", "launch", str(grid), *overrides])
+    kept = [change for change in changes if not change.startswith("name=")]
+    overrides = [*kept, f"name={name}-best", *result.finalists[0].overrides, seeds]
+    command = shlex.join(["sweeper", "launch", str(grid), *overrides]) + store_option(store)
+    return f"{command} < GRID" if grid == STDIN else command
 
 
 def result_view(result: SearchResult) -> Group:
