@@ -192,7 +192,7 @@ def count_retries(retries: Retries, trial: Any) -> None:
     error = error_of(trial)
     if error is not None:
         used = retries.used(trial.config["task"]["pack_id"], error)
-        trial.run_metadata.num_failures = min(used, RETRIES)
+        trial.run_metadata.num_failures = used
 
 
 @contextmanager
