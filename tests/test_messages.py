@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from sweeper.config.messages import described, duration, quoted, requirement, store_option
+from sweeper.cli import options
+from sweeper.config.messages import STORE, described, duration, quoted, requirement, store_option
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,7 @@ def test_an_error_of_foreign_code_is_described_with_its_line() -> None:
 def test_a_command_for_the_user_names_a_store_that_it_would_not_find(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert STORE == options.STORE
     monkeypatch.delenv("SWEEPER_STORE", raising=False)
     assert store_option("sweeps") == ""
     assert store_option("my store") == " --store 'my store'"

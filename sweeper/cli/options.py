@@ -15,7 +15,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from sweeper.config.messages import STORE
+STORE = "sweeps"
+"""`sweeper.config.messages.STORE`, whose import takes 0.2 s."""
 
 GridFile = Annotated[
     Path, typer.Argument(metavar="GRID", help="Path of the grid file; - is standard input.")
