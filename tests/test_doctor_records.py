@@ -183,6 +183,33 @@ def test_litter_is_counted_and_deleted_once_it_is_old(sweep: Sweep) -> None:
     assert all(path.exists() for path in kept)
 
 
+@pytest.mark.parametrize("how", ["damaged", "all missing", "last missing"])
+def test_files_that_a_lost_record_may_have_named_are_never_deleted(sweep: Sweep, how: str) -> None:
+    sweep.done(checkpoint=("checkpoints/c.pt", 10))
+    sweep.path("metrics/d.parquet#123").write_bytes(b"")
+    if how == "last missing":
+        sweep.path("log/000000000002.json").unlink()
+    elif how == "damaged":
+        sweep.path("log/000000000001.json").write_bytes(b"rotten")
+    else:
+        for path in sweep.path("log").iterdir():
+            path.unlink()
+        assert (
+            "log/000000000001.json: missing, as are all others"
+            in sweep.doctor()[1][0]["place"] + ": " + sweep.doctor()[1][0]["message"]
+        )
+    ago = time.time() - litter.OLD_S - 60
+    for path in sweep.path("").rglob("*"):
+        os.utime(path, (ago, ago))
+    named = {f for f in sweep.ledger.files.paths("") if not f.startswith("log/")}
+    for _ in range(2):
+        assert sweep.doctor("--repair")[0] == 0
+    assert named <= set(sweep.ledger.files.paths(""))
+    assert not sweep.path("metrics/d.parquet#123").exists()
+    notes = [event["message"] for event in sweep.doctor()[1][:-1]]
+    assert any("in place of a lost record" in note for note in notes) == (how != "last missing")
+
+
 def test_files_of_void_packs_are_no_litter(sweep: Sweep) -> None:
     sweep.done(checkpoint=("checkpoints/c.pt", 10))
     sweep.ledger.append({"kind": "void", "pack_ids": [sweep.pack]})
@@ -260,9 +287,10 @@ def test_a_sweep_in_a_bucket_is_examined_and_repaired() -> None:
         for pack_ids in ([], ["a"], []):
             ledger.append({"kind": "void", "pack_ids": pack_ids})
         files.write("metrics/old.parquet", b"12345")  # all files of this bucket are months old
-        assert examine(files, "x").is_well
+        assert repair(files, "x")[0] == ["1 file that no record needs deleted: 5 bytes"]
+        assert (examine(files, "x").findings, files.paths("metrics")) == ([], [])
         files.write("log/000000000002.json", b"rotten")
-        assert [f.severity for f in examine(files, "x").findings] == ["error", "note"]
+        assert [f.severity for f in examine(files, "x").findings] == ["error"]
         done, after = repair(files, "x")
-        assert (len(done), after.is_well, files.paths("metrics")) == (2, True, [])
-        assert Ledger.open(files).number == 4, "a void of no packs, lost, a void, drive"
+        assert (len(done), after.is_well) == (1, True)
+        assert Ledger.open(files).state.voided == set(), "the lost record's"

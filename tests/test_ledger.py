@@ -185,7 +185,7 @@ def test_a_damaged_record_before_whole_ones_is_named(files: Files) -> None:
         Ledger.open(files)
     assert str(caught.value) == (
         f"{files.uri}/{SECOND}: damaged: 12 bytes that don't match their checksum. Restore it "
-        "from a backup; the files it names are untouched."
+        "from a backup, or run `sweeper doctor`; the files it names are untouched."
     )
 
 

@@ -138,7 +138,7 @@ def test_a_damaged_sweep_hides_no_other(tmp_path: Path, store: str) -> None:
     (Path(store) / "c" / "sweep.json").write_text("[]")
     (Path(store) / "stray").write_text("no sweep")
     (Path(store) / "folder").mkdir()
-    damage = "damaged: {} that aren't a record. Restore it from a backup; the files it names are untouched."
+    damage = "damaged: {} that aren't a record. Restore it from a backup, or run `sweeper doctor`; the files it names are untouched."
     reasons = [
         f"a: {store}/a/sweep.json: {damage.format('1 bytes')}",
         "b: nothing was launched yet.",

@@ -93,7 +93,7 @@ def examine(files: Files, name: str) -> Examination:
     found = contents.listed(ledger)
     curves = Curves(ledger, found)
     contents.check(ledger, found, curves.take)
-    rubbish = litter.sweep(ledger)
+    rubbish = litter.sweep(ledger, spare=bool(read.lost or read.replaced))
     findings = [
         *read.findings,
         *links.check(ledger),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sweeper.doctor.findings import Finding, some
 from sweeper.store import chain, snapshots
+from sweeper.store.disk import ASIDE
 from sweeper.store.files import Entry
 from sweeper.store.lease import LEASE, STALE_S, is_fresh, read_lease
 from sweeper.store.ledger import DAMAGED, META, Ledger
@@ -35,35 +36,44 @@ class Litter:
     Attributes:
         old: Those older than a day: they can be deleted.
         fresh: Those that a running launch may be about to name.
+        spared: Those that a lost record may have named.
         foreign: Files of other programs.
         aside: Damaged files that were moved aside.
     """
 
     old: tuple[Entry, ...]
     fresh: tuple[Entry, ...]
+    spared: tuple[Entry, ...]
     foreign: tuple[Entry, ...]
     aside: tuple[Entry, ...]
 
 
-def sweep(ledger: Ledger) -> Litter:
+def sweep(ledger: Ledger, *, spare: bool) -> Litter:
     """Sort the files of a sweep.
 
     Args:
         ledger: The ledger, with the chains of all packs, also of the void ones.
+        spare: Whether a record is lost, which may have named files; they stay. A record is also
+            lost if a chain belongs to a pack that no record lists.
     """
     files = ledger.files
     entries = files.entries()
     ledger.refresh()  # what was committed while the files were listed is named by now
     named = _named(ledger)
+    spare = spare or not chain.begun(files) <= ledger.state.packs.keys()
     limit = time.time() - OLD_S
-    sorted_: dict[str, list[Entry]] = {"old": [], "fresh": [], "foreign": [], "aside": []}
+    sorted_: dict[str, list[Entry]] = {
+        kind: [] for kind in ("old", "fresh", "spared", "foreign", "aside")
+    }
     for entry in entries:
         if entry.path.startswith(f"{DAMAGED}/"):
             sorted_["aside"].append(entry)
         elif entry.path in named:
             continue
         elif _OURS.fullmatch(entry.path):
-            sorted_["old" if entry.modified < limit else "fresh"].append(entry)
+            written = spare and ASIDE.search(entry.path) is None
+            age = "old" if entry.modified < limit else "fresh"
+            sorted_["spared" if written else age].append(entry)
         elif not _KEPT.fullmatch(entry.path):
             sorted_["foreign"].append(entry)
     return Litter(**{kind: tuple(listed) for kind, listed in sorted_.items()})
@@ -88,6 +98,7 @@ def findings(ledger: Ledger, litter: Litter) -> Iterator[Finding]:
     for entries, text, remedy in (
         (litter.old, "that no record needs, older than a day", "--repair deletes them."),
         (litter.fresh, "that no record needs, younger than a day", ""),
+        (litter.spared, "that no record names; a lost one may have", "Nothing deletes them."),
         (litter.foreign, "of other programs", "Nothing reads them."),
         (litter.aside, f"moved aside to {DAMAGED}/ earlier", "Delete them if you don't need them."),
     ):

@@ -34,6 +34,7 @@ class Reading:
             from `snapshot` on.
         lost: Path to reason of each record of the root log that has no effect though later ones
             have one.
+        replaced: The records that stand in place of lost ones since an earlier repair.
         snapshot: The last whole snapshot, if it holds the effect of all lost records.
         damaged_snapshots: Snapshots that are damaged, or differ from the records.
         findings: What is wrong.
@@ -41,6 +42,7 @@ class Reading:
 
     ledger: Ledger
     lost: dict[str, str] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
     snapshot: str | None = None
     damaged_snapshots: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -89,6 +91,8 @@ def _read_root(reading: Reading) -> None:
     ledger = reading.ledger
     present = root_records(ledger.files)
     last = max(present, default=0)
+    if not present and ledger.files.paths("metrics"):
+        reading.lost[record_path(1)] = "missing, as are all others"
     while True:
         path = record_path(ledger.number + 1)
         try:
@@ -247,6 +251,10 @@ def _root_findings(reading: Reading) -> Iterator[Finding]:
     for number, path in root_records(files).items():
         if number <= ledger.number and path not in reading.lost:
             record = _root_record(ledger, path)
+            if record["kind"] == "lost":
+                reading.replaced.append(path)
+                message = f"in place of a lost record ({record['why']})."
+                yield Finding("note", "root log", files.location(path), message)
             if record.get("sweep", ledger.uid) != ledger.uid:
                 yield Finding(
                     "note",

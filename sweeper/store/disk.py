@@ -36,11 +36,11 @@ def walk(root: Path, prefix: str) -> Iterator[str]:
     for folder, _, names in os.walk(root / prefix, onerror=fail):
         for name in names:
             path = os.path.join(folder, name)  # noqa: PTH118 - a store holds 10^5 files
-            if is_text(name) and not _ASIDE.search(name) and os.path.isfile(path):  # noqa: PTH113
+            if is_text(name) and not ASIDE.search(name) and os.path.isfile(path):  # noqa: PTH113
                 yield os.path.relpath(path, root)
 
 
-_ASIDE = re.compile(r"#\d+$")
+ASIDE = re.compile(r"#\d+$")
 """Matches the name of a file that is being written."""
 
 
@@ -63,7 +63,7 @@ def write(root: Path, path: str, content: bytes, *, create: bool, sync: bool) ->
         OSError: Anything else.
     """
     target = root / path
-    aside = f"{target}#{secrets.randbelow(10**15)}"  # see `_ASIDE`
+    aside = f"{target}#{secrets.randbelow(10**15)}"  # see `ASIDE`
     try:
         file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     except FileNotFoundError:

@@ -147,12 +147,12 @@ class Ledger:
         if later and self.files.size(missing) is None:
             raise StoreError(
                 f"{self.files.location(missing)}: missing, though {later[0]} is there. Restore it "
-                "from a backup; nothing was changed."
+                "from a backup, or run `sweeper doctor`; nothing was changed."
             )
         if self.number == 0 and self.files.paths("metrics") and self.files.size(missing) is None:
             raise StoreError(
                 f"{self.files.location('log')}: empty, though the sweep was launched. Restore it "
-                "from a backup; nothing was changed."
+                "from a backup, or run `sweeper doctor`; nothing was changed."
             )
 
     def refresh(self) -> bool:

@@ -85,7 +85,8 @@ def put(files: Files, path: str, content: bytes) -> bool:
 def damage(location: str, reason: str) -> DamagedRecordError:
     """Return the error that the record at `location` is damaged."""
     return DamagedRecordError(
-        f"{location}: damaged: {reason}. Restore it from a backup; the files it names are "
+        f"{location}: damaged: {reason}. Restore it from a backup, or run `sweeper "
+        "doctor`; the files it names are "
         "untouched."
     )
 
