@@ -301,3 +301,22 @@ def test_a_compacted_file_of_packs_that_do_not_count_is_named(sweep: Sweep, know
     )
     assert sweep.named().endswith(f"metrics/3.parquet: compacted from {reason}")
     assert sweep.is_mended()
+
+
+def test_a_pack_that_goes_on_from_a_void_one_is_void_too(sweep: Sweep) -> None:
+    sweep.done(checkpoint=("checkpoints/c.pt", 10))
+    for path in sweep.path("ends").iterdir():
+        path.write_bytes(b"torn")
+    table = sweep.made.pack(TRIALS, start="checkpoints/c.pt")
+    listed = sweep.ledger.state.packs[table]
+    entry = {"path": listed.path, "sha256": sweep.ledger.state.files[listed.path]}
+    packs = [{"id": table, "size": 2, "parents": [sweep.pack]}]
+    sweep.ledger.append({"kind": "packs", "packs": packs, **entry})
+    assert sweep.doctor("--repair")[0] == 0
+    (record,) = [
+        record
+        for path in sweep.ledger.files.paths("log")
+        if (record := sweep.ledger.decoded(path, sweep.ledger.files.read(path) or b""))["kind"]
+        == "void"
+    ]
+    assert record["pack_ids"] == sorted([sweep.pack, table]), "by one record"
