@@ -83,6 +83,17 @@ def test_a_lease_is_fresh_while_it_is_young_and_its_process_lives(
     assert is_fresh(lease) is fresh
 
 
+@pytest.mark.parametrize(
+    "content", [b"[1]", b"3", b'{"at": "x"}', b'{"launch_id": 1, "host": "h", "pid": 1, "at": 0}']
+)
+def test_a_file_with_other_content_is_no_lease(tmp_path: Path, content: bytes) -> None:
+    files = Files.at(str(tmp_path))
+    files.write(LEASE, content)
+    assert read_lease(files) is None
+    with driving(begin(files), "x"):
+        assert (read_lease(files) or {})["launch_id"] == "x"
+
+
 def test_a_torn_lease_is_none(tmp_path: Path) -> None:
     files = Files.at(str(tmp_path))
     files.write(LEASE, json.dumps({"host": "h"}).encode()[:-2])

@@ -162,6 +162,16 @@ def test_a_store_of_a_newer_format_is_refused_and_left_alone(files: Files) -> No
     assert files.paths("") == before
 
 
+@pytest.mark.parametrize(
+    "change", [{"format": "3"}, {"format": None}, {"name": 1}, {"points_per_decade": "50"}]
+)
+def test_a_mistyped_sweep_file_is_named(files: Files, change: dict[str, Any]) -> None:
+    meta = {"format": FORMAT, "name": "x", "points_per_decade": 50, **change}
+    files.write("sweep.json", json.dumps(meta).encode())
+    with pytest.raises(StoreError, match=r"sweep\.json: damaged: it must hold format, name and"):
+        Ledger.open(files)
+
+
 FIRST, SECOND, THIRD = (f"log/{number:012d}.json" for number in (1, 2, 3))
 
 

@@ -29,6 +29,9 @@ LEASE = "lease.json"
 LEASE_S = 5.0
 """Seconds between two renewals of a driver's lease."""
 
+LEASE_FIELDS = {"launch_id": str, "host": str, "pid": int, "at": int | float}
+"""Fields of a lease and their types; a file with others is no lease."""
+
 WATCH_S = 15.0
 """Seconds for which a second driver on object storage watches the lease of the first."""
 
@@ -214,10 +217,14 @@ def _busy(files: Files) -> BusyError:
 
 def read_lease(files: Files) -> Record | None:
     """Return the lease: launch_id, host, pid, at (Unix time); None if there is none."""
-    raw = files.read(LEASE)
-    with suppress(ValueError):
-        return dict(json.loads(raw or b"null") or {}) or None
-    return None
+    try:
+        lease = json.loads(files.read(LEASE) or b"null")
+    except ValueError:
+        return None
+    known = isinstance(lease, dict) and all(
+        isinstance(lease.get(name), kind) for name, kind in LEASE_FIELDS.items()
+    )
+    return lease if known else None
 
 
 def is_fresh(lease: Record | None) -> bool:

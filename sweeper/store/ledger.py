@@ -37,6 +37,9 @@ from sweeper.store.state import State
 
 DIGITS = 12
 META = MARK
+META_FIELDS = {"format": int, "name": str, "points_per_decade": int}
+"""The fields that `META` must hold, and their types."""
+
 DAMAGED = "damaged"
 """The folder of damaged records that were moved aside."""
 
@@ -94,12 +97,12 @@ class Ledger:
         if raw is None:
             raise StoreError(f"{files.uri}: no sweep. See `sweeper ls`.")
         meta = records.json_object(files.location(META), raw)
-        if meta.get("format", 0) > FORMAT:
+        if isinstance(meta.get("format"), int) and meta["format"] > FORMAT:
             raise StoreError(
                 f"{files.location(META)}: format {meta['format']}, written by a newer sweeper. "
                 f"This one reads up to {FORMAT}: upgrade it. Nothing was changed."
             )
-        if not {"format", "name", "points_per_decade"} <= meta.keys():
+        if not all(isinstance(meta.get(name), kind) for name, kind in META_FIELDS.items()):
             raise StoreError(
                 f"{files.location(META)}: damaged: it must hold format, name and "
                 "points_per_decade. Restore it from a backup; nothing was changed."
