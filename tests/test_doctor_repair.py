@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from sweeper.doctor import litter
 from sweeper.engine import commands
 from sweeper.errors import StoreError
 from sweeper.grid.grid import Grid
@@ -197,3 +200,18 @@ def test_a_repair_that_was_killed_is_repeated(patient: Patient, tmp_path: Path) 
     (path.parent.parent / "damaged" / path.name).write_bytes(b"rotten")
     assert doctor(store, "--repair")[0] == 0
     recovers(patient, store)
+
+
+def test_a_repair_deletes_no_file_that_counts(patient: Patient, tmp_path: Path) -> None:
+    copy = patient.copy(tmp_path / "store")
+    ago = time.time() - 2 * litter.OLD_S
+    for path in copy.rglob("*"):
+        os.utime(path, (ago, ago))
+    (copy / "toy" / "metrics" / "d.parquet").write_bytes(b"")
+    os.utime(copy / "toy" / "metrics" / "d.parquet", (ago, ago))
+    code, text = doctor(str(copy), "--repair")
+    assert (code, text.splitlines()[0]) == (
+        0,
+        "repaired: toy: 1 file that no record needs deleted: 0 bytes",
+    )
+    assert rows(str(copy)).equals(rows(patient.twin))
