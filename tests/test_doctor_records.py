@@ -15,6 +15,7 @@ from sweeper.store import chain, records, snapshots
 from sweeper.store.lease import driving
 from sweeper.store.ledger import Ledger
 from sweeper.store.schema import FORMAT
+from sweeper.store.state import State
 from tests.buckets import serving
 from tests.commands import sweeper
 from tests.examined import LOGGED, TRIALS, Sweep, rows
@@ -88,6 +89,14 @@ def test_damaged_records_at_the_end_are_named_and_moved_aside(sweep: Sweep) -> N
     code, _ = sweep.doctor("--repair")
     assert code == 0
     assert sweep.path("damaged/000000000003.json").exists()
+    assert "1 file moved aside to damaged/ earlier" in sweep.doctor()[1][0]["message"]
+
+
+def test_a_launch_is_shown_without_those_beside_it_that_are_lost() -> None:
+    state = State()
+    state.fold({"kind": "launch", "launch_id": "b"})
+    state.fold({"kind": "launch", "launch_id": "c", "beside": ["a", "b"]})
+    assert state.launches["c"]["beside"] == ["b"]
 
 
 def snapshot(sweep: Sweep) -> str:
