@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sweeper.analysis.views.views import open_views
+from sweeper.engine.commands import request_stop
+from sweeper.engine.task import PackTask
+from sweeper.engine.worker import run_inline
 from sweeper.store import compaction, tables
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
@@ -109,3 +116,44 @@ def test_trials_of_compacted_packs_go_on_with_more_steps(tmp_path: Path, store: 
     reference = str(tmp_path / "reference")
     run(long, reference)
     assert rows(store).equals(rows(reference))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_rows_of_a_compacted_pack_count_once_also_if_its_chain_is_damaged(
+    tmp_path: Path, store: str, number: int
+) -> None:
+    grid = toy_grid(tmp_path, "resources.pack=3")
+    run(grid, store)
+    before = rows(store)
+    assert compact(ledger(store), min_parts=1)
+    pack = next(iter(ledger(store).state.packs))
+    ledger(store).files.write(f"chains/{pack}/{number:09d}.json", b"")
+    run(grid, store)
+    assert rows(store).equals(before)
+    assert_whole(store, grid)
+
+
+def test_rows_of_trials_that_were_given_up_are_not_compacted(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are trained anew once a grid wants them again, and count once."""
+    grid = toy_grid(tmp_path, "stop.after_generalization=false")
+    pauses = iter(range(10))
+
+    def stopped(tasks: Sequence[PackTask]) -> None:
+        def pause(_: float) -> None:
+            if next(pauses, None) == 5:
+                request_stop(Files.at(tasks[0].sweep), tasks[0].launch_id)
+                time.sleep(1.5)  # the sink looks every half a second
+
+        monkeypatch.setattr("tests.toy.time", SimpleNamespace(sleep=pause))
+        run_inline(tasks)
+
+    assert run(grid, store, launcher=stopped, workers=1).counts.new == 12
+    run(toy_grid(tmp_path, "seeds=1", "stop.after_generalization=false"), store)
+    compact(ledger(store), min_parts=1)
+    assert run(grid, store).counts.done == 12
+    with open_views(ledger(store)) as views:
+        counts = "count(*), count(distinct (trial_id, step)), count(distinct trial_id)"
+        total, distinct, trials = views.sql(f"select {counts} from metrics").fetchall()[0]
+    assert (total, trials) == (distinct, 12)

@@ -37,6 +37,7 @@ def compact(ledger: Ledger, *, min_parts: int = MIN_PARTS) -> int:
     """Rewrite the parts of finished packs; return how many files were replaced."""
     ledger.refresh()
     finished = [p for p in ledger.state.ordered if _finished(p) and p.parts]
+    finished = [p for p in finished if _whole(ledger.state, p)]
     if sum(len(p.parts) for p in finished) < min_parts:
         return 0
     replaced = 0
@@ -54,6 +55,20 @@ def compact(ledger: Ledger, *, min_parts: int = MIN_PARTS) -> int:
 
 def _finished(pack: PackState) -> bool:
     return pack.done and not pack.void and not pack.failed
+
+
+def _whole(state: State, pack: PackState) -> bool:
+    """Return whether each trial of a finished pack has ended.
+
+    A trial that a smaller grid no longer wanted hasn't. If it is trained anew, its rows in this
+    pack don't count any more, and they could not be told apart in a compacted file.
+    """
+    ended = sum(
+        part.rows
+        for _, _, part, cutoff in state.ends([pack])
+        if cutoff is None or part.max_step <= cutoff
+    )
+    return ended >= pack.size
 
 
 def _rewrite(ledger: Ledger, packs: list[PackState]) -> int:
