@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,17 @@ for name in ("SWEEPER_STORE", "SWEEPER_ADDRESS", "RAY_ADDRESS", "OPTUNA_STORAGE"
 
 settings.register_profile("sweeper", deadline=None)  # a busy machine is no failure
 settings.load_profile("sweeper")
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """Undo what a command did to the handlers of signals: its process would have ended with it."""
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in handled}
+    yield
+    for number, handler in before.items():
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

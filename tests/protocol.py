@@ -68,7 +68,7 @@ class Model:
     def follows(self, rid: Id, head: Id) -> bool:
         if rid == ROTTEN:
             return False
-        return self._records[rid].prev == head or self.without == "prev"
+        return self._records[rid].prev == head
 
     def follow(
         self, live: frozenset[tuple[str, int, Id]], pack: str, at: int, head: Id

@@ -399,7 +399,7 @@ def damaged(raw: bytes, rng: random.Random) -> bytes:
 def test_a_damaged_file_whose_checksum_is_right_is_an_error_of_ours(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_wrong", lambda *_: None)  # as if the ledger had its checksum
+    monkeypatch.setattr(tables, "wrong", lambda *_: None)  # as if the ledger had its checksum
     files = sorted(Path(store, "toy").rglob("*.parquet"))
     grid = toy_grid(tmp_path, "resources.pack=3")
 

@@ -45,7 +45,6 @@ MUTANTS: dict[str, dict[str, Any]] = {
     "second look": {"faults": {"void": 1, "takeover": 1, "read": 1}},
     "closed": {"plan": THREE, "faults": {"compact": 1, "crash": 1}},
     "compacted": {"faults": {"compact": 1}},
-    "prev": {"plan": THREE, "faults": {"rot": 1, "crash": 1, "takeover": 1}},
 }
 
 

@@ -50,7 +50,7 @@ class Provenance:
             dirty=bool(about.get("dirty")),
             trials=trials,
             seeds=seeds,
-            record=ledger.number,
+            record=ledger.records,
             hidden=hidden(ledger),
         )
 

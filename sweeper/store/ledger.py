@@ -202,6 +202,11 @@ class Ledger:
         with self._named(followed.path(followed.accepted)):
             self.state.fold_pack(pack, record)
 
+    @property
+    def records(self) -> int:
+        """Number of records that were read and count, of the root log and of all chains."""
+        return self.number + sum(followed.accepted for followed in self.chains.values())
+
     def save_snapshot(self) -> None:
         """Write a snapshot if many records are in none, so that the next reader is fast."""
         if self.unsaved >= SNAPSHOT_RECORDS:
@@ -283,7 +288,9 @@ class Ledger:
         self.refresh_root()
         moved = list(self.torn)
         for path in reversed(moved):
-            self.files.write(path.replace("log/", f"{DAMAGED}/", 1), self.files.read(path) or b"")
+            aside = path.replace("log/", f"{DAMAGED}/", 1)
+            while not self.files.create(aside, self.files.read(path) or b""):
+                aside += "-later"  # another record of this number was moved before
             self.files.delete(path)
         self.refresh_root()
         self.moved += moved

@@ -115,7 +115,7 @@ def read(files: Files, sweep: str, path: str) -> tuple[State, int, dict[str, Cha
     if raw is None or sha256(raw).hexdigest()[:32] not in path:
         return None
     with suppress(pa.ArrowException, KeyError, TypeError, ValueError, StoreError):
-        table = pq.read_table(pa.BufferReader(raw))
+        table = pq.read_table(pa.BufferReader(raw), partitioning=None)
         about = json.loads(table.schema.metadata[b"state"])
         if about["version"] == VERSION and about["sweep"] == sweep:
             return _state(about, table), about["number"], _chains(about)
