@@ -26,15 +26,23 @@ settings.register_profile("sweeper", deadline=None)  # a busy machine is no fail
 settings.load_profile("sweeper")
 
 
+HANDLERS = {
+    number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+}
+"""The handlers of signals before any test."""
+
+
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
-    """Undo what a command did to the handlers of signals: its process would have ended with it."""
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in handled}
+    """Undo what commands did to the handlers of signals: their processes would have ended.
+
+    Commands also run in fixtures of whole modules, before this one.
+    """
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
     yield
-    for number, handler in before.items():
-        if signal.getsignal(number) is not handler:
-            signal.signal(number, handler)
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

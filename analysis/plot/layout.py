@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
-DIGITS = 6
+DIGITS = 4
 """Digits of a place, as a share of the figure, that are kept."""
 
 

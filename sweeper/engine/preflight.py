@@ -55,9 +55,10 @@ def _versions(wanted: Mapping[str, str]) -> list[str]:
 
 def _store_and_trainable(task: PackTask) -> list[str]:
     try:
-        launch = Ledger.open(Files.at(task.sweep)).state.launches.get(task.launch_id)
+        ledger = Ledger.open(Files.at(task.sweep), chains=False)
     except SweeperError as error:
         return [f"the store can't be read: {error}"]
+    launch = ledger.state.launches.get(task.launch_id)
     if launch is None:
         return [f"{task.sweep} is another folder, which doesn't hold this launch"]
     root = local_folder(task.sweep)
