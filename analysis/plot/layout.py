@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.transforms import Bbox
 
-DIGITS = 4
+DIGITS = 6
 """Digits of a place, as a share of the figure, that are kept."""
 
 
@@ -16,7 +16,7 @@ class SteadyLayout(ConstrainedLayoutEngine):
     """Constrained layout without the last digits of its solver.
 
     Those depend on where objects lie in memory. In a PNG nobody sees them; an SVG writes them
-    down, and names its clips by them.
+    down.
     """
 
     def execute(self, fig: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ class Sheet:
         else:
             about |= {"Software": None}
             self.figure.savefig(drawn, format="png", dpi=160, metadata=about)
+        content = drawn.getvalue()
         with writing(path) as file:
-            file.write(drawn.getvalue())
+            file.write(_with_clips_numbered(content) if path.suffix == ".svg" else content)
 
     def _legend(self, handles: list[Any]) -> None:
         sizes = [len(handle.get_label()) + 6 for handle in handles]
@@ -103,3 +105,14 @@ class Sheet:
             fontsize=8,
             handlelength=1.4,
         )
+
+
+def _with_clips_numbered(svg: bytes) -> bytes:
+    """Return `svg` with its clips named by numbers.
+
+    Matplotlib names a clip by a hash of its place, of which the last digits differ from one
+    drawing to the next.
+    """
+    for number, name in enumerate(re.findall(rb'<clipPath id="([^"]+)"', svg)):
+        svg = svg.replace(name, b"clip%d" % number)
+    return svg
