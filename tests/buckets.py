@@ -36,7 +36,8 @@ class Bucket(ThreadingHTTPServer):
         delay: Seconds before each answer.
         faults: What happens to the next requests, one by one, instead of a whole answer: "503";
             "silent" for `SILENCE_S`; "drop" or "reset" the connection without an answer; "short",
-            an answer that ends early. All but "503" and "silent" do what was asked.
+            an answer that ends early. After "503" and "silent" nothing was done; after the
+            others the request took effect.
         chance: Returns the fault of each further request, or "".
         counts: Fault to the number of requests that it befell.
         busiest: The largest number of requests that were served at the same time.

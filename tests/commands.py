@@ -17,6 +17,9 @@ from unittest.mock import patch
 
 from sweeper.cli import app
 
+PHASE = ("phase", "toy", "--x", "task.rate", "--y", "task.shift")
+"""The command that draws the phase diagram of the toy's sweep."""
+
 
 def sweeper(
     *words: str, stdin: str = "", cwd: Path | None = None, **env: str

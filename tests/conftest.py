@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,14 +32,11 @@ HANDLERS = {
 
 
 @pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
+def own_signals() -> None:
     """Undo what commands did to the handlers of signals: their processes would have ended.
 
     Commands also run in fixtures of whole modules, before this one.
     """
-    for number, handler in HANDLERS.items():
-        signal.signal(number, handler)
-    yield
     for number, handler in HANDLERS.items():
         signal.signal(number, handler)
 

@@ -312,9 +312,7 @@ class Model:
 
     def accepted(self, world: World, pack: str) -> tuple[int, Id]:
         """Return the number of the last accepted record of a chain, and the record."""
-        at, head = self.follow(world.live, pack, 0, self.origin(pack))
-        if self.without == "accepted":
-            return at, head
+        _, head = self.follow(world.live, pack, 0, self.origin(pack))
         numbers = [n for p, n, rid in world.live if p == pack and rid == head]
         return max(numbers, default=0), head
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from sweeper.compile.loading import load_grid
 from sweeper.engine import commands
+from sweeper.engine.commands import request_stop
 from sweeper.engine.driver import Outcome, Runner
+from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.grid.grid import Grid
 from sweeper.store import lease, tables
+from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
 from sweeper.store.outcomes import ended_trials
 from sweeper.store.schema import logged_steps
@@ -41,6 +47,22 @@ def toy_grid(tmp_path: Path, *overrides: str, text: str = TOY) -> Grid:
 def run(grid: Grid, where: str, *, workers: int = 2, launcher: Any = run_inline) -> Outcome:
     """Launch `grid` in this process."""
     return commands.launch(grid, where, Runner(launcher, workers))
+
+
+def stopped_midway(monkeypatch: pytest.MonkeyPatch) -> Launcher:
+    """Return a launcher that asks the launch to stop while the toy trains its first pack."""
+    pauses = iter(range(10))
+
+    def launcher(tasks: Sequence[PackTask]) -> None:
+        def pause(_: float) -> None:
+            if next(pauses, None) == 5:
+                request_stop(Files.at(tasks[0].sweep), tasks[0].launch_id)
+                time.sleep(1.5)  # the sink looks every half a second
+
+        monkeypatch.setattr("tests.toy.time", SimpleNamespace(sleep=pause))
+        run_inline(tasks)
+
+    return launcher
 
 
 def ledger(where: str, name: str = "toy") -> Ledger:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeper.errors import SweeperError
-from tests.commands import process, sweeper
+from tests.commands import PHASE, process, sweeper
 from tests.sweeps import TOY, assert_whole, ledger, rows, run, toy_grid
 
 
@@ -192,33 +192,11 @@ def test_the_prompt_answers_line_by_line_and_survives_mistakes(finished: str) ->
 
 def test_phase_and_curves_write_pictures(finished: str, tmp_path: Path) -> None:
     picture = tmp_path / "phase.png"
-    done = sweeper(
-        "phase",
-        "toy",
-        "--x",
-        "task.rate",
-        "--y",
-        "task.shift",
-        "-o",
-        str(picture),
-        "--store",
-        finished,
-    )
+    done = sweeper(*PHASE, "-o", str(picture), "--store", finished)
     assert done.stdout == f"{picture}\n", done.stderr
     assert picture.read_bytes().startswith(b"\x89PNG")
     table = tmp_path / "phase.csv"
-    sweeper(
-        "phase",
-        "toy",
-        "--x",
-        "task.rate",
-        "--y",
-        "task.shift",
-        "-o",
-        str(table),
-        "--store",
-        finished,
-    )
+    sweeper(*PHASE, "-o", str(table), "--store", finished)
     assert len(list(csv.DictReader(table.read_text().splitlines()))) == 6
     done = sweeper("phase", "toy", "--x", "task.rate", "--y", "task.shift", "--store", finished)
     assert done.returncode == 0

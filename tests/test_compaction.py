@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sweeper.analysis.views.views import open_views
-from sweeper.engine.commands import request_stop
-from sweeper.engine.task import PackTask
-from sweeper.engine.worker import run_inline
 from sweeper.store import compaction, tables
 from sweeper.store.compaction import compact, sweep_out
 from sweeper.store.files import Files
 from sweeper.store.lease import join
-from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
+from tests.sweeps import assert_whole, ledger, rows, run, stopped_midway, toy_grid
 
 
 def test_compacting_leaves_the_same_rows_in_one_file(tmp_path: Path, store: str) -> None:
@@ -138,18 +132,8 @@ def test_rows_of_trials_that_were_given_up_are_not_compacted(
 ) -> None:
     """They are trained anew once a grid wants them again, and count once."""
     grid = toy_grid(tmp_path, "stop.after_generalization=false")
-    pauses = iter(range(10))
-
-    def stopped(tasks: Sequence[PackTask]) -> None:
-        def pause(_: float) -> None:
-            if next(pauses, None) == 5:
-                request_stop(Files.at(tasks[0].sweep), tasks[0].launch_id)
-                time.sleep(1.5)  # the sink looks every half a second
-
-        monkeypatch.setattr("tests.toy.time", SimpleNamespace(sleep=pause))
-        run_inline(tasks)
-
-    assert run(grid, store, launcher=stopped, workers=1).counts.new == 12
+    launcher = stopped_midway(monkeypatch)
+    assert run(grid, store, launcher=launcher, workers=1).counts.new == 12
     run(toy_grid(tmp_path, "seeds=1", "stop.after_generalization=false"), store)
     compact(ledger(store), min_parts=1)
     assert run(grid, store).counts.done == 12

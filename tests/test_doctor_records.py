@@ -12,7 +12,7 @@ from sweeper.doctor import litter
 from sweeper.doctor.examine import examine
 from sweeper.doctor.repair import repair
 from sweeper.store import chain, records, snapshots
-from sweeper.store.lease import driving
+from sweeper.store.lease import LOCK, driving
 from sweeper.store.ledger import Ledger
 from sweeper.store.schema import FORMAT
 from sweeper.store.state import State
@@ -150,7 +150,7 @@ def test_a_lost_record_that_a_snapshot_covers_costs_nothing_and_is_left_alone(
     assert f"{path} holds its effect: nothing is lost as long as that file is there." in text
     before = sweep.ledger.files.paths("")
     assert sweep.doctor("--repair")[0] == 0
-    assert set(sweep.ledger.files.paths("")) - {litter.LOCK} == set(before)
+    assert set(sweep.ledger.files.paths("")) - {LOCK} == set(before)
     assert Ledger.open(sweep.ledger.files).state.packs[sweep.pack].done
 
 

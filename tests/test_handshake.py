@@ -30,7 +30,7 @@ TOKEN_HELP = (
     "Copy the cluster's token to ~/.ray/auth_token (or name its file in RAY_AUTH_TOKEN_PATH), and "
     "set RAY_AUTH_MODE=token."
 )
-RIGHT_PORT = "Give the port of the cluster itself: 6379, unless `ray start` was told another one."
+RIGHT_PORT = "Give the port of the cluster itself: 6379, unless `ray start` was given another one."
 WEB = f"a web server listens there, e.g. Ray's dashboard. {RIGHT_PORT}"
 SECONDS = 30
 

@@ -32,6 +32,7 @@ from sweeper.engine.failures import RETRIES, WORKERS, Retries, death_of
 from sweeper.engine.tune import count_retries
 from sweeper.engine.watch import Watch, end_leftovers, watched
 from sweeper.errors import ClusterLostError, SweeperError
+from tests.heads import OBJECT_STORE, head_without_room
 from tests.sweeps import assert_whole, ledger, rows, run, toy_grid
 
 LOST = " All committed results are safe. Launch again to go on."
@@ -291,12 +292,8 @@ def test_a_launch_whose_local_ray_is_lost_leaves_at_once_and_goes_on(
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head without room for packs."""
-    node = {"object_store_memory": 80 << 20, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node})
-    try:
+    with head_without_room() as made:
         yield made
-    finally:
-        made.shutdown()
 
 
 @pytest.mark.long
@@ -304,7 +301,7 @@ def test_a_launch_whose_head_is_lost_leaves_and_goes_on(
     cluster: Cluster, tmp_path: Path, store: str
 ) -> None:
     toy_grid(tmp_path)
-    cluster.add_node(num_cpus=2, object_store_memory=80 << 20)
+    cluster.add_node(num_cpus=2, object_store_memory=OBJECT_STORE)
     cluster.wait_for_nodes()
     address = cluster.address
     process = launching(tmp_path, store, "--address", address)
@@ -324,7 +321,7 @@ def test_a_pack_outlives_more_nodes_than_it_has_retries(
 ) -> None:
     grid = toy_grid(tmp_path, *OPTIONS)
     add: Callable[[], Any] = lambda: cluster.add_node(  # noqa: E731
-        num_cpus=1, object_store_memory=80 << 20
+        num_cpus=1, object_store_memory=OBJECT_STORE
     )
     node = add()
     cluster.wait_for_nodes()

@@ -79,8 +79,8 @@ MUTATIONS = {
     # exactly once
     "a superseded attempt may go on writing": (
         "sweeper/store/chain.py",
-        "if other is not None:\n                return other",
-        "if False:\n                return other",
+        "is not None:\n                return other",
+        "is not None and False:\n                return other",
         "tests/test_chain.py",
     ),
     "a record counts wherever it stands": (
@@ -91,8 +91,8 @@ MUTATIONS = {
     ),
     "a record whose answer was lost is another writer's": (
         "sweeper/store/records.py",
-        "return there == content",
-        "return False",
+        "return None if there == content else there",
+        "return there",
         "tests/test_chain.py",
     ),
     "a driver that was taken over goes on": (

@@ -16,6 +16,7 @@ from sweeper.engine.preflight import failed, lacks, raise_lacks
 from sweeper.engine.provenance import versions
 from sweeper.engine.task import PackTask
 from sweeper.errors import ClusterError
+from tests.heads import OBJECT_STORE, head_without_room
 from tests.sweeps import ledger, run, toy_grid
 
 
@@ -112,16 +113,11 @@ from tests.toy import Config, train
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head without room for packs, a good node, and one where the module can't be imported."""
-    node = {"object_store_memory": 80 << 20}
-    head = {"num_cpus": 0, "include_dashboard": False, **node}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    try:
+    with head_without_room() as made:
         for variables in ({}, {"LACKING": "1"}):
-            made.add_node(num_cpus=2, env_vars=variables, **node)
+            made.add_node(num_cpus=2, env_vars=variables, object_store_memory=OBJECT_STORE)
         made.wait_for_nodes()
         yield made
-    finally:
-        made.shutdown()
 
 
 @pytest.mark.long

@@ -20,7 +20,7 @@ from sweeper.engine.progress import plan_sentence
 from sweeper.errors import UsageError
 from sweeper.report import figures, query
 from sweeper.trainable import load
-from tests.commands import sweeper
+from tests.commands import PHASE, sweeper
 from tests.sweeps import TOY, run, toy_grid
 
 
@@ -301,18 +301,7 @@ def test_a_column_that_a_format_cannot_hold_is_named(
 def test_a_query_that_is_not_text_is_refused(finished: str) -> None:
     for text in ("select '\udcff'", 'select 1 as "\udcff"'):
         assert refusal(finished, None, text=text) == f"{text!r}: not UTF-8 text."
-    asked = sweeper(
-        "phase",
-        "toy",
-        "--x",
-        "task.rate",
-        "--y",
-        "task.shift",
-        "--where",
-        "\udcff",
-        "--store",
-        finished,
-    )
+    asked = sweeper(*PHASE, "--where", "\udcff", "--store", finished)
     assert (asked.returncode, asked.stderr) == (2, "error: '\\udcff': not UTF-8 text.\n")
 
 

@@ -20,9 +20,8 @@ from sweeper.engine.ray import Cluster as LocalCluster
 from sweeper.engine.tune import load_tune
 from sweeper.errors import SweeperError
 from sweeper.store.outcomes import ended_trials
+from tests.heads import OBJECT_STORE, head_without_room
 from tests.sweeps import assert_whole, ledger, rows, run, run_steps, toy_grid
-
-OBJECT_STORE = 80 << 20
 
 
 def sweeper(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -98,15 +97,9 @@ def test_actors_ask_for_an_environment_where_workers_do_not_inherit_ours(ours: b
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head without room for trials, and two nodes with two CPUs and a fake GPU each."""
-    node = {"object_store_memory": OBJECT_STORE}
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **node}
-    )
-    try:
+    """A head without room for packs."""
+    with head_without_room() as made:
         yield made
-    finally:
-        made.shutdown()
 
 
 @pytest.mark.long

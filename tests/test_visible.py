@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from time import sleep
-from types import SimpleNamespace
 
 import pytest
 
 from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.views.views import open_views
-from sweeper.engine.commands import request_stop
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.store.compaction import compact
-from sweeper.store.files import Files
 from sweeper.store.visible import hidden
 from tests.commands import sweeper
-from tests.sweeps import TOY, ledger, run, statuses, toy_grid
+from tests.sweeps import TOY, ledger, run, statuses, stopped_midway, toy_grid
 
 BEFORE = (
     "This grid hides 8 trials that the store keeps. Add name=toy-2 to the command to make a sweep "
@@ -141,18 +137,8 @@ def test_trials_of_an_interrupted_pack_are_stored(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grid = toy_grid(tmp_path, "stop.after_generalization=false")
-    pauses = iter(range(10))
-
-    def stopped(tasks: Sequence[PackTask]) -> None:
-        def pause(_: float) -> None:
-            if next(pauses, None) == 5:
-                request_stop(Files.at(tasks[0].sweep), tasks[0].launch_id)
-                sleep(1.0)  # the sink looks every half a second
-
-        monkeypatch.setattr("tests.toy.time", SimpleNamespace(sleep=pause))
-        run_inline(tasks)
-
-    assert run(grid, store, launcher=stopped, workers=1).counts.new == 12
+    launcher = stopped_midway(monkeypatch)
+    assert run(grid, store, launcher=launcher, workers=1).counts.new == 12
     assert statuses(store) == {}
     assert run(toy_grid(tmp_path, "seeds=[7]"), store).hidden == 12, "of a pack that waits"
     run(toy_grid(tmp_path, "seeds=1"), store)

@@ -374,7 +374,7 @@ def _check_value(connection: sql.Connection, value: str, expression: str) -> Non
     """Check that the SQL `expression` of what is shown has one value per cell.
 
     Raises:
-        UsageError: It hasn't, or it is no expression.
+        UsageError: It has several values per cell, or it isn't an expression.
     """
     text = f"select ({expression}\n) as x, n_seeds from cells limit 0"
     try:

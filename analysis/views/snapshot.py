@@ -22,6 +22,7 @@ from sweeper.store.outcomes import ended_trials
 from sweeper.store.records import Record
 from sweeper.store.schema import METRICS, empty
 from sweeper.store.state import PackState, Part
+from sweeper.store.visible import planned_hash
 
 IDS = {"trial_id": pa.string(), "cell_id": pa.string(), "seed": pa.int64()}
 """Columns of every plan; the flat config stands behind them."""
@@ -111,7 +112,7 @@ def plans(shown: Iterable[Record]) -> list[Record]:
     latest: dict[str, Record] = {}
     for record in shown:
         entry = record["plan"]
-        trials = entry["path"].partition("-")[0]
+        trials = planned_hash(entry)
         latest.pop(trials, None)
         latest[trials] = entry
     return list(reversed(latest.values()))

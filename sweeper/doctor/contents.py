@@ -19,6 +19,7 @@ from sweeper.store.records import Record
 from sweeper.store.scan import ENDED
 from sweeper.store.schema import METRICS
 from sweeper.store.state import PackState, Part
+from sweeper.store.visible import planned_hash
 
 
 @dataclass(slots=True)
@@ -90,11 +91,11 @@ def _check_plans(ledger: Ledger, found: Contents) -> None:
     latest: dict[str, Record] = {}
     launches = ledger.state.launches
     for launch in launches.values():
-        latest[_trials_of(launch)] = launch["plan"]
+        latest[planned_hash(launch["plan"])] = launch["plan"]
     last = ledger.state.launch or {}
-    shown = {_trials_of(launches[i]) for i in last.get("beside", ())}
+    shown = {planned_hash(launches[i]["plan"]) for i in last.get("beside", ())}
     if last:
-        shown.add(_trials_of(last))
+        shown.add(planned_hash(last["plan"]))
     for trials, entry in latest.items():
         raw = ledger.files.read(entry["path"])
         message = tables.wrong(ledger.files, raw, entry["path"], entry.get("size"), entry["sha256"])
@@ -105,11 +106,6 @@ def _check_plans(ledger: Ledger, found: Contents) -> None:
         if message is not None:
             severity: Severity = "error" if trials in shown else "warning"
             _add(found, ledger, severity, entry["path"], message, tables.REWRITTEN)
-
-
-def _trials_of(launch: Record) -> str:
-    """Return the hash of the trials of a launch, with which the name of its plan begins."""
-    return str(launch["plan"]["path"]).partition("-")[0]
 
 
 def _check_listings(ledger: Ledger, found: Contents, alive: list[PackState]) -> None:

@@ -104,7 +104,7 @@ def examine(files: Files, name: str) -> Examination:
     return Examination(
         name,
         sorted(findings, key=lambda finding: ORDER.index(finding.severity)),
-        ledger.number + sum(chain.accepted for chain in ledger.chains.values()),
+        ledger.records,
         found.files,
         curves.rows,
         curves.trials,

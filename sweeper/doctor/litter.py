@@ -7,24 +7,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sweeper.config.messages import counted
 from sweeper.doctor.findings import Finding, some
 from sweeper.store import chain, snapshots
 from sweeper.store.disk import ASIDE
 from sweeper.store.files import Entry
-from sweeper.store.lease import LEASE, STALE_S, is_fresh, read_lease
-from sweeper.store.ledger import DAMAGED, META, Ledger
+from sweeper.store.lease import LEASE, LOCK, STALE_S, is_fresh, read_lease
+from sweeper.store.ledger import DAMAGED, DIGITS, META, Ledger
 from sweeper.store.sink import STOP
 
 OLD_S = 86400.0
 """Age in seconds from which on a file that no record names can't be one that is about to be."""
 
-LOCK = "driver.lock"
-
 _OURS = re.compile(r"(metrics|ends|packs|plans)/[\w-]+\.parquet|checkpoints/[\w-]+\.pt|.*#\d+")
 """Matches the files that records may name, and those that are being written."""
 
 _KEPT = re.compile(
-    rf"{META}|{LEASE}|{LOCK}|search\.db.*|{STOP}/.*|log/\d{{12}}\.json"
+    rf"{META}|{LEASE}|{LOCK}|search\.db.*|{STOP}/.*|log/\d{{{DIGITS}}}\.json"
     rf"|{chain.FOLDER}/[^/]+/\d{{{chain.DIGITS}}}\.json|{snapshots.FOLDER}/[\w-]+\.parquet"
 )
 
@@ -105,7 +104,7 @@ def findings(ledger: Ledger, litter: Litter) -> Iterator[Finding]:
         if entries:
             size = sum(entry.size for entry in entries)
             names = some(entry.path for entry in entries)
-            n = "1 file" if len(entries) == 1 else f"{len(entries)} files"
+            n = counted(len(entries), "file")
             yield Finding("note", "files", where, f"{n} {text}: {size} bytes: {names}.", remedy)
     lease = read_lease(ledger.files)
     if lease is None and ledger.files.size(LEASE) is not None:

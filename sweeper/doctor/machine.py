@@ -21,12 +21,9 @@ from filelock import FileLock
 from packaging.requirements import Requirement
 
 from sweeper.doctor.findings import Finding, Severity
-from sweeper.engine.resources import machine_memory
+from sweeper.engine.resources import SHARED, machine_memory, mount_of, token_file
 from sweeper.errors import StoreError
 from sweeper.store.files import Files, local_folder
-
-NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "lustre", "ceph", "gpfs")
-"""Types of file systems that several machines share."""
 
 VOLATILE = ("tmpfs", "ramfs")
 """Types of file systems that lose their files with the power."""
@@ -63,7 +60,7 @@ def check(where: str) -> Iterator[Finding]:
         yield from storage(where)
     yield from memory(machine_memory(), psutil.virtual_memory().available)
     yield from temporary(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
-    yield from token(Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"))
+    yield from token(token_file())
 
 
 def versions(wanted: list[str] | None = None) -> Iterator[Finding]:
@@ -102,24 +99,14 @@ def disk(root: Path) -> Iterator[Finding]:
     """Yield what is unsafe about the disk of the store's folder, which may not exist yet."""
     folder = next(one for one in (root, *root.parents) if one.is_dir())
     place = f"store {root}"
-    device, kind, options = _mount(folder)
-    yield from file_system(place, kind, options)
+    mount = mount_of(folder)
+    yield from file_system(place, mount.fstype if mount else "", mount.opts if mount else "")
     free = psutil.disk_usage(str(folder)).free
     if free < LEAST_BYTES:
-        message = f"only {free >> 20} MiB of {device} are free."
+        message = f"only {free >> 20} MiB of {mount.device if mount else 'the disk'} are free."
         yield _finding("warning", "disk", message, "Free some space.", place)
     if not os.access(folder, os.W_OK):
         yield _finding("error", "disk", "can't be written.", f"Own {folder}.", place)
-
-
-def _mount(folder: Path) -> tuple[str, str, str]:
-    """Return the device, type and options of the file system that holds `folder`."""
-    parents = {str(one) for one in (folder.resolve(), *folder.resolve().parents)}
-    mounts = [m for m in psutil.disk_partitions(all=True) if m.mountpoint in parents]
-    if not mounts:
-        return "the disk", "", ""
-    last = max(mounts, key=lambda mount: len(mount.mountpoint))
-    return last.device, last.fstype, last.opts
 
 
 def file_system(place: str, kind: str, options: str) -> Iterator[Finding]:
@@ -128,7 +115,7 @@ def file_system(place: str, kind: str, options: str) -> Iterator[Finding]:
     if kind in VOLATILE:
         message = f"on {kind}: it is in memory, and gone when the machine stops."
         yield _finding("warning", "disk", message, "Choose a folder on a disk with --store.", place)
-    elif kind in NETWORK:
+    elif kind.startswith(SHARED):
         message = f"on {kind}, a network file system: nodes of a cluster can share it."
         remedy = "Mount it at the same path on all nodes."
         yield _finding("note", "disk", message, remedy, place)
@@ -248,7 +235,6 @@ def temporary(folder: Path) -> Iterator[Finding]:
 
 def token(path: Path) -> Iterator[Finding]:
     """Yield a finding if others can read the token of Ray clusters."""
-    path = path.expanduser()
     if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077:
         message = "other users can read it, and use your clusters with it."
         yield _finding("warning", "token", message, f"chmod 600 {path}", str(path))

@@ -16,7 +16,7 @@ from sweeper.errors import DamagedRecordError, StoreError
 from sweeper.store import chain, records, snapshots
 from sweeper.store.chain import Chain
 from sweeper.store.files import Files
-from sweeper.store.ledger import DAMAGED, META, Ledger, record_path, root_records
+from sweeper.store.ledger import DAMAGED, META, META_FIELDS, Ledger, record_path, root_records
 from sweeper.store.records import Record
 from sweeper.store.schema import FORMAT
 from sweeper.store.state import PackState
@@ -72,8 +72,7 @@ def _meta(files: Files) -> Record:
     if raw is None:
         raise StoreError(f"{where}: missing. Restore it from a backup.")
     meta = records.json_object(where, raw)
-    kinds = {"format": int, "name": str, "points_per_decade": int}
-    wrong = [name for name, kind in kinds.items() if not isinstance(meta.get(name), kind)]
+    wrong = [name for name, kind in META_FIELDS.items() if not isinstance(meta.get(name), kind)]
     if wrong:
         raise StoreError(
             f"{where}: damaged: {', '.join(wrong)} must be given. Restore it from a backup."

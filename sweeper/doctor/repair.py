@@ -18,7 +18,7 @@ from sweeper.errors import StoreError
 from sweeper.store import records, snapshots
 from sweeper.store.files import Files
 from sweeper.store.lease import alone, driving
-from sweeper.store.ledger import DAMAGED, Ledger
+from sweeper.store.ledger import DAMAGED, Ledger, move_aside
 from sweeper.store.scan import spread
 
 ROUNDS = 10
@@ -48,7 +48,7 @@ def repair(files: Files, name: str) -> tuple[list[str], Examination]:
 def _drop_snapshots(read: Reading) -> list[str]:
     """Move damaged snapshots aside; delete all if they may hold the effect of lost records."""
     files = read.ledger.files
-    moved = [_aside(files, path) for path in read.damaged_snapshots]
+    moved = [_moved(files, path) for path in read.damaged_snapshots]
     if read.lost and read.snapshot is None:
         for path in files.paths(snapshots.FOLDER):
             files.delete(path)
@@ -62,7 +62,7 @@ def _replace_lost(read: Reading) -> list[str]:
     if read.snapshot is not None:
         return []
     for path, reason in read.lost.items():
-        moved = _aside(files, path) if files.size(path) is not None else f"{path} was missing"
+        moved = _moved(files, path) if files.size(path) is not None else f"{path} was missing"
         record = {
             "kind": "lost",
             "at": time.time(),
@@ -70,7 +70,8 @@ def _replace_lost(read: Reading) -> list[str]:
             "sweep": ledger.uid,
             "nonce": secrets.token_hex(8),
         }
-        if not records.put(files, path, records.encode(record, ledger.meta["format"])):
+        content = records.encode(record, ledger.meta["format"])
+        if records.put(files, path, content) is not None:
             raise StoreError(
                 f"{files.location(path)}: another process has written it. Run it again."
             )
@@ -78,14 +79,9 @@ def _replace_lost(read: Reading) -> list[str]:
     return done
 
 
-def _aside(files: Files, path: str) -> str:
+def _moved(files: Files, path: str) -> str:
     """Move a file to the folder of damaged ones; return a sentence about it."""
-    name = path.rpartition("/")[2]
-    target = f"{DAMAGED}/{name}"
-    while not files.create(target, files.read(path) or b""):
-        target = f"{DAMAGED}/{secrets.token_hex(4)}-{name}"
-    files.delete(path)
-    return f"{path} was moved to {target}"
+    return f"{path} was moved to {move_aside(files, path)}"
 
 
 def _drive(files: Files, name: str) -> list[str]:

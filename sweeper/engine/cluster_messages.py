@@ -4,30 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import psutil
-
 from sweeper.config.messages import counted
 from sweeper.engine.cluster import Node, Packs, amount
+from sweeper.engine.resources import SHARED, mount_of
 from sweeper.store.files import local_folder
-
-SHARED = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "fuse.",
-    "afs",
-    "wekafs",
-    "9p",
-    "virtiofs",
-    "pvfs2",
-    "orangefs",
-)
-"""The beginnings of the names of file systems that several machines can share."""
 
 
 def introduction(
@@ -104,12 +84,8 @@ def store_warning(store: str, alive: Sequence[Node]) -> str:
     folder = local_folder(store)
     if folder is None or len({node.name for node in alive}) < 2:
         return ""
-    mounts = [
-        part
-        for part in psutil.disk_partitions(all=True)
-        if folder.resolve().is_relative_to(part.mountpoint)
-    ]
-    kind = max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else "unknown"
+    mount = mount_of(folder)
+    kind = mount.fstype if mount else "unknown"
     if kind.startswith(SHARED):
         return ""
     return (

@@ -72,7 +72,7 @@ class Death:
 
 
 class Observer:
-    """Is told when a pack is in training. This one ignores it."""
+    """Receives the pack that is in training. This class does nothing with it."""
 
     @contextmanager
     def training(self, sink: Sink) -> Iterator[None]:  # noqa: ARG002 - for subclasses
@@ -112,7 +112,7 @@ def verdict(pack: PackState, launch_id: str, death: Death | None) -> str | None:
 def fruitless(pack: PackState, launch_id: str) -> int:
     """Return the number of latest attempts of the launch, without the last, that made no progress.
 
-    An attempt makes progress if it commits a step beyond those of all attempts before it.
+    An attempt makes progress if it commits a later step than all earlier attempts did.
     """
     reached: dict[int, int] = {}
     for number, part in pack.parts:

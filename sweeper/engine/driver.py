@@ -183,10 +183,12 @@ class Launched:
     def _packs(self, ledger: Ledger) -> list[PackState]:
         """Return the packs of the tasks, and the packs that these were split into."""
         family = {task.pack_id for task in self.tasks}
+        packs = []
         for pack in ledger.state.ordered:  # a pack comes after its parents
-            if not family.isdisjoint(pack.parents):
+            if pack.id in family or not family.isdisjoint(pack.parents):
                 family.add(pack.id)
-        return [pack for pack in ledger.state.ordered if pack.id in family]
+                packs.append(pack)
+        return packs
 
     def _ended(self, pack: PackState) -> int:
         """Return the number of trials of the pack that ended in attempts of this launch."""

@@ -47,7 +47,7 @@ ACCESS = (
     "set RAY_AUTH_MODE=token."
 )
 
-RIGHT_PORT = "Give the port of the cluster itself: 6379, unless `ray start` was told another one."
+RIGHT_PORT = "Give the port of the cluster itself: 6379, unless `ray start` was given another one."
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ from sweeper.engine.handshake import Identity, shake_hands
 from sweeper.engine.loopback import on_loopback
 from sweeper.engine.node_check import ask_nodes
 from sweeper.engine.preflight import raise_lacks
-from sweeper.engine.resources import check_gpu, local_cpus, no_room, slots
+from sweeper.engine.resources import check_gpu, local_cpus, no_room, slots, token_file
 from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import RaisedError, train
 from sweeper.engine.tune import load_tune
@@ -398,6 +398,6 @@ def _demand(bundles: Sequence[Mapping[str, float]]) -> None:
 
 def _protect_token() -> None:
     """Make Ray's token file readable only by its owner."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    token = token_file()
     if token.exists() and token.stat().st_uid == os.getuid():
         token.chmod(0o600)

@@ -1,10 +1,11 @@
-"""The CPUs, GPUs and memory of this machine, and the number of packs that fit into them."""
+"""What this machine has: CPUs, GPUs, memory, file systems; the number of packs that fit."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -23,6 +24,41 @@ CGROUP = Path("/proc/self/cgroup")
 
 CGROUPS = Path("/sys/fs/cgroup")
 """The folder with the limits of all control groups; absent where there are none."""
+
+
+SHARED = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "fuse.",
+    "afs",
+    "wekafs",
+    "9p",
+    "virtiofs",
+    "pvfs2",
+    "orangefs",
+)
+"""The beginnings of the types of file systems that several machines can share."""
+
+
+def mount_of(folder: Path) -> Any:
+    """Return the file system that holds `folder`, as psutil lists it; None if unknown.
+
+    Its attributes are device, mountpoint, fstype and opts.
+    """
+    there = folder.resolve()
+    mounts = [m for m in psutil.disk_partitions(all=True) if there.is_relative_to(m.mountpoint)]
+    return max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
+
+
+def token_file() -> Path:
+    """Return the file with the token of Ray clusters, which may not exist."""
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
 
 
 def local_cpus() -> int:

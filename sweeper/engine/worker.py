@@ -59,7 +59,7 @@ def run_pack(
     Args:
         task: Names the pack. If it was split before, the smaller packs are trained.
         death: How the process before this one died, if it died while it did the same task.
-        observer: Is told which pack is in training.
+        observer: Receives the pack that is in training.
 
     Raises:
         StoreError: The store can't be read or written.
@@ -201,8 +201,8 @@ def _give_up(sink: Sink, pack: Pack[Any], begun: int, error: str) -> list[str]:
 def _own_signals() -> Iterator[list[BaseException]]:
     """Yield a list of the errors that handlers of signals raise within the context.
 
-    Such an error, e.g. the `KeyboardInterrupt` of Ctrl-C, ends the launch. Without it, one that a
-    trial raises itself could not be told apart.
+    Such an error, e.g. the `KeyboardInterrupt` of Ctrl-C, ends the launch. An error of the same
+    class that a trial raises itself doesn't.
     """
     raised: list[BaseException] = []
 

@@ -96,10 +96,8 @@ class Chain:
             StoreError: The store can't be written.
         """
         content = records.encode({**record, "prev": self.head}, VERSION)
-        while not records.put(files, self.path(self.number + 1), content):
-            raw = files.read(self.path(self.number + 1))
-            other = None if raw is None else self.accept(files, raw)
-            if other is not None:
+        while (there := records.put(files, self.path(self.number + 1), content)) is not None:
+            if (other := self.accept(files, there)) is not None:
                 return other
         self.number += 1
         self.accepted = self.number

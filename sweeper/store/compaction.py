@@ -36,8 +36,8 @@ GRACE_S = 3600.0
 def compact(ledger: Ledger, *, min_parts: int = MIN_PARTS) -> int:
     """Rewrite the parts of finished packs; return how many files were replaced."""
     ledger.refresh()
-    finished = [p for p in ledger.state.ordered if _finished(p) and p.parts]
-    finished = [p for p in finished if _whole(ledger.state, p)]
+    state = ledger.state
+    finished = [p for p in state.ordered if _finished(p) and p.parts and _whole(state, p)]
     if sum(len(p.parts) for p in finished) < min_parts:
         return 0
     replaced = 0
@@ -60,8 +60,9 @@ def _finished(pack: PackState) -> bool:
 def _whole(state: State, pack: PackState) -> bool:
     """Return whether each trial of a finished pack has ended.
 
-    A trial that a smaller grid no longer wanted hasn't. If it is trained anew, its rows in this
-    pack don't count any more, and they could not be told apart in a compacted file.
+    A pack is also finished if a smaller grid no longer wants its other trials. If one of them is
+    trained anew, its rows in this pack no longer count. A compacted file doesn't say which pack a
+    row is of.
     """
     ended = sum(
         part.rows

@@ -51,7 +51,11 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def is_text(name: str) -> bool:
     """Return whether the name of a file is valid UTF-8; Python marks other bytes as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def write(root: Path, path: str, content: bytes, *, create: bool, sync: bool) -> None:

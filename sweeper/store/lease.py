@@ -26,6 +26,7 @@ from sweeper.store.records import Record
 
 DEFAULT = "sweeps"
 LEASE = "lease.json"
+LOCK = "driver.lock"
 LEASE_S = 5.0
 """Seconds between two renewals of a driver's lease."""
 
@@ -176,7 +177,7 @@ def _locked(files: Files) -> Iterator[None]:
     if files.root is None:
         yield
         return
-    lock = FileLock(files.root / "driver.lock")
+    lock = FileLock(files.root / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:

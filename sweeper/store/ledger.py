@@ -288,10 +288,7 @@ class Ledger:
         self.refresh_root()
         moved = list(self.torn)
         for path in reversed(moved):
-            aside = path.replace("log/", f"{DAMAGED}/", 1)
-            while not self.files.create(aside, self.files.read(path) or b""):
-                aside += "-later"  # another record of this number was moved before
-            self.files.delete(path)
+            move_aside(self.files, path)
         self.refresh_root()
         self.moved += moved
         return moved
@@ -336,7 +333,7 @@ class Ledger:
                     f"the sweep again: that moves it to {DAMAGED}/."
                 )
             guard(self.state)
-            if records.put(self.files, record_path(self.number + 1), content):
+            if records.put(self.files, record_path(self.number + 1), content) is None:
                 self.state.fold(record)
                 self._last = content
                 self.number += 1
@@ -388,6 +385,16 @@ class Ledger:
         self._fold_pack(followed, record if other is None else other)
         if other is not None:
             raise SupersededError(pack_id)
+
+
+def move_aside(files: Files, path: str) -> str:
+    """Move a damaged file to the folder of damaged ones; return its path there."""
+    name = path.rpartition("/")[2]
+    aside = f"{DAMAGED}/{name}"
+    while not files.create(aside, files.read(path) or b""):  # one of that name was moved before
+        aside = f"{DAMAGED}/{secrets.token_hex(4)}-{name}"
+    files.delete(path)
+    return aside
 
 
 def first_record() -> str:

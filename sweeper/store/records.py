@@ -57,8 +57,8 @@ def json_object(location: str, raw: bytes) -> Record:
     return record
 
 
-def put(files: Files, path: str, content: bytes) -> bool:
-    """Create the record `path`, and return whether it has our `content` afterwards.
+def put(files: Files, path: str, content: bytes) -> bytes | None:
+    """Create the record `path`; return None if it has our `content` afterwards, else its content.
 
     If the answer to a write is lost, the storage's client reports an error. If the client sends the
     request again, it reports that the file exists. The content decides.
@@ -68,17 +68,17 @@ def put(files: Files, path: str, content: bytes) -> bool:
     """
     try:
         if files.create(path, content):
-            return True
+            return None
         there = files.read(path)
         if there is None:
             raise StoreError(
                 f"{files.location(path)}: exists and can't be read. Move it out of the sweep."
             )
-        return there == content
+        return None if there == content else there
     except StoreError as error:
         with suppress(StoreError):
             if files.read(path) == content:
-                return True
+                return None
         raise error
 
 

@@ -65,8 +65,8 @@ def hidden_by(ledger: Ledger, table: pa.Table, adds: str | None = None) -> int:
 def _hidden(ledger: Ledger, launches: list[str], table: pa.Table | None) -> int:
     """Return the number of stored trials in neither `table` nor the plan of one of `launches`."""
     records = ledger.state.launches
-    shown = {_digest(records[i]["plan"]): records[i]["plan"] for i in launches}
-    rest = {_digest(record["plan"]): record["plan"] for record in records.values()}
+    shown = {planned_hash(records[i]["plan"]): records[i]["plan"] for i in launches}
+    rest = {planned_hash(record["plan"]): record["plan"] for record in records.values()}
     rest = {digest: entry for digest, entry in rest.items() if digest not in shown}
     if not rest:
         return 0
@@ -79,8 +79,8 @@ def _hidden(ledger: Ledger, launches: list[str], table: pa.Table | None) -> int:
     return int(pc.sum(pc.is_in(unshown, _stored(ledger))).as_py() or 0)
 
 
-def _digest(entry: Record) -> str:
-    """Return the hash of the ids of a plan, with which the name of its file begins."""
+def planned_hash(entry: Record) -> str:
+    """Return the hash of the trials of a plan, with which the name of its file begins."""
     return str(entry["path"]).partition("-")[0]
 
 
