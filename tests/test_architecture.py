@@ -25,6 +25,7 @@ VAGUE = {"base", "common", "core", "helper", "helpers", "misc", "util", "utils"}
 HEAVY = {"torch", "ray"}
 LAZY = {
     "sweeper/__init__.py": r"__getattr__",
+    "sweeper/cli/housekeeping.py": r".*",
     "sweeper/cli/reading.py": r".*",
     "sweeper/cli/shell.py": r".*",
     "sweeper/cli/training.py": r".*",

@@ -44,7 +44,7 @@ class Provenance:
         counts = "select count(*), count(distinct seed) from trials"
         ((trials, seeds),) = connection.sql(counts).fetchall()
         return cls(
-            sweep=ledger.meta["name"],
+            sweep=ledger.name,
             criterion=criterion_words(connection),
             git_commit=about.get("git_commit"),
             dirty=bool(about.get("dirty")),

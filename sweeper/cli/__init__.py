@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from sweeper import __version__
-from sweeper.cli import reading, training, verifying
+from sweeper.cli import housekeeping, reading, training, verifying
 from sweeper.cli.options import expanded
 from sweeper.errors import redact
 
@@ -54,6 +54,7 @@ def _main(
 for panel, kind in (
     ("Commands that train", training),
     ("Commands that read", reading),
+    ("Commands that tidy up", housekeeping),
     ("The papers' laws", verifying),
 ):
     for name, command in kind.COMMANDS.items():

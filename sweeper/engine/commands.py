@@ -83,7 +83,8 @@ def peek(uri: str) -> Ledger | None:
             return None
         raise StoreError(
             f"{files.location(META)}: missing, though the sweep has a log. Restore it from a "
-            "backup: it holds the sweep's format, name and points_per_decade."
+            "backup: it holds the sweep's format, name and points_per_decade. If the sweep was "
+            "being deleted, finish that with `sweeper rm`."
         )
     return Ledger.open(files)
 

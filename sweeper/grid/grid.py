@@ -8,7 +8,7 @@ then mean the same are kept once. Each id takes one hash: 10^6 cells take second
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress, islice
 from typing import Any
@@ -97,6 +97,10 @@ class Grid:
     def name(self) -> str:
         """The sweep's name."""
         return self.file.name
+
+    def named(self, name: str) -> Grid:
+        """Return the same grid for the sweep `name`."""
+        return replace(self, file=self.file.model_copy(update={"name": name}))
 
     @property
     def seeds(self) -> list[int]:

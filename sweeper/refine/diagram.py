@@ -107,7 +107,7 @@ def diagram(
     if x == y:
         raise UsageError(f"x and y are both {x}. Choose two different axes.")
     ledger = lease.open_sweep(where, name)
-    grid = loading.stored_grid(ledger)
+    grid = loading.stored_grid(ledger).named(name)
     wanted = Diagram(grid, _scale(grid, "x", x), _scale(grid, "y", y), value, condition, levels)
     if not any(map(marks_of, panels(wanted, ledger))):
         raise UsageError(f"{name}: none of the cells has a result yet. Launch its grid to the end.")

@@ -52,7 +52,7 @@ def extension(where: str, name: str, steps: int, *, condition: str | None = None
         StoreError: There is no such sweep, or it was never launched.
     """
     ledger = lease.open_sweep(where, name)
-    grid = loading.stored_grid(ledger, [f"steps={steps}"])
+    grid = loading.stored_grid(ledger, [f"steps={steps}"]).named(name)
     ids, furthest = _censored(ledger, condition)
     if ids and furthest >= steps:
         n = len(ids)

@@ -164,7 +164,7 @@ def status(where: str, name: str) -> Status:
 def _launch(ledger: Ledger) -> Record:
     launch = ledger.state.launch
     if launch is None:
-        raise UsageError(f"{ledger.meta['name']}: nothing was launched yet.")
+        raise UsageError(f"{ledger.name}: nothing was launched yet.")
     return launch
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -87,6 +88,46 @@ def write(root: Path, path: str, content: bytes, *, create: bool, sync: bool) ->
         Path(aside).unlink(missing_ok=True)
     if sync:
         _sync_folder(target.parent)
+
+
+def rename_folder(old: Path, new: Path) -> None:
+    """Rename a folder in one step, durably.
+
+    Raises:
+        OSError: It can't be renamed.
+    """
+    old.rename(new)
+    _sync_folder(new.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all files: in one step for readers, under another name for the rest.
+
+    A kill in between leaves a folder that `removed` lists.
+
+    Raises:
+        OSError: It can't be renamed, or a file can't be removed.
+    """
+    real = aside = folder.resolve()
+    if not folder.name.startswith("."):  # else an earlier call has renamed it
+        aside = real.with_name(f"{_removed(folder.name)}{secrets.token_hex(4)}")
+        rename_folder(real, aside)
+    if folder.is_symlink():
+        folder.unlink()
+    shutil.rmtree(aside)
+
+
+def removed(folder: Path) -> list[Path]:
+    """Return what an interrupted `remove_folder` has left of `folder`."""
+    beside = folder.parent
+    if not beside.is_dir():
+        return []
+    return sorted(p for p in beside.iterdir() if p.name.startswith(_removed(folder.name)))
+
+
+def _removed(name: str) -> str:
+    """Return how the names of removed folders begin that were called `name`."""
+    return f".{name}.removed-"
 
 
 def _make_folder(root: Path, folder: Path) -> None:

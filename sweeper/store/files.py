@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
@@ -262,6 +263,20 @@ class Files:
         with suppress(FileNotFoundError):
             self._ask(path, remove)
 
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """Remove `paths`; those that don't exist are passed over.
+
+        A bucket is asked to remove `BULK` files at a time.
+        """
+        if self.root is not None:
+            for path in paths:
+                self.delete(path)
+            return
+        for start in range(0, len(paths), BULK):
+            chunk = list(paths[start : start + BULK])
+            with suppress(FileNotFoundError):
+                self._ask(chunk[0], partial(obstore.delete, self.backend, chunk))
+
     def _ask(self, path: str, call: Callable[[], T]) -> T:
         """Return the result of `call`, an operation on `path`, which may be repeated.
 
@@ -325,6 +340,9 @@ def _passes(error: Exception) -> bool:
     text = _first_line(error)
     return isinstance(error, GenericError) and _METADATA not in text and bool(_PASSING.search(text))
 
+
+BULK = 1000
+"""The most files that a bucket removes by one request."""
 
 AT_ONCE = 128
 """The number of files that `Files.read_many` reads from a bucket at the same time."""

@@ -63,7 +63,11 @@ def sweeps(uri: str) -> list[str]:
     if root is not None and not root.is_dir():
         return []
     files = Files.at(uri)
-    return [name for name in files.folders() if files.size(f"{name}/{META}") is not None]
+    return [
+        name
+        for name in files.folders()
+        if not name.startswith(".") and files.size(f"{name}/{META}") is not None
+    ]
 
 
 def open_sweep(uri: str, name: str) -> Ledger:
@@ -167,6 +171,23 @@ def alone(files: Files) -> Iterator[None]:
     """
     with _locked(files):
         if files.root is None and _is_renewed(files, "any"):
+            raise _busy(files)
+        yield
+
+
+@contextmanager
+def undriven(files: Files) -> Iterator[None]:
+    """Hold the sweep while no process drives it.
+
+    A fresh lease counts as a driver, even if this machine holds the lock: locks of another machine
+    may be invisible here.
+
+    Raises:
+        BusyError: A driver holds the sweep.
+        StoreError: The store can't be read or written.
+    """
+    with alone(files):
+        if is_fresh(read_lease(files)):
             raise _busy(files)
         yield
 

@@ -249,6 +249,11 @@ class Ledger:
         self.number += 1
 
     @property
+    def name(self) -> str:
+        """The name of the sweep: that of its folder, also after a rename or a copy."""
+        return self.files.uri.rpartition("/")[2]
+
+    @property
     def uid(self) -> str:
         """The id of the sweep."""
         return str(self.meta.get("uid", self.meta["name"]))

@@ -76,7 +76,7 @@ def _hidden(ledger: Ledger, launches: list[str], table: pa.Table | None) -> int:
     unshown = planned.filter(pc.invert(pc.is_in(planned, values)))
     if not len(unshown):
         return 0
-    return int(pc.sum(pc.is_in(unshown, _stored(ledger))).as_py() or 0)
+    return int(pc.sum(pc.is_in(unshown, stored(ledger))).as_py() or 0)
 
 
 def planned_hash(entry: Record) -> str:
@@ -84,7 +84,7 @@ def planned_hash(entry: Record) -> str:
     return str(entry["path"]).partition("-")[0]
 
 
-def _stored(ledger: Ledger) -> pa.Array:
+def stored(ledger: Ledger) -> pa.Array:
     """Return the trials that the store has a row or an end of, each once."""
     state = ledger.state
     ids = [_ids(ledger, part, cutoff, "last_step") for _, _, part, cutoff in state.ends()]
