@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,10 @@ import pyarrow as pa
 from benchmarks import stored
 from sweeper import api
 from sweeper.errors import StoreError
+from sweeper.store import chain
+from sweeper.store.files import Files
 from sweeper.store.ledger import Ledger
+from sweeper.store.records import decode
 from sweeper.store.schema import logged_steps
 
 NAME = "chaos"
@@ -71,9 +74,19 @@ def ledger_of(store: str) -> Ledger | None:
 
 
 def records(store: str) -> Iterator[dict[str, Any]]:
-    """Yield the records of the ledger, in order."""
-    for path in sorted(Path(store, NAME, "log").glob("*.json")):
-        yield json.loads(path.read_text().partition("\n")[0])
+    """Yield the whole records of the ledger: those of the root log, then those of each chain.
+
+    Nothing while there is no sweep.
+    """
+    try:
+        files = Files.at(f"{store}/{NAME}")
+    except StoreError:
+        return
+    for folder in ("log", chain.FOLDER):
+        paths = sorted(files.paths(folder))
+        for path, raw in zip(paths, files.read_many(paths), strict=True):
+            with suppress(StoreError):  # a power cut tore it
+                yield decode(path, raw or b"", chain.VERSION)
 
 
 def claims(store: str, launch: int) -> list[dict[str, Any]]:
@@ -87,7 +100,7 @@ def claims(store: str, launch: int) -> list[dict[str, Any]]:
 
 def launches(store: str) -> int:
     """Return how many launches the ledger knows."""
-    return sum(r["kind"] == "launch" for r in records(store)) if Path(store, NAME).exists() else 0
+    return sum(r["kind"] == "launch" for r in records(store))
 
 
 def late_commits(store: str) -> int:
@@ -135,3 +148,44 @@ def differences(store: str, reference: str) -> list[str]:
         else:
             found += [f"{name}: {c}" for c in b.column_names if not a[c].equals(b[c])]
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How the rows of a sweep differ from those of an undisturbed one.
+
+    Attributes:
+        lost: Number of rows that are missing.
+        doubled: Number of rows with the trial and step of another row.
+        trials: Number of trials of the undisturbed sweep.
+        equal: Number of trials whose rows and ends have equal bits.
+    """
+
+    lost: int
+    doubled: int
+    trials: int
+    equal: int
+
+
+def compare(store: str, reference: str) -> Comparison:
+    """Compare a finished sweep with an undisturbed one."""
+    mine, other = (by_trial(where) for where in (store, reference))
+    lost = doubled = equal = 0
+    for trial, (rows, ends) in other.items():
+        have, ended = mine.get(trial, ([], []))
+        counts = Counter(row["step"] for row in have)
+        lost += len({row["step"] for row in rows} - counts.keys())
+        doubled += sum(n - 1 for n in counts.values())
+        equal += repr((have, ended)) == repr((rows, ends))  # NaN equals NaN
+    return Comparison(lost, doubled, len(other), equal)
+
+
+def by_trial(store: str) -> dict[str, tuple[list[Any], list[Any]]]:
+    """Return the rows and the ends of each trial of a sweep, by its id."""
+    book = stored.open_sweep(store, NAME)
+    grouped: dict[str, tuple[list[Any], list[Any]]] = {}
+    for place, table in enumerate((stored.rows(book), stored.ends(book))):
+        ordered = table.select(sorted(table.column_names))
+        for row in ordered.to_pylist():
+            grouped.setdefault(row["trial_id"], ([], []))[place].append(row)
+    return grouped

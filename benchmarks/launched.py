@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,40 +35,63 @@ class Process:
     seen: dict[int, float] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, grid: Path, store: str) -> Process:
-        """Start `sweeper launch` in a session of its own."""
+    def start(
+        cls,
+        grid: Path,
+        store: str,
+        *options: str,
+        log: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Process:
+        """Start `sweeper launch` in a session of its own.
+
+        Args:
+            grid: The grid file.
+            store: URI of the store.
+            options: Further options of the command.
+            log: File to which its output is appended; by default beside the store.
+            env: Further variables of its environment.
+        """
+        command = ["-m", "sweeper.cli", "launch", str(grid), "--store", store, "--yes", "--quiet"]
+        return cls.python([*command, *options], log or Path(f"{store}.log"), env)
+
+    @classmethod
+    def python(
+        cls,
+        words: Sequence[str],
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        without: tuple[str, ...] = (),
+    ) -> Process:
+        """Start Python in a session of its own.
+
+        Args:
+            words: Its arguments.
+            log: File to which its output is appended.
+            env: Further variables of its environment.
+            without: Beginnings of the names of variables of ours that it shall not have.
+        """
         mark = secrets.token_hex(8)
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        env = os.environ | {
+        every = dict(os.environ)
+        drop = ("SWEEPER_STORE", "SWEEPER_ADDRESS", "RAY_ADDRESS", *without)
+        every = {name: value for name, value in every.items() if not name.startswith(drop)}
+        ours = {
             MARK: mark,
             "PYTHONPATH": path,
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
         }
-        for name in ("SWEEPER_STORE", "SWEEPER_ADDRESS", "RAY_ADDRESS"):
-            env.pop(name, None)
-        command = [
-            sys.executable,
-            "-m",
-            "sweeper.cli",
-            "launch",
-            str(grid),
-            "--store",
-            store,
-            "--yes",
-            "--quiet",
-        ]
-        log = open(f"{store}.log", "ab")  # noqa: SIM115, PTH123 - inherited, and closed below
-        process = subprocess.Popen(
-            command,
-            env=env,
-            cwd=ROOT,
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        log.close()
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                env={**every, **ours, **(env or {})},
+                cwd=ROOT,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
         return cls(process, mark, time.monotonic())
 
     def family(self) -> list[psutil.Process]:
