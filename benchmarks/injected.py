@@ -27,8 +27,11 @@ from benchmarks.launched import Process
 
 Record = dict[str, Any]
 
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 """Seconds after a fault in which a driver has to end; one that doesn't hangs."""
+
+LONGEST = 160
+"""Characters of a message in the table."""
 
 EARLY = 0.25
 """Share of the launches that are struck without waiting for a row."""
@@ -41,11 +44,13 @@ class Fault:
     Attributes:
         at: Unix time.
         pack: The pack whose worker was struck; None if the whole launch was.
+        ended: Unix time of the end of the launch; 0 if it went on.
         message: First line that the launch printed afterwards.
     """
 
     at: float
     pack: str | None = None
+    ended: float = 0.0
     message: str = ""
 
 
@@ -228,21 +233,23 @@ class Campaign:
 
     def _launch(self, most: int) -> bool:
         """Launch once; return whether the sweep is done."""
-        before = self._log.stat().st_size if self._log.exists() else 0
         begun = time.time()
         launched = self.kind.start(self.grid, self.store, self._log)
         self._processes.append(launched)
+        printed = self._log.stat().st_size
         while len(self.faults) < most and self._comes(launched, begun):
+            if self.kind.ends_launch or not self.faults:
+                printed = self._log.stat().st_size
             fault = self.kind.strike(launched, self.known())
             if fault is None:
                 continue
             self.faults.append(fault)
             if self.kind.ends_launch:
-                self._end(launched, fault, before)
+                self._end(launched, fault, printed)
                 return False
         code = launched.process.wait()
         self.ended = time.time()
-        text = self._log.read_bytes()[before:].decode()
+        text = self._log.read_bytes()[printed:].decode()
         if code:
             raise RuntimeError(f"a launch that nothing struck ended with {code}: {text[-2000:]}")
         if not self.kind.ends_launch:
@@ -250,15 +257,16 @@ class Campaign:
                 fault.message = first_line(text)
         return True
 
-    def _end(self, launched: Process, fault: Fault, before: int) -> None:
-        """Wait for the end of a launch that was struck, and keep its message."""
+    def _end(self, launched: Process, fault: Fault, printed: int) -> None:
+        """Wait for the end of a launch that was struck; keep what it said after `printed` bytes."""
         try:
             launched.process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.actions.append("kill the driver that hung")
             self.problems.append(f"a launch hung for {PATIENCE_S:.0f} s")
             launched.kill_all()
-        text = self._log.read_bytes()[before:].decode()
+        fault.ended = time.time()
+        text = self._log.read_bytes()[printed:].decode()
         fault.message = first_line(text)
         self.actions.append(self.kind.remedy)
         if "Traceback" in text:
@@ -307,12 +315,16 @@ def wait_while_running(launched: Process, happened: Callable[[], bool]) -> bool:
 
 
 def first_row(known: Iterable[Record], fault: Fault) -> float | None:
-    """Return the Unix time of the first rows by an attempt that began after `fault`."""
+    """Return the Unix time of the first rows by an attempt that began after `fault`.
+
+    If the launch ended by it, the attempt is one of the next launch.
+    """
     every = list(known)
+    since = max(fault.at, fault.ended)
     new = {
         (r["pack_id"], r["attempt"])
         for r in every
-        if r["kind"] == "claim" and r["at"] > fault.at and fault.pack in (None, r["pack_id"])
+        if r["kind"] == "claim" and r["at"] > since and fault.pack in (None, r["pack_id"])
     }
     times = [
         r["at"]
@@ -323,9 +335,14 @@ def first_row(known: Iterable[Record], fault: Fault) -> float | None:
 
 
 def first_line(text: str) -> str:
-    """Return the first line of `text` that isn't empty, without numbers that differ each time."""
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return re.sub(r"/\S*/", ".../", re.sub(r"\d{3,}", "N", line))
+    """Return the first line of `text` that isn't empty.
+
+    Colours, folders and numbers of processes are left out, and the end of a long line.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    line = next((line.strip() for line in plain.splitlines() if line.strip()), "")
+    line = re.sub(r"/\S*/", ".../", re.sub(r"\d{3,}", "N", line))
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
 
 
 def inject(

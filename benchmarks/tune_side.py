@@ -112,6 +112,7 @@ def main() -> None:
         tuner = tune.Tuner(
             trainable,
             param_space=space,
+            tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
                 name=NAME,
                 storage_path=args.storage,
