@@ -38,7 +38,7 @@ class Worker(Kind):
 
     name = "SIGKILL of a worker"
     ends_launch = False
-    levels = (0, 1)
+    levels: tuple[int, ...] = (0, 1)
 
     def __init__(self) -> None:
         self._turn = 0
