@@ -105,6 +105,18 @@ class SupersededError(Exception):
     """A newer attempt has claimed this pack: this worker must stop and write nothing."""
 
 
+class DiedError(Exception):
+    """The process of a user's script was ended by a signal that may have come from outside.
+
+    Attributes:
+        signal: The number of the signal.
+    """
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+        super().__init__(f"the script died (signal {signal})")
+
+
 class DrainedError(Exception):
     """The sweep was asked to stop: the pack saved a checkpoint and ends here."""
 

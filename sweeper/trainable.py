@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 from sweeper.config.fields import Config as AnyConfig
@@ -61,12 +63,27 @@ class Trainable(Protocol):
         """
 
 
-def load(name: str) -> Trainable:
-    """Return the trainable module `name`.
+def is_code(name: str) -> bool:
+    """Return whether `name` is that of a user's script, command or function (`sweeper.runs`)."""
+    return name.endswith(".py") or ":" in name or " " in name
+
+
+def load(
+    name: str, code: Mapping[str, Any] | None = None, *, folder: Path | None = None
+) -> Trainable:
+    """Return the trainable `name`: a module, or a user's script or function as one.
+
+    Args:
+        name: Its name in the grid file.
+        code: The stored description of a script or a function, if there is one.
+        folder: The folder of the grid file, for the path of a script.
 
     Raises:
         UsageError: It can't be imported, or isn't a trainable.
     """
+    if is_code(name):
+        own = import_module("sweeper.runs.own")
+        return cast("Trainable", own.load(name, code, folder))
     try:
         module = import_module(f"sweeper.{name}" if name == DEFAULT else name)
     except ImportError as error:

@@ -202,6 +202,8 @@ class Shown:
             out.print(progress.plan_sentence(self.grid, plan), markup=False)
             if plan.hidden:
                 out.print(progress.hidden_before(self.grid, plan.hidden), markup=False)
+            if plan.outdated:
+                out.print(progress.outdated(self.grid, plan.outdated), markup=False)
         _confirm(plan.counts.new, yes=self._yes)
 
     def started(self, launched: Launched) -> None:

@@ -34,6 +34,12 @@ def launch_grid(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Train more than 100,000 new trials without asking.")
     ] = False,
+    rerun: Annotated[
+        bool,
+        typer.Option(
+            "--rerun", help="Train trials again that another version of your code has trained."
+        ),
+    ] = False,
     *,
     training: Training,
 ) -> None:
@@ -45,7 +51,12 @@ def launch_grid(
         loaded = loading.load_grid(grid, overrides or [], trust=trust)
         with showing(loaded, training, yes=yes) as shown, runner(loaded, training) as here:
             outcome = commands.launch(
-                loaded, training.store, here, announce=shown.announce, started=shown.started
+                loaded,
+                training.store,
+                here,
+                rerun=rerun,
+                announce=shown.announce,
+                started=shown.started,
             )
         code = shown.finish(outcome)
     raise typer.Exit(code)
@@ -221,6 +232,8 @@ def plan_grid(
     out.print(progress.plan_sentence(loaded, cost, cost.seconds), markup=False)
     if cost.hidden:
         out.print(progress.hidden_before(loaded, cost.hidden), markup=False)
+    if cost.outdated:
+        out.print(progress.outdated(loaded, cost.outdated), markup=False)
     shown = ", ".join(f"{path} x {n}" for path, n in estimate.axis_sizes(loaded).items())
     sizes = f"{counted(loaded.n_cells, 'cell')} x {counted(len(loaded.seeds), 'seed')}"
     out.print(f"{sizes}; axes: {shown or 'none'}", markup=False)

@@ -201,7 +201,7 @@ def _check_criterion(
 ) -> None:
     place = diagnostics.document.place
     path = ".".join(node)
-    if criterion.metric not in known:
+    if criterion.metric not in known and diagnostics.config.code is None:
         text = f"{path}.metric = {criterion.metric!r} is unknown."
         remedy = did_you_mean(criterion.metric, known)
         at = place(*node, "metric")

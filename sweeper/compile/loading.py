@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sweeper import trainable
 from sweeper.compile.compile import read_grid
@@ -32,7 +33,9 @@ def load_grid(path: str | Path, changes: Sequence[str] = (), *, trust: bool | No
     parsed = document.parse(text, document.source_of(Path(path)))
     changed = overrides.apply(parsed, changes)
     text += "".join(f"\n# override: {c}" for c in changes)
-    return replace(read_grid(changed, _config, text, trusted=trusted), overrides=tuple(changes))
+    folder = None if Path(path) == document.STDIN else Path(path).resolve().parent
+    grid = read_grid(changed, _loader(folder=folder), text, trusted=trusted)
+    return replace(grid, overrides=tuple(changes))
 
 
 def stored_grid(ledger: Ledger, changes: Sequence[str] = ()) -> Grid:
@@ -48,9 +51,12 @@ def stored_grid(ledger: Ledger, changes: Sequence[str] = ()) -> Grid:
         raise StoreError(f"{name}: nothing was launched yet. Launch its grid first.")
     every = [*launch["overrides"], *changes]
     parsed = document.parse(launch["grid"], f"the grid of {name}")
-    grid = read_grid(overrides.apply(parsed, every), _config, launch["grid"])
+    grid = read_grid(overrides.apply(parsed, every), _loader(launch.get("code")), launch["grid"])
     return replace(grid, overrides=tuple(every))
 
 
-def _config(name: str) -> type[Config]:
-    return trainable.load(name).Config
+def _loader(
+    code: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> Callable[[str], type[Config]]:
+    """Return the function that returns the config of the trainable of a name."""
+    return lambda name: trainable.load(name, code, folder=folder).Config

@@ -202,6 +202,8 @@ class Config(BaseModel):
             listed may log anything.
         on_request: Expensive metrics that are logged only if `log.metrics` of the grid file names
             them: name to its meaning, in one line with the columns that it adds.
+        code: The description of a user's script or function (`sweeper.runs.own`), whose config this
+            is and which may log any metrics; None for the config of a module.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -215,6 +217,7 @@ class Config(BaseModel):
     metrics: ClassVar[tuple[str, ...]] = ()
     logged_metrics: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     on_request: ClassVar[Mapping[str, str]] = {}
+    code: ClassVar[Mapping[str, Any] | None] = None
 
 
 def _normal(value: Any) -> Any:

@@ -55,9 +55,11 @@ def left_out(config: type[Config], values: Values) -> dict[str, Scalar]:
     """Return path to the value whose identity line is left out: the default.
 
     It depends only on the names in `values`. Only our own choices promise that a default never
-    changes. So every field of a user's choice has a line, and so has every field of another part
-    whose default that choice sets.
+    changes. So every field of a user's choice or script has a line, and so has every field of
+    another part whose default that choice sets.
     """
+    if config.code is not None:
+        return {}
     usual = defaults(config, values)
     own = {part for part in config.parts if is_import_path(values.get(f"{part}.name"))}
     if own:

@@ -23,7 +23,7 @@ _OURS = re.compile(r"(metrics|ends|packs|plans)/[\w-]+\.parquet|checkpoints/[\w-
 """Matches the files that records may name, and those that are being written."""
 
 _KEPT = re.compile(
-    rf"{META}|{LEASE}|{LOCK}|search\.db.*|{STOP}/.*|log/\d{{{DIGITS}}}\.json"
+    rf"{META}|{LEASE}|{LOCK}|search\.db.*|{STOP}/.*|output/[\w-]+\.txt|code/\w+\.py|log/\d{{{DIGITS}}}\.json"
     rf"|{chain.FOLDER}/[^/]+/\d{{{chain.DIGITS}}}\.json|{snapshots.FOLDER}/[\w-]+\.parquet"
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sweeper.engine.driver import Launched, Outcome, Runner, drive
+from sweeper.engine.own_code import try_first
 from sweeper.engine.planner import Plan, plan_launch
 from sweeper.errors import StoreError, UsageError
 from sweeper.grid.grid import Grid
@@ -22,6 +23,7 @@ def launch(
     where: str,
     runner: Runner,
     *,
+    rerun: bool = False,
     announce: Callable[[Plan], None] = lambda _: None,
     started: Callable[[Launched], None] = lambda _: None,
 ) -> Outcome:
@@ -31,6 +33,7 @@ def launch(
         grid: The grid to train.
         where: URI of the store; it is created if it doesn't exist.
         runner: Runs the packs.
+        rerun: Whether trials that other code of the user's has trained are trained again.
         announce: Called with the plan before anything is written; may raise.
         started: Called once the packs are in the ledger.
 
@@ -45,9 +48,10 @@ def launch(
     if known is None:  # an error comes before a folder is made
         plan = plan_launch(grid, None, workers=runner.workers, memory=runner.memory)
         announce(plan)
+        try_first(grid, plan)
     with drive(grid, where, runner, known) as driver:
         still = plan if driver.ledger.state.launch is None else None
-        return driver.train(grid, plan=still, announce=announce, started=started)
+        return driver.train(grid, plan=still, rerun=rerun, announce=announce, started=started)
 
 
 def check_cells(grid: Grid) -> None:

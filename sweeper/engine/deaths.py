@@ -72,12 +72,23 @@ class Death:
 
 
 class Observer:
-    """Receives the pack that is in training. This class does nothing with it."""
+    """Receives the pack that is in training. This class does nothing with it.
+
+    Attributes:
+        outlives_trials: Whether another process watches this one: if a script is killed, it can end
+            in the same way, so that the deaths of a trial are counted.
+    """
+
+    outlives_trials = False
 
     @contextmanager
     def training(self, sink: Sink) -> Iterator[None]:  # noqa: ARG002 - for subclasses
         """Observe the training of the pack of `sink` within the context."""
         yield
+
+
+ALONE = Observer()
+"""The observer of a process that no other one watches."""
 
 
 def cause_of(status: int) -> tuple[str, bool]:

@@ -19,9 +19,10 @@ import pyarrow as pa
 
 from sweeper.config.messages import counted
 from sweeper.engine.forecast import PackProgress
+from sweeper.engine.own_code import pack_up, try_first
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
-from sweeper.engine.resources import GPU, check_gpu
+from sweeper.engine.resources import check_gpu, device
 from sweeper.engine.task import Launcher, PackTask
 from sweeper.engine.worker import run_inline
 from sweeper.errors import UsageError, WorkerError
@@ -238,11 +239,6 @@ def inline(grid: Grid) -> Runner:
     return Runner(run_inline, 1, device(grid))
 
 
-def device(grid: Grid) -> str:
-    """Return the device that the grid's resources ask for."""
-    return GPU if grid.file.resources.gpu > 0 else "cpu"
-
-
 def new_id() -> str:
     """Return the id of a new launch: its time and random digits."""
     return f"{int(time.time()):x}-{secrets.token_hex(4)}"
@@ -274,6 +270,7 @@ class Driver:
         *,
         adds: Adds | None = None,
         plan: Plan | None = None,
+        rerun: bool = False,
         announce: Callable[[Plan], None] = lambda _: None,
         started: Callable[[Launched], None] = lambda _: None,
     ) -> Outcome:
@@ -284,6 +281,7 @@ class Driver:
             table: The wanted trials in the columns of `Grid.table`; None for those of the grid.
             adds: The command that adds the trials of `table`; None for the grid itself.
             plan: The plan, if the caller has already made and announced it.
+            rerun: Whether trials that other code of the user's has trained are trained again.
             announce: Called with the plan before anything is written; may raise.
             started: Called once the packs are in the ledger.
 
@@ -297,7 +295,7 @@ class Driver:
         hidden = 0
         if plan is None:
             plan = plan_launch(
-                grid, ledger, workers=runner.workers, memory=runner.memory, table=table
+                grid, ledger, workers=runner.workers, memory=runner.memory, table=table, rerun=rerun
             )
             plan.damage += [
                 f"{ledger.files.location(path)}: damaged, and no whole record followed. It counts "
@@ -308,6 +306,8 @@ class Driver:
             hidden = hidden_by(ledger, plan.table, adds)
             plan.hidden = hidden if adds is None else 0  # what is added hides nothing more
             announce(plan)
+            if self._fresh:
+                try_first(grid, plan)
         if self._fresh:
             self._fresh = False
         else:
@@ -359,6 +359,7 @@ def begin(
 ) -> Launched:
     """Write the launch and its packs to the ledger; return the tasks."""
     files = ledger.files
+    pack_up(grid, files)
     listed = _write_plan(ledger, plan, launch_id)
     if plan.void:
         ledger.append({"kind": "void", "pack_ids": plan.void, "why": plan.damage})
@@ -371,6 +372,7 @@ def begin(
             "adds": adds,
             "beside": beside(ledger, plan.table, adds),
             "trainable": grid.file.trainable,
+            **({} if grid.config.code is None else {"code": grid.config.code}),
             "steps": grid.steps,
             "grid": grid.text,
             "overrides": list(grid.overrides),

@@ -44,6 +44,7 @@ class Estimate:
         memory: Bytes of the largest pack.
         damage: One message per damaged file of the store.
         hidden: Number of stored trials that the views won't show after the launch.
+        outdated: As in `Plan`.
         failures: For each timed static group whose trials can't take a step: why. They would fail.
     """
 
@@ -55,6 +56,7 @@ class Estimate:
     damage: tuple[str, ...] = ()
     hidden: int = 0
     failures: tuple[str, ...] = ()
+    outdated: int = 0
 
 
 def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
@@ -78,7 +80,7 @@ def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
     workers = local_workers(grid) if runner is None else runner.workers
     known = None if runner is None else runner.memory
     share = local_memory(grid, workers) if known is None else known
-    module = trainable.load(grid.file.trainable)
+    module = trainable.load(grid.file.trainable, grid.config.code)
     groups = grid.static_counts()
     sizes = [
         min(
@@ -92,11 +94,11 @@ def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
         counts = Counts(grid.n_trials, 0, grid.n_trials, 0)
         packs = sum(-(-g.trials // size) for g, size in zip(groups, sizes, strict=True))
         damage: tuple[str, ...] = ()
-        hidden = 0
+        hidden = outdated = 0
     else:
         plan = plan_launch(grid, ledger, workers=workers, memory=share)
         counts, packs, damage = plan.counts, plan.n_packs, tuple(plan.damage)
-        hidden = hidden_by(ledger, plan.table)
+        hidden, outdated = hidden_by(ledger, plan.table), plan.outdated
     steps = counts.new * grid.steps
     per_step, failures = _timed(grid, module, groups, sizes) if steps else (0.0, ())
     seconds = None if per_step is None else steps * per_step / workers
@@ -107,7 +109,7 @@ def estimate(grid: Grid, where: str, runner: Runner | None = None) -> Estimate:
         ),
         default=0,
     )
-    return Estimate(counts, packs, workers, seconds, memory, damage, hidden, failures)
+    return Estimate(counts, packs, workers, seconds, memory, damage, hidden, failures, outdated)
 
 
 def _timed(

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from sweeper import trainable
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config, build
+from sweeper.engine.own_code import changed_packs, other_content, without_final_state
 from sweeper.engine.resources import local_memory
+from sweeper.engine.starts import Starts, starts_of
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import auto_size, pack_id, pack_order, static_groups
@@ -62,6 +64,7 @@ class Plan:
         workers: Number of packs that run at the same time.
         memory: Bytes that one pack may use; None for an equal share of this machine's.
         hidden: Number of stored trials that the views won't show after the launch.
+        outdated: Number of trials that count as done though other code of the user's trained them.
     """
 
     counts: Counts
@@ -69,6 +72,7 @@ class Plan:
     workers: int = 1
     memory: int | None = None
     hidden: int = 0
+    outdated: int = 0
     restored: list[str] = field(default_factory=list)
     packs: dict[str, pa.Table] = field(default_factory=dict)
     parents: dict[str, list[str]] = field(default_factory=dict)
@@ -90,6 +94,7 @@ def plan_launch(
     workers: int,
     memory: int | None = None,
     table: pa.Table | None = None,
+    rerun: bool = False,
 ) -> Plan:
     """Return the plan of a launch of `grid`: the trials that `ledger` doesn't have.
 
@@ -100,6 +105,7 @@ def plan_launch(
         memory: Bytes that one pack may use where it runs; None for an equal share of this
             machine's.
         table: The trials to train, in the columns of `Grid.table`; None for those of the grid.
+        rerun: Whether trials that other code of the user's has trained are trained again.
 
     Raises:
         UsageError: The logged steps differ from the store's, or a trial has to continue from a
@@ -115,14 +121,14 @@ def plan_launch(
     unusable: dict[str, str] = {}
     checked: set[str] = set()
     while True:
-        todo = _compare(grid, ledger, table, workers, files.result(unusable))
+        todo = _compare(grid, ledger, table, workers, files.result(unusable), rerun=rerun)
         needed = _needed(ledger, todo)
         damaged = damaged_checkpoints(ledger, sorted(needed - checked))
         if not damaged:
             break
         checked |= needed
         unusable |= damaged  # trials that would go on from there are new again
-    starts = _starts(ledger, todo.ends, todo.longer) if todo.longer.any() else None
+    starts = starts_of(ledger, todo.ends, todo.longer) if todo.longer.any() else None
     todo.plan.memory = memory
     _new_packs(grid, todo.plan, todo.rows, starts, ledger.state.packs.keys() | ledger.state.voided)
     todo.plan.damage += [
@@ -156,15 +162,25 @@ class _Comparison:
 
 
 def _compare(
-    grid: Grid, ledger: Ledger, table: pa.Table, workers: int, stored: ScanResult
+    grid: Grid, ledger: Ledger, table: pa.Table, workers: int, stored: ScanResult, *, rerun: bool
 ) -> _Comparison:
     """Return the difference between the trials of `table` and those that are `stored`."""
     status, last = _status(grid, ledger, table, stored.ends)
+    anew, outdated = _anew(grid, ledger, stored.ends, status, last, rerun=rerun)
     plan = Plan(
-        _counts(status), table, workers, void=sorted(stored.void), damage=list(stored.damage)
+        _counts(status),
+        table,
+        workers,
+        outdated=outdated,
+        void=sorted(stored.void | anew),
+        damage=list(stored.damage),
     )
     wanted = (status == NEW) | (status == LONGER)
     open_ = [i for i in open_packs(ledger.state) if i not in stored.void]
+    if rerun:
+        changed = changed_packs(grid, ledger, open_)
+        plan.void = sorted({*plan.void, *changed})
+        open_ = [i for i in open_ if i not in changed]
     if open_:
         listed = pack_rows(ledger, open_)
         ids = table["trial_id"]
@@ -177,6 +193,42 @@ def _compare(
     rows = np.flatnonzero(wanted)
     longer = status[rows] == LONGER
     return _Comparison(plan, rows, longer, stored.ends.take(pa.array(last[rows[longer]])))
+
+
+def _anew(
+    grid: Grid,
+    ledger: Ledger,
+    ends: pa.Table,
+    status: NDArray[np.int8],
+    last: NDArray[np.int64],
+    *,
+    rerun: bool,
+) -> tuple[set[str], int]:
+    """Set the `status` of trials of a user's code that have to be trained anew to NEW.
+
+    Args:
+        grid: The grid.
+        ledger: The ledger of the sweep.
+        ends: The ends that count.
+        status: The status of each trial.
+        last: The row of each trial's last end in `ends`; -1 for none.
+        rerun: Whether trials that other code has trained are trained again.
+
+    Returns:
+        The packs of these trials, which become void; and the number of trials that other code has
+        trained and that aren't trained again.
+    """
+    if grid.config.code is None:
+        return set(), 0
+    ended = np.flatnonzero(last >= 0)
+    mine = ends.take(pa.array(last[ended]))
+    changed = other_content(grid, ledger, mine)
+    anew = (status[ended] == LONGER) & without_final_state(grid, ledger, mine)
+    if rerun:
+        anew |= changed
+    status[ended[anew]] = NEW
+    packs = mine["pack_id"].filter(pa.array(anew)).to_pylist()
+    return set(packs), int((changed & ~anew).sum())
 
 
 def _continued(ledger: Ledger, packs: Sequence[str], listed: pa.Table) -> dict[str, int]:
@@ -290,54 +342,6 @@ def _reached(
     return reached(ledger, table["trial_id"], criteria, tasks.indices.to_numpy())
 
 
-@dataclass(frozen=True, slots=True)
-class _Starts:
-    """The checkpoints that new trials continue from, one value per trial.
-
-    Attributes:
-        steps: Step of the checkpoint; -1 without one.
-        paths: Path of the checkpoint; null without one.
-        packs: Id of the pack that wrote the checkpoint; null without one.
-    """
-
-    steps: NDArray[np.int64]
-    paths: pa.Array
-    packs: pa.Array
-
-
-def _starts(ledger: Ledger, ends: pa.Table, longer: NDArray[np.bool_]) -> _Starts:
-    """Return the checkpoints: those of `ends` for the `longer` trials, none for the others."""
-    state = ledger.state
-    packs = ends["pack_id"].combine_chunks().dictionary_encode()
-    which = packs.indices.to_numpy()
-    sources = [state.packs[i] for i in packs.dictionary.to_pylist()]
-    keeps = [
-        state.launches[pack.attempts[-1].record["launch_id"]]["checkpoint"]["keep"]
-        for pack in sources
-    ]
-    lost = np.array(
-        [p.checkpoint is None or keep == "none" for p, keep in zip(sources, keeps, strict=True)]
-    )
-    censored_only = np.array([keep == "censored" for keep in keeps])
-    ended_otherwise = pc.not_equal(ends["status"], "censored").to_numpy()
-    gone = lost[which] | (censored_only[which] & ended_otherwise)
-    if gone.any():
-        row = int(np.argmax(gone))
-        end = ends.slice(row, 1).to_pylist()[0]
-        raise UsageError(
-            f"trial {end['trial_id']} has to continue from step {end['steps']}, but its final "
-            f"checkpoint wasn't kept (checkpoint.keep: {keeps[which[row]]}). "
-            "Choose another name for the sweep, or the old number of steps."
-        )
-    kept = [pack.checkpoint["path"] for pack in sources if pack.checkpoint is not None]
-    steps = np.full(len(longer), -1, dtype=np.int64)
-    steps[longer] = ends["steps"].to_numpy()
-    source = np.zeros(len(longer), dtype=np.int64)
-    source[longer] = which
-    at = pa.array(source, mask=~longer)
-    return _Starts(steps, pa.array(kept, pa.string()).take(at), packs.dictionary.take(at))
-
-
 def pack_size(
     grid: Grid, module: Trainable, config: Config, n: int, workers: int, memory: int
 ) -> int:
@@ -352,6 +356,8 @@ def pack_size(
         memory: Bytes that each pack may use of the node where it runs.
     """
     asked = grid.file.resources.pack
+    if getattr(module, "single", False):
+        return 1
     if isinstance(asked, int):
         return asked
     return auto_size(
@@ -367,7 +373,7 @@ def _new_packs(
     grid: Grid,
     plan: Plan,
     fresh: NDArray[np.int64],
-    starts: _Starts | None,
+    starts: Starts | None,
     known: Collection[str] = (),
 ) -> None:
     """Group the `fresh` trials of the plan's table into packs and add them to it.
@@ -376,7 +382,7 @@ def _new_packs(
     """
     if not len(fresh):
         return
-    module = trainable.load(grid.file.trainable)
+    module = trainable.load(grid.file.trainable, grid.config.code)
     memory = local_memory(grid, plan.workers) if plan.memory is None else plan.memory
     table = plan.table.select(
         [n for n in plan.table.column_names if plan.table[n].null_count < plan.table.num_rows]
@@ -415,7 +421,7 @@ def _list(
     ids: pa.Array,
     bounds: Sequence[tuple[int, int]],
     order: NDArray[np.int64],
-    starts: _Starts | None,
+    starts: Starts | None,
     names: Sequence[str],
 ) -> None:
     """Add packs to the plan: of `ids`, for each of `bounds` (first, number) one."""

@@ -65,7 +65,7 @@ def _store_and_trainable(task: PackTask) -> list[str]:
     writable = root is None or os.access(root, os.W_OK)
     reasons = [] if writable else [f"{task.sweep} can't be written"]
     try:
-        trainable.load(launch["trainable"]).device(task.device)
+        trainable.load(launch["trainable"], launch.get("code")).device(task.device)
     except SweeperError as error:
         reasons.append(str(error))
     return reasons

@@ -228,6 +228,7 @@ def plan_event(grid: Grid, plan: Plan | Estimate) -> dict[str, object]:
         "collapsed_cells": grid.n_duplicates,
         "excluded_cells": grid.n_excluded,
         "hidden": plan.hidden,
+        "outdated": plan.outdated,
     }
 
 
@@ -255,6 +256,14 @@ def plan_sentence(grid: Grid, plan: Plan | Estimate, seconds: float | None = Non
         cells = counted(grid.n_duplicates, "cell")
         text += f" ({cells} collapsed: each means the same as another one)"
     return text
+
+
+def outdated(grid: Grid, n: int) -> str:
+    """Return the message about trials that count as done though other code has trained them."""
+    return (
+        f"{counted(n, 'trial')} of the store ran another version of {grid.file.trainable}. Add "
+        "--rerun to train them again."
+    )
 
 
 def hidden_before(grid: Grid, hidden: int) -> str:

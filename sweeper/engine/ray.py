@@ -48,13 +48,13 @@ from sweeper.engine.cluster import (
     worker_types,
 )
 from sweeper.engine.cluster_messages import introduction
-from sweeper.engine.driver import Runner, device
+from sweeper.engine.driver import Runner
 from sweeper.engine.failures import RETRIES, Failure, PackError, Retries, raise_failures
 from sweeper.engine.handshake import Identity, shake_hands
 from sweeper.engine.loopback import on_loopback
 from sweeper.engine.node_check import ask_nodes
 from sweeper.engine.preflight import raise_lacks
-from sweeper.engine.resources import check_gpu, local_cpus, no_room, slots, token_file
+from sweeper.engine.resources import check_gpu, device, local_cpus, no_room, slots, token_file
 from sweeper.engine.task import PackTask
 from sweeper.engine.trainer import RaisedError, train
 from sweeper.engine.tune import load_tune

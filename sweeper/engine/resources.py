@@ -73,9 +73,14 @@ def local_gpus(grid: Grid) -> int:
     A trainable without a function `device_count` counts as one that can use one GPU, unless its
     `device` answers with the CPU.
     """
-    module = trainable.load(grid.file.trainable)
+    module = trainable.load(grid.file.trainable, grid.config.code)
     count: Callable[[str], int] | None = getattr(module, "device_count", None)
     return count(GPU) if count else int(not module.device(GPU).startswith("cpu"))
+
+
+def device(grid: Grid) -> str:
+    """Return the device that the grid's resources ask for."""
+    return GPU if grid.file.resources.gpu > 0 else "cpu"
 
 
 def check_gpu(grid: Grid) -> None:
@@ -129,7 +134,7 @@ def local_memory(grid: Grid, workers: int) -> int:
     """
     gpu = grid.file.resources.gpu
     if gpu:
-        module = trainable.load(grid.file.trainable)
+        module = trainable.load(grid.file.trainable, grid.config.code)
         tell: Callable[[str], int] | None = getattr(module, "device_memory", None)
         if tell is not None and (memory := tell(GPU)):
             return memory // max(1, min(workers, slots(1, gpu)))

@@ -31,7 +31,7 @@ from typing import Any
 from sweeper.engine.deaths import Death, Observer, Output, cause_of
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_pack
-from sweeper.errors import WorkerError
+from sweeper.errors import DiedError, WorkerError
 from sweeper.store.sink import Sink
 
 TICK_S = 0.2
@@ -250,6 +250,10 @@ def _serve(talk: Connection) -> None:
         task, death = talk.recv()
         try:
             run_pack(task, death=death, observer=_Reports(talk, task))
+        except DiedError as error:  # its script was killed: so is this process, and it counts
+            with suppress(OSError):  # nothing handles SIGKILL
+                signal.signal(error.signal, signal.SIG_DFL)
+            os.kill(os.getpid(), error.signal)
         except BaseException as error:  # whatever the trainable's module raises as it is imported
             talk.send(("raised", type(error).__name__, str(error)))
         else:
@@ -258,6 +262,8 @@ def _serve(talk: Connection) -> None:
 
 class _Reports(Observer):
     """Reports to the worker which pack is in training, and its new rows."""
+
+    outlives_trials = True
 
     def __init__(self, talk: Connection, task: PackTask) -> None:
         self._talk = talk
@@ -272,13 +278,18 @@ class _Reports(Observer):
         thread = threading.Thread(target=self._follow, args=(sink, over), daemon=True)
         if self._rows:
             thread.start()
+        died = False
         try:
             yield
+        except DiedError:  # this process ends with the pack in training
+            died = True
+            raise
         finally:
             over.set()
             if self._rows:
                 thread.join()
-            self._send("pack", "", {})
+            if not died:
+                self._send("pack", "", {})
 
     def _follow(self, sink: Sink, over: threading.Event) -> None:
         reported = sink.last_step

@@ -25,9 +25,9 @@ from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config
 from sweeper.config.messages import counted
 from sweeper.criterion import Criterion
-from sweeper.engine.deaths import Death, Observer, verdict
+from sweeper.engine.deaths import ALONE, Death, Observer, verdict
 from sweeper.engine.task import PackTask
-from sweeper.errors import DrainedError, StoreError, SupersededError, redact
+from sweeper.errors import DiedError, DrainedError, StoreError, SupersededError, redact
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store import plan_index, tables
 from sweeper.store.checkpoint import Checkpoints
@@ -72,7 +72,7 @@ def run_pack(
         ledger.follow([pack])
     queue = _open_packs(ledger, task.pack_id)
     while queue:
-        smaller = _attempt(ledger, task, queue.pop(0), death, observer or Observer())
+        smaller = _attempt(ledger, task, queue.pop(0), death, observer or ALONE)
         queue = smaller + queue
     _idle_ledgers.clear()
     _idle_ledgers[task.sweep] = ledger
@@ -109,7 +109,7 @@ def _attempt(
     if stop_requested(ledger.files, task.launch_id):
         return []
     launch = ledger.state.launches[task.launch_id]
-    module = trainable.load(launch["trainable"])
+    module = trainable.load(launch["trainable"], launch.get("code"))
     task = replace(task, device=module.device(task.device))
     about = {
         "host": socket.gethostname(),
@@ -142,7 +142,7 @@ def _attempt(
                 starts=starts,
                 trial_ids=pack.trial_ids,
             )
-            return _train(module, pack, sink, checkpoints, begun)
+            return _train(module, pack, sink, checkpoints, begun, observer)
     except (SupersededError, DrainedError):
         return []
 
@@ -154,7 +154,12 @@ def _last_logged(pack: Pack[Any], checkpoints: Sequence[Record]) -> int:
 
 
 def _train(
-    module: Any, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints, begun: int = -1
+    module: Any,
+    pack: Pack[Any],
+    sink: Sink,
+    checkpoints: Checkpoints,
+    begun: int = -1,
+    observer: Observer = ALONE,
 ) -> list[str]:
     try:
         with _own_signals() as interrupts:
@@ -167,6 +172,11 @@ def _train(
             sink.flush(done=True)
     except (SupersededError, DrainedError, StoreError):
         raise
+    except DiedError as error:
+        sink.flush()
+        if observer.outlives_trials:
+            raise
+        return _give_up(sink, pack, begun, str(error))
     except BaseException as error:
         if error in interrupts:
             raise

@@ -16,6 +16,9 @@ from sweeper.grid.spacing import AxisValues, Strict
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
+TRAINABLE = r"^([A-Za-z_][\w.]*(:[A-Za-z_]\w*)?|\S+\.py|\S+( +\S+)+)$"
+"""A module, ``module:function``, a path of a script, or a command line."""
+
 
 class GridBlock(Strict):
     """One block of a grid: the product of its axes and of its groups of zipped axes.
@@ -112,7 +115,8 @@ class GridFile(Strict):
 
     Attributes:
         name: Name of the sweep: its folder in the store, and its name in every other command.
-        trainable: Module that trains the packs.
+        trainable: What trains: a script (``./train.py``), a command line, a function
+            (``my_lab.train:train``), or a module that trains packs.
         fixed: Values that all trials share, dotted or nested. `steps`, the horizon, is required.
         grid: One block of axes, or a list of blocks. The cells are the union of the blocks.
         exclude: SQL conditions over the axes. A cell that meets one of them is left out.
@@ -126,7 +130,7 @@ class GridFile(Strict):
     """
 
     name: Annotated[str, Field(pattern=NAME)]
-    trainable: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*$")] = "trainables.grokking"
+    trainable: Annotated[str, Field(pattern=TRAINABLE)] = "trainables.grokking"
     fixed: dict[str, Any] = Field(default_factory=dict)
     grid: Blocks = Field(default_factory=list)
     exclude: Annotated[

@@ -240,7 +240,8 @@ _SPACINGS = {
 
 _REMEDIES = {
     "name": "must have 1 to 64 of A-Z a-z 0-9 . _ - and start with a letter or digit.",
-    "trainable": "must name a Python module, e.g. trainables.grokking.",
+    "trainable": "must name a script (./train.py), a function (my_lab.train:train) or a module "
+    "(trainables.grokking).",
     "resources.pack": "must be auto or a whole number from 1 to 1000000.",
     "fixed": "must be a mapping of names to values, e.g. fixed: {steps: 1000}.",
     "search": "must be a mapping, e.g. search: {space: {selection.tau: {uniform: [0, 1]}}}.",

@@ -236,7 +236,7 @@ class Loop:
         """
         if isinstance(self.settings.batch, int):
             return self.settings.batch
-        module = trainable.load(self.grid.file.trainable)
+        module = trainable.load(self.grid.file.trainable, self.grid.config.code)
         useful = module.useful_size(build(self.grid.config, self.space.structure({}).values))
         cells = len(self.evaluator.seeds) * (2 if self.settings.needs_reference else 1)
         room = max(1, useful * self.driver.runner.workers // cells)

@@ -43,6 +43,10 @@ class Checkpoints:
         resume: This pack's own checkpoint, as the ledger lists it, or None.
         starts: If `resume` is None: other packs' checkpoints, each with the trials that go on
             from it.
+
+    Attributes:
+        every_s: As above.
+        keep: As above.
     """
 
     def __init__(
@@ -56,8 +60,8 @@ class Checkpoints:
         trial_ids: Sequence[str],
     ) -> None:
         self._sink = sink
-        self._every_s = every_s
-        self._keep = keep
+        self.every_s = every_s
+        self.keep = keep
         self._resume = resume
         self._starts = starts
         self._trial_ids = tuple(trial_ids)
@@ -75,13 +79,13 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Return whether it is time to save: the interval is over, or a stop was requested."""
-        return self._sink.stopping or time.monotonic() - self._last >= self._every_s
+        return self._sink.stopping or time.monotonic() - self._last >= self.every_s
 
     def keeps(self, trial_id: str) -> bool:
         """Return whether the final state of an ended trial is kept."""
         status = self._sink.ended.get(trial_id)
         return status != "failed" and (
-            self._keep == "all" or (self._keep == "censored" and status == "censored")
+            self.keep == "all" or (self.keep == "censored" and status == "censored")
         )
 
     def save(self, step: int, payload: bytes) -> None:

@@ -7,11 +7,13 @@ migration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
+
+from sweeper.steps import LOG_VERSION as LOG_VERSION
+from sweeper.steps import logged_steps as logged_steps
 
 FORMAT = 3
 """Version of the store's layout; a store with a newer version is refused."""
@@ -51,25 +53,6 @@ step, the steps it was trained for, its error, the seconds from its pack's claim
 
 ENDED = ("generalized", "censored", "diverged", "failed")
 """The statuses of a trial that ended; values may be added, never removed."""
-
-LOG_VERSION = 1
-"""Version of `logged_steps`."""
-
-
-@cache
-def logged_steps(points_per_decade: int, horizon: int) -> tuple[int, ...]:
-    """Return the steps up to `horizon` at which metrics are logged, ascending, from 0.
-
-    Step 0 and round(10^(k / points_per_decade)) for k = 0, 1, ...: a longer horizon adds steps at
-    the end and changes none before.
-    """
-    steps = {0}
-    k = 0
-    while (step := round(10 ** (k / points_per_decade))) <= horizon:
-        steps.add(step)
-        k += 1
-    return tuple(sorted(steps))
-
 
 KINDS: dict[str, pa.DataType] = {
     "bool": pa.bool_(),

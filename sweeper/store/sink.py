@@ -40,8 +40,8 @@ STOP = "stop"
 """Folder of the files ``stop/<launch>``; such a file makes running packs save and end."""
 
 
-Row = tuple[int, pa.Array, Mapping[str, np.ndarray]]
-"""Step, trials, and one value per trial of each metric."""
+Row = tuple[int | np.ndarray, pa.Array, Mapping[str, np.ndarray]]
+"""Step, trials, and one value per trial of each metric; or one step per row of a single trial."""
 
 End = tuple[pa.Array, Record]
 """Trials, and the status, last_step, steps, error and wall_s that they share."""
@@ -180,6 +180,26 @@ class Sink:
             self.last_step = step
             self._oldest = self._oldest or time.monotonic()
 
+    def write_curve(self, trial_id: str, rows: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Take several rows of one trial.
+
+        Args:
+            trial_id: The trial.
+            rows: The step and the metrics of each row, in ascending order of the steps. A metric
+                that a row lacks is null there.
+        """
+        names = dict.fromkeys(name for _, metrics in rows for name in metrics)
+        columns = {
+            name: np.array([metrics.get(name, np.nan) for _, metrics in rows], dtype=np.float64)
+            for name in names
+        }
+        steps = np.array([step for step, _ in rows], dtype=np.int64)
+        with self._lock:
+            self.check()
+            self._rows.append((steps, pa.array([trial_id] * len(rows), pa.string()), columns))
+            self.last_step = int(steps[-1])
+            self._oldest = self._oldest or time.monotonic()
+
     def end(
         self,
         trial_ids: Sequence[str],
@@ -295,10 +315,10 @@ class Sink:
 def _metrics(taken: list[Row]) -> pa.Table:
     """Return rows as a table of metrics."""
     counts = [len(ids) for _, ids, _ in taken]
-    steps = np.array([step for step, _, _ in taken], dtype=np.int64)
+    steps = [np.broadcast_to(step, n) for (step, _, _), n in zip(taken, counts, strict=True)]
     columns: dict[str, Any] = {
         "trial_id": pa.chunked_array([ids for _, ids, _ in taken], pa.string()),
-        "step": pa.array(np.repeat(steps, counts)),
+        "step": pa.array(np.concatenate(steps).astype(np.int64)),
     }
     names = list(METRICS)[2:]
     names += sorted({c for _, _, row in taken for c in row} - set(METRICS))
