@@ -57,6 +57,8 @@ class LitMLP(L.LightningModule):
 
 class PrintMetrics(L.Callback):
     def on_validation_epoch_end(self, trainer, module):
+        if trainer.sanity_checking:
+            return
         values = ", ".join(f"{k} {v:.3f}" for k, v in trainer.callback_metrics.items())
         print(f"step {trainer.global_step}: {values}")
 
