@@ -203,28 +203,52 @@ def _prose(described: object) -> str:
 
 def python() -> str:
     """Return the page of the Python API: signatures and docstrings."""
+    at_top = ", ".join(f"`{name}`" for name in sweeper.__all__)
     parts = [
-        "# Python\n\nThe functions behind the commands. `launch`, `load_grid` and `query` are also "
-        "attributes of `sweeper`.\n"
+        "# Python\n\nThe guide with an example is [From Python](../python.md). These are also "
+        f"attributes of `sweeper`: {at_top}.\n"
     ]
-    for name in api.__all__:
-        function = getattr(api, name)
-        signature = inspect.signature(function)
-        lines, keywords = [], False
-        for one in signature.parameters.values():
-            if one.kind is one.KEYWORD_ONLY and not keywords:
-                lines.append("*")
-                keywords = True
-            default = "..." if callable(one.default) else repr(one.default)
-            given = "" if one.default is one.empty else f" = {default}"
-            lines.append(f"{one.name}: {one.annotation}{given}")
-        arguments = "".join(f"    {line},\n" for line in lines)
-        parts.append(
-            f"\n## sweeper.api.{name}\n\n```text\n"
-            f"{name}(\n{arguments}) -> {signature.return_annotation}\n\n"
-            f"{inspect.getdoc(function)}\n```\n"
-        )
+    for name in sorted(api.__all__, key=lambda name: inspect.isclass(getattr(api, name))):
+        described = getattr(api, name)
+        if inspect.isclass(described):
+            parts.append(f"\n## {name}\n\n```text\n{inspect.getdoc(described)}\n```\n")
+            parts += _members(described)
+        else:
+            text = f"{_signature(name, described)}\n\n{inspect.getdoc(described)}"
+            parts.append(f"\n## sweeper.api.{name}\n\n```text\n{text}\n```\n")
     return "".join(parts)
+
+
+def _members(described: type) -> Iterator[str]:
+    """Yield the public properties and methods of a class, in their order."""
+    for name, member in vars(described).items():
+        if name.startswith("_") or not inspect.getdoc(member):
+            continue
+        if isinstance(member, property):
+            title = f"{name}: {inspect.signature(member.fget).return_annotation}"  # type: ignore[arg-type]
+        elif inspect.isfunction(member):
+            title = _signature(name, member)
+        else:
+            continue
+        yield f"\n### {described.__name__}.{name}\n\n```text\n{title}\n\n{inspect.getdoc(member)}\n```\n"
+
+
+def _signature(name: str, function: Any) -> str:
+    """Return the call of a function, one parameter per line."""
+    signature = inspect.signature(function)
+    lines, keywords = [], False
+    for one in signature.parameters.values():
+        if one.name == "self":
+            continue
+        if one.kind is one.KEYWORD_ONLY and not keywords:
+            lines.append("*")
+            keywords = True
+        default = "..." if callable(one.default) else repr(one.default)
+        given = "" if one.default is one.empty else f" = {default}"
+        lines.append(f"{one.name}: {one.annotation}{given}")
+    arguments = "".join(f"    {line},\n" for line in lines)
+    call = f"{name}(\n{arguments})" if arguments else f"{name}()"
+    return f"{call} -> {signature.return_annotation}"
 
 
 def views() -> str:

@@ -1,20 +1,24 @@
 """sweeper from Python: the functions behind the commands.
 
->>> grid = sweeper.load_grid("grids/smoke.yaml", ["seeds=2"])
->>> sweeper.launch(grid, "sweeps", inline=True).counts
->>> sweeper.query("sweeps", "smoke", "select * from cells")
+>>> sweeper.launch("grids/smoke.yaml", inline=True).counts
+>>> sweep = sweeper.open("sweeps/smoke")
+>>> sweep.sql("select * from cells").to_pandas()
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from sweeper import sql
 from sweeper.analysis.views.views import open_views
 from sweeper.compile.loading import load_grid
+from sweeper.compile.mapping import grid_of
+from sweeper.config.messages import STORE
 from sweeper.engine import commands, driver
 from sweeper.engine.driver import Launched, Outcome, Runner
 from sweeper.engine.planner import Plan
@@ -25,17 +29,32 @@ from sweeper.refine.extend import extend as extend_sweep
 from sweeper.refine.extend import extension
 from sweeper.refine.refine import Refined
 from sweeper.refine.refine import refine as refine_sweep
+from sweeper.report.figure import Figure
+from sweeper.report.sweep import Sweep, open  # noqa: A004
+from sweeper.report.trial import Trial
 from sweeper.search.finalist import SearchResult
 from sweeper.search.search import search as search_grid
 from sweeper.store.lease import open_sweep
 from sweeper.verify.verify import Verified, choose, grids_of, measure, train
 
-__all__ = ["extend", "launch", "load_grid", "query", "refine", "search", "verify"]
+__all__ = [
+    "Figure",
+    "Sweep",
+    "Trial",
+    "extend",
+    "launch",
+    "load_grid",
+    "open",
+    "query",
+    "refine",
+    "search",
+    "verify",
+]
 
 
 def launch(
-    grid: Grid,
-    where: str,
+    grid: Grid | Mapping[str, Any] | str | Path,
+    where: str = STORE,
     *,
     address: str = "local",
     inline: bool = False,
@@ -46,7 +65,8 @@ def launch(
     """Train every trial of `grid` that isn't in the store `where` yet.
 
     Args:
-        grid: The grid to train.
+        grid: The grid to train: the path of a grid file, the content of one as a dict, or a `Grid`
+            of `load_grid`.
         where: URI of the store.
         address: ``local`` starts Ray on this machine; ``auto`` and ``host:port`` join a cluster.
         inline: Train in this process instead, one pack after the other.
@@ -58,15 +78,23 @@ def launch(
         The outcome. Its `exit_code` is that of the command.
 
     Raises:
+        ConfigError: The grid has mistakes; names all of them.
         SweeperError: The launch is impossible; the message names a remedy.
     """
+    grid = _loaded(grid)
     with runner(grid, address=address, inline=inline, max_concurrent=max_concurrent) as here:
         return commands.launch(grid, where, here, announce=announce, started=started)
 
 
+def _loaded(grid: Grid | Mapping[str, Any] | str | Path) -> Grid:
+    if isinstance(grid, Grid):
+        return grid
+    return grid_of(grid) if isinstance(grid, Mapping) else load_grid(grid)
+
+
 def search(
-    grid: Grid,
-    where: str,
+    grid: Grid | Mapping[str, Any] | str | Path,
+    where: str = STORE,
     *,
     address: str = "local",
     inline: bool = False,
@@ -74,7 +102,11 @@ def search(
     storage: str | None = None,
     fresh: bool = False,
 ) -> SearchResult:
-    """Run the search of the grid file's section `search`; see `sweeper.search.search`."""
+    """Run the search of the grid file's section `search`; see `sweeper.search.search`.
+
+    `grid` is that of `launch`.
+    """
+    grid = _loaded(grid)
     with runner(
         grid, address=address, inline=inline, max_concurrent=max_concurrent, rounds=True
     ) as here:

@@ -30,6 +30,7 @@ LAZY = {
     "sweeper/cli/shell.py": r".*",
     "sweeper/cli/training.py": r".*",
     "sweeper/cli/verifying.py": r".*",
+    "sweeper/report/sweep.py": r"phase|curves",
     "sweeper/engine/tune.py": r"load_tune",
     "trainables/grokking.py": r"__getattr__",
 }

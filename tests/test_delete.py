@@ -36,13 +36,15 @@ grid: {product: {task.rate: [0.01, 0.1, 0.5, 1.0], task.shift: [0, 1, 2]}}
 
 @pytest.fixture
 def made(store: str) -> Made:
-    """A sweep called demo with two trials; their pack was trained for 1.5 s."""
+    """A sweep called demo with three trials in two packs, trained for 1.5 s each."""
     made = Made.at(store)
-    launch = made.launch([Planned("a"), Planned("b", "d")])
+    launch = made.launch([Planned("a"), Planned("b", "d"), Planned("c")])
     pack = made.pack(["a", "b"])
     attempt = made.claim(pack, launch)
     both = [row for i in "ab" for row in curve(i, [0, 1], train_acc=[0.1, 1.0])]
     made.rows(pack, attempt, both, [end("a", "censored", 1), end("b", "censored", 1)], done=True)
+    other = made.pack(["c"])
+    made.rows(other, made.claim(other, launch), ends=[end("c", "censored", 1)], done=True)
     return made
 
 
@@ -86,7 +88,7 @@ def test_rm_says_what_it_frees_and_frees_it(store: str, made: Made) -> None:
     assert (asked.returncode, asked.stderr) == (2, "error: demo: add --yes to delete it.\n")
     assert sweeps(store) == ["demo", "other"]
     done = sweeper("rm", "demo", "--store", store, "--yes")
-    held = f"demo: 2 trials, 1.5 s of training, {freed / 1e3:.3g} kB in {store}/demo"
+    held = f"demo: 3 trials, 3.0 s of training, {freed / 1e3:.3g} kB in {store}/demo"
     assert (done.returncode, done.stdout) == (0, f"{held}\ndeleted demo\n")
     assert asked.stdout == f"{held}\n"
     assert [path.name for path in Path(store).iterdir()] == ["other"]
@@ -166,7 +168,11 @@ def test_a_killed_rm_leaves_the_whole_sweep_or_one_that_nobody_sees(
         assert sweeper("rm", "demo", "--store", store).stdout == f"{held}\n"
         Made.at(store).launch([Planned("a")])  # the name is free at once
         assert sweeps(store) == ["demo"]
-        (left / "kept").mkdir()
+        with monkeypatch.context() as patch:  # and once more
+            patch.setattr("shutil.rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                housekeeping.delete(store, "demo")
+        assert sweeps(store) == []
     housekeeping.delete(store, "demo")
     assert not [*Path(store).iterdir()]
 

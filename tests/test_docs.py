@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmark
 GUIDES = [
     ROOT / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("grid-file", "delays", "search-refine-extend")),
-    *(ROOT / "docs" / f"{name}.md" for name in ("laws", "cluster", "troubleshooting")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("laws", "cluster", "troubleshooting", "python")),
     *sorted((ROOT / "docs" / "cluster").glob("*.md")),
 ]
 """The pages for users, in the order in which their commands are run."""
@@ -119,3 +120,21 @@ def test_the_index_lists_every_page() -> None:
     listed = re.findall(r"\]\(([^)#]+)\)", (folder / "README.md").read_text())
     pages = {str(path.relative_to(folder)) for path in folder.rglob("*.md")}
     assert pages - {"README.md"} <= set(listed)
+
+
+def test_the_python_of_its_guide_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = blocks(ROOT / "docs" / "python.md", "python")
+    assert len(code) == 7
+    names: dict[str, Any] = {}
+    for number, block in enumerate(code):
+        exec(compile(block, f"block {number}", "exec"), names)
+    assert names["outcome"].counts.done == 27
+    assert names["again"].counts.done == 1
+    assert len(names["best"]) == len(names["amplified"]) == 3
+    assert names["weights"]["w"].shape == (30,)
+    for picture in ("lasso.png", "curves.png"):
+        assert (tmp_path / picture).stat().st_size > 0
+    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == ["lasso-first-try"]

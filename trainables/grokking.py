@@ -111,4 +111,8 @@ def __getattr__(name: str) -> Any:
         from sweeper.trainables import loop
 
         return getattr(loop, name)
+    if name == "weights":
+        from sweeper.trainables import state_dict
+
+        return state_dict.weights
     raise AttributeError(name)

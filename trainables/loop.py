@@ -333,7 +333,7 @@ class _Loop:
         place = {trial_id: p for p, trial_id in enumerate(self.ids)}
         states: dict[int, dict[str, Tensor]] = {}
         for one in self.checkpoints.start():
-            content = _content(one)
+            content = read_payload(one)
             wanted = set(one.trial_ids)
             resumed = content["pack_id"] == self.pack.id
             for i, trial_id in enumerate(content["trial_ids"]):
@@ -365,7 +365,12 @@ class _Loop:
             self.best.setdefault(name, np.full(len(self.ids), np.nan))[position] = value
 
 
-def _content(saved: Saved) -> dict[str, Any]:
+def read_payload(saved: Saved) -> dict[str, Any]:
+    """Return the content of a checkpoint; loading it runs no code.
+
+    Raises:
+        StoreError: It can't be read, or a newer program wrote it.
+    """
     try:
         content: dict[str, Any] = torch.load(io.BytesIO(saved.payload), weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

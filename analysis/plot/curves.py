@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from sweeper import sql
 from sweeper.analysis.diagrams.curves import Curves, learning_curves
 from sweeper.analysis.diagrams.provenance import Provenance
-from sweeper.analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix
+from sweeper.analysis.plot.sheet import FAINT, INK, STYLE, Sheet, check_suffix, write_image
 
 
 def draw_curves(
@@ -33,6 +33,11 @@ def draw_curves(
     """
     check_suffix(path)
     curves = learning_curves(connection, where=where)
+    write_image(path, curves_image(curves, provenance, path.suffix))
+
+
+def curves_image(curves: Curves, provenance: Provenance, suffix: str) -> bytes:
+    """Return `curves` as the content of a file with the `suffix` .png or .svg."""
     with mpl.rc_context(STYLE):
         sheet = Sheet(7.6, 5.6, provenance, "learning curves")
         upper, lower = sheet.body.subplots(2, 1, sharex=True)
@@ -72,7 +77,7 @@ def draw_curves(
         if not curves.criterion.whole:
             dotted = Line2D([], [], color=INK, linestyle=":", linewidth=1, label="threshold")
             handles.append(dotted)
-        sheet.save(path, handles)
+        return sheet.image(suffix, handles)
 
 
 def _dress_curves(ax: Axes, curves: Curves, side: str) -> None:

@@ -35,7 +35,7 @@ from scipy.spatial import cKDTree
 from sweeper.analysis.diagrams.phase import Axis, DiagramCell, PhaseDiagram
 from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.plot.paint import MARK, Paint
-from sweeper.analysis.plot.sheet import STYLE, Sheet, check_suffix
+from sweeper.analysis.plot.sheet import STYLE, Sheet, check_suffix, write_image
 from sweeper.analysis.plot.ticks import name_decades
 
 LABELS = {
@@ -77,6 +77,11 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
         UsageError: Another suffix, or a file that can't be written.
     """
     check_suffix(path)
+    write_image(path, phase_image(diagram, provenance, path.suffix))
+
+
+def phase_image(diagram: PhaseDiagram, provenance: Provenance, suffix: str) -> bytes:
+    """Return `diagram` as the content of a file with the `suffix` .png or .svg."""
     with mpl.rc_context(STYLE):
         n = len(diagram.facets)
         columns = min(n, COLUMNS)
@@ -102,7 +107,7 @@ def draw_phase(diagram: PhaseDiagram, path: Path, provenance: Provenance) -> Non
             ax.set_ylabel(_axis_label(diagram.y))
         if paint.norm is not None:
             _colour_bar(figure, [ax for ax in grid.flat if ax.get_visible()], diagram, paint)
-        sheet.save(path, paint.handles())
+        return sheet.image(suffix, paint.handles())
 
 
 def _panel_size(diagram: PhaseDiagram, columns: int) -> tuple[float, float]:

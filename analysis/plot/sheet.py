@@ -46,6 +46,16 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"{path}: a figure is written as {' or '.join(SUFFIXES)}.")
 
 
+def write_image(path: Path, image: bytes) -> None:
+    """Write the content of a figure's file.
+
+    Raises:
+        UsageError: It can't be written.
+    """
+    with writing(path) as file:
+        file.write(image)
+
+
 class Sheet:
     """A figure with a title above and its provenance below.
 
@@ -74,6 +84,10 @@ class Sheet:
         Raises:
             UsageError: It can't be written.
         """
+        write_image(path, self.image(path.suffix, handles))
+
+    def image(self, suffix: str, handles: list[Any]) -> bytes:
+        """Add the legend and return the content of a file with that suffix."""
         if handles:
             self._legend(handles)
         footer, criterion = self.provenance.footer, self.provenance.criterion
@@ -83,15 +97,13 @@ class Sheet:
             "Description": f"{criterion}\n{footer}",
         }
         drawn = BytesIO()
-        if path.suffix == ".svg":
+        if suffix == ".svg":
             about |= {"Creator": "sweeper", "Date": None}
             self.figure.savefig(drawn, format="svg", metadata=about)
-        else:
-            about |= {"Software": None}
-            self.figure.savefig(drawn, format="png", dpi=160, metadata=about)
-        content = drawn.getvalue()
-        with writing(path) as file:
-            file.write(_with_clips_numbered(content) if path.suffix == ".svg" else content)
+            return _with_clips_numbered(drawn.getvalue())
+        about |= {"Software": None}
+        self.figure.savefig(drawn, format="png", dpi=160, metadata=about)
+        return drawn.getvalue()
 
     def _legend(self, handles: list[Any]) -> None:
         sizes = [len(handle.get_label()) + 6 for handle in handles]

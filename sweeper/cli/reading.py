@@ -214,6 +214,54 @@ def curves(
     out.print(str(path), markup=False)
 
 
+TrialOption = Annotated[
+    str | None,
+    typer.Argument(metavar="[TRIAL]", help="Id of the trial, or the first digits of it."),
+]
+
+
+def show(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Name of the sweep. Without TRIAL, the id of a trial of any sweep."
+        ),
+    ],
+    trial: TrialOption = None,
+    store: StoreOption = STORE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one trial: its config, results, error, and the command that trains it again."""
+    from sweeper.engine import progress
+    from sweeper.report import trial_view
+
+    skip_pandas()
+    with readable_errors():
+        sweep, one = trial_view.find(store, name, trial)
+        if as_json:
+            progress.emit(**trial_view.event(sweep, one))
+        else:
+            for line in trial_view.lines(sweep, one):
+                out.print(line, markup=False)
+
+
+def logs(
+    name: Name,
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="Id of the trial, or the first digits of it.")
+    ],
+    store: StoreOption = STORE,
+) -> None:
+    """Print the output and the traceback of one trial, as far as they are kept."""
+    from sweeper.report import trial_view
+
+    skip_pandas()
+    with readable_errors():
+        _, one = trial_view.find(store, name, trial)
+        for line in trial_view.log_lines(one):
+            out.print(line, markup=False)
+
+
 def fit(
     name: Name,
     law: Annotated[
@@ -260,6 +308,8 @@ COMMANDS = {
     "ls": list_sweeps,
     "status": show_status,
     "doctor": doctor,
+    "show": show,
+    "logs": logs,
     "sql": sql,
     "phase": phase,
     "curves": curves,

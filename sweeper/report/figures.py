@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
+from sweeper.analysis.diagrams.curves import Curves, learning_curves
 from sweeper.analysis.diagrams.history import History
 from sweeper.analysis.diagrams.phase import Axis, PhaseDiagram, phase_diagram
 from sweeper.analysis.diagrams.provenance import Provenance
 from sweeper.analysis.fit.fit import Fit, fit_law
 from sweeper.analysis.fit.law import Law
-from sweeper.analysis.plot import check_suffix, draw_curves, draw_fit, draw_phase, draw_search
+from sweeper.analysis.plot import check_suffix, curves_image, draw_fit, draw_search, phase_image
 from sweeper.analysis.terminal.fit_table import fit_table
 from sweeper.analysis.terminal.table import phase_table
 from sweeper.analysis.views import snapshot
 from sweeper.analysis.views.views import open_views
+from sweeper.report.figure import TABLES, Figure
 from sweeper.store.lease import open_sweep
 from sweeper.store.ledger import Ledger
 
-__all__ = ["check_suffix", "curves", "fit", "fit_table", "phase", "search"]
-
-TABLES = (".csv", ".parquet")
+__all__ = [
+    "check_suffix",
+    "curves",
+    "curves_figure",
+    "fit",
+    "fit_table",
+    "phase",
+    "phase_figure",
+    "search",
+]
 
 
 def phase(
@@ -52,15 +62,39 @@ def phase(
     if output is not None and output.suffix not in TABLES:
         check_suffix(output)
     ledger = open_sweep(where, name)
+    figure = phase_figure(ledger, x=x, y=y, value=value, facet=facet, condition=condition)
+    if output is None:
+        Console(highlight=False).print(phase_table(figure.data))
+    else:
+        figure.save(output)
+    return output
+
+
+def phase_figure(
+    ledger: Ledger,
+    *,
+    x: str,
+    y: str,
+    value: str = "delay",
+    facet: str | None = None,
+    condition: str | None = None,
+) -> Figure[PhaseDiagram]:
+    """Return the phase diagram of a sweep; arguments as in `phase`."""
     with open_views(ledger) as views:
         diagram = phase_diagram(views, x, y, value=value, facet=facet, where=condition)
-        if output is None:
-            Console(highlight=False).print(phase_table(diagram))
-        elif output.suffix in TABLES:
-            diagram.export(output)
-        else:
-            draw_phase(_on_mesh(diagram, ledger), output, Provenance.of(ledger, views))
-    return output
+        provenance = Provenance.of(ledger, views)
+    drawn = _on_mesh(diagram, ledger)
+    return Figure(
+        diagram, provenance, partial(phase_image, drawn, provenance), export=diagram.export
+    )
+
+
+def curves_figure(ledger: Ledger, *, condition: str | None = None) -> Figure[Curves]:
+    """Return the learning curves of the trials that meet the SQL `condition`."""
+    with open_views(ledger) as views:
+        chosen = learning_curves(views, where=condition)
+        provenance = Provenance.of(ledger, views)
+    return Figure(chosen, provenance, partial(curves_image, chosen, provenance))
 
 
 def _on_mesh(diagram: PhaseDiagram, ledger: Ledger) -> PhaseDiagram:
@@ -82,9 +116,7 @@ def _on_mesh(diagram: PhaseDiagram, ledger: Ledger) -> PhaseDiagram:
 def curves(where: str, name: str, *, condition: str | None, output: Path) -> Path:
     """Draw the learning curves of the trials that meet the SQL `condition`; return the file."""
     check_suffix(output)
-    ledger = open_sweep(where, name)
-    with open_views(ledger) as views:
-        draw_curves(views, output, where=condition, provenance=Provenance.of(ledger, views))
+    curves_figure(open_sweep(where, name), condition=condition).save(output)
     return output
 
 
