@@ -230,7 +230,8 @@ def _members(described: type) -> Iterator[str]:
             title = _signature(name, member)
         else:
             continue
-        yield f"\n### {described.__name__}.{name}\n\n```text\n{title}\n\n{inspect.getdoc(member)}\n```\n"
+        text = f"{title}\n\n{inspect.getdoc(member)}"
+        yield f"\n### {described.__name__}.{name}\n\n```text\n{text}\n```\n"
 
 
 def _signature(name: str, function: Any) -> str:
