@@ -151,7 +151,7 @@ def test_a_trial_whose_trainable_is_gone_can_be_read(
     run(toy_grid(tmp_path), store)
     sweep = package.open("toy", store=store)
 
-    def gone(name: str) -> Any:
+    def gone(name: str, code: Any) -> Any:
         raise UsageError(f"trainable {name!r} can't be imported")
 
     id_ = sweep.trials["trial_id"][0].as_py()

@@ -29,7 +29,7 @@ from sweeper.store.visible import stored
 
 FOLDERS = (
     *("log", "chains", "snapshots", "plans", "packs", "metrics"),
-    *("ends", "checkpoints", "damaged", "stop", "output"),
+    *("ends", "checkpoints", "damaged", "stop", "output", "code"),
 )
 """The folders of a sweep."""
 

@@ -16,7 +16,7 @@ def config_of(launch: Record, plan: pa.Table) -> type[Config]:
     Raises:
         UsageError: The trainable, or a class that the rows name, can't be imported here.
     """
-    config = trainable.load(launch["trainable"]).Config
+    config = trainable.load(launch["trainable"], launch.get("code")).Config
     names = [
         (part, name)
         for part in config.parts

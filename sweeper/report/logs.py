@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
+from sweeper.runs.single import OUTPUT
 from sweeper.store.files import Files
-
-OUTPUT = "output"
-"""The folder of the files ``<pack>-<attempt>-<anything>.txt``."""
 
 
 def outputs(files: Files, pack_id: str) -> list[str]:
     """Return the paths of the kept output of a pack, oldest attempt first.
+
+    They are called ``output/<pack>-<attempt>-<anything>.txt``.
 
     Args:
         files: The sweep's folder.

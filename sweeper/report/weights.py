@@ -60,7 +60,7 @@ def _reader(payload: bytes, launch: Record) -> Reader:
         if recognizes(payload):
             return read
     name = launch["trainable"]
-    own: Reader | None = getattr(trainable.load(name), "weights", None)
+    own: Reader | None = getattr(trainable.load(name, launch.get("code")), "weights", None)
     if own is None:
         raise UsageError(
             f"only the trainable {name!r} knows the format of its checkpoints. Give it a function "
