@@ -203,7 +203,7 @@ def _prose(described: object) -> str:
 
 def python() -> str:
     """Return the page of the Python API: signatures and docstrings."""
-    at_top = ", ".join(f"`{name}`" for name in sweeper.__all__)
+    at_top = ", ".join(f"`{name}`" for name in sweeper.__all__ if name in api.__all__)
     parts = [
         "# Python\n\nThe guide with an example is [From Python](../python.md). These are also "
         f"attributes of `sweeper`: {at_top}.\n"

@@ -264,6 +264,16 @@ def test_files_that_are_not_those_of_a_sweep_stay_in_the_bucket(bucket: Bucket) 
     assert len(bucket.content) == 2
 
 
+def test_an_empty_name_deletes_nothing(bucket: Bucket) -> None:
+    made = Made(Ledger.create(Files.at(f"{URL}/log"), {"name": "log", "points_per_decade": 50}))
+    made.launch([Planned("a")])
+    before = dict(bucket.content)
+    for name in ("", "..", "../sweeps"):
+        with pytest.raises(StoreError, match="no sweep "):
+            housekeeping.delete(URL, name)
+    assert bucket.content == before
+
+
 def test_what_late_workers_write_into_a_bucket_goes_with_the_rest(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -262,6 +262,8 @@ def test_the_best_cells_by_an_expression(store: str) -> None:
     assert best["-optimizer.lr"].to_pylist() == [-0.01, -0.01]
     with pytest.raises(sql.QueryError, match="no column 'delya'"):
         sweep.best(by="delya / 2")
+    with pytest.raises(UsageError, match=r"^n = 0 must be at least 1\.$"):
+        sweep.best(0)
 
 
 def test_the_best_cells_of_a_search_are_those_of_its_objective(tmp_path: Path, store: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sweeper.errors import UsageError
 from sweeper.report.logs import outputs
 from sweeper.report.sweep import Sweep
 from tests.commands import sweeper
+from tests.labs import Lab
 from tests.stores import Made, Planned
 from tests.sweeps import rows, run, toy_grid
 
@@ -202,6 +204,12 @@ def test_show_finds_a_trial_in_any_sweep_and_says_where_there_are_several(store:
     )
     none = sweeper("show", "q", "--store", store)
     assert none.stderr == f"error: q: no trial's id begins so in any sweep of {store}.\n"
+    whole = sweeper("show", "x", "--store", store)
+    assert (whole.returncode, whole.stderr) == (
+        2,
+        "error: x: a sweep. Add the id of one of its trials, listed by "
+        f'`sweeper sql x "select trial_id from trials" --store {store}`.\n',
+    )
 
 
 def test_logs_print_the_traceback_and_the_output_of_the_last_attempt(
@@ -235,3 +243,29 @@ def test_logs_print_the_traceback_and_the_output_of_the_last_attempt(
     done = sweeper("logs", "toy", bad.id, "--store", store)
     assert done.stdout == f"attempt 10-bb é\n{bad.error.rstrip()}\n"
     assert bad.output == "attempt 10-bb é\n"
+
+
+@pytest.mark.parametrize("kind", ["script", "function"])
+def test_a_trial_of_a_users_code_has_its_output_and_its_command(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lab = Lab(tmp_path)
+    (lab.script if kind == "script" else lab.function)(middle="print('step', step)")
+    assert lab.launch().exit_code == 0
+    sweep = package.open("lab")
+    one = sweep.trial(
+        sweep.sql("select trial_id from trials where lr = 0.5 and seed = 1")[0][0].as_py()
+    )
+    assert one.config == {"lr": 0.5, "depth": 1}
+    printed = "".join(f"step {step}\n" for step in range(10))
+    assert one.output == printed
+    assert sweeper("logs", "lab", one.id[:6]).stdout == printed
+    text, _, command = one.command.partition(" | ")
+    done = sweeper(*shlex.split(command)[1:], "--inline", stdin=shlex.split(text)[2])
+    assert done.returncode == 0, done
+    assert rows("sweeps", f"lab-{one.id[:8]}").equals(
+        rows("sweeps", "lab").filter(pa.compute.field("trial_id") == one.id)
+    )
+    sys.modules.pop("lab_train", None)

@@ -173,6 +173,8 @@ def rename(where: str, name: str, new: str) -> None:
 
 def _left(where: str, name: str) -> list[Files]:
     """Return the folders that interrupted deletions have left of the sweep `name`."""
+    if not re.fullmatch(NAME, name):
+        return []
     root = local_folder(where)
     if root is not None:
         return [Files.at(str(folder)) for folder in disk.removed(root / name)]

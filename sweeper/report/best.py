@@ -27,6 +27,8 @@ def best(
     ledger: Ledger, n: int, by: str | None, *, reference: Mapping[str, Scalar] | None
 ) -> pa.Table:
     """Return the best cells; see `sweeper.report.sweep.Sweep.best`."""
+    if n < 1:
+        raise UsageError(f"n = {n} must be at least 1.")
     search = _search(ledger)
     objective = search.objectives[0] if search is not None else Objective(value="delay")
     if by is not None and by != objective.value:

@@ -138,7 +138,8 @@ class Sweep:
                 config's neutral value (tau = 0).
 
         Raises:
-            UsageError: An amplification is wanted, and no cell has its reference in the sweep.
+            UsageError: `n` is below 1; or an amplification is wanted, and no cell has its reference
+                in the sweep.
             QueryError: `by` isn't a number for each cell.
         """
         return best.best(self.ledger, n, by, reference=reference)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sweeper import sql
-from sweeper.config.messages import counted, duration
+from sweeper.config.messages import counted, duration, store_option
 from sweeper.errors import UsageError
 from sweeper.report.query import render
 from sweeper.report.sweep import Sweep
@@ -36,7 +36,12 @@ def find(store: str, name: str, trial_id: str | None) -> tuple[Sweep, Trial]:
         sweep = Sweep(store, name)
         return sweep, sweep.trial(trial_id)
     found = []
-    for one in sweeps(store):
+    if name in (known := sweeps(store)):
+        raise UsageError(
+            f"{name}: a sweep. Add the id of one of its trials, listed by "
+            f'`sweeper sql {name} "select trial_id from trials"{store_option(store)}`.'
+        )
+    for one in known:
         sweep = Sweep(store, one)
         ids = sweep.sql(
             f"select trial_id from trials where starts_with(trial_id, {sql.literal(name)})",
