@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import sweeper as package
+from sweeper.compile.mapping import grid_of
 from sweeper.errors import StoreError, UsageError
 from sweeper.report import weights as reader
 from sweeper.report.sweep import Sweep
@@ -232,6 +233,9 @@ def test_a_users_module_loads_its_trained_weights_and_has_the_logged_loss(
     package.launch(grid, store, inline=True)
     sweep = package.open("own", store=store)
     one = sweep.trial(sweep.trials["trial_id"][1].as_py())
+    (again,) = grid_of(one.grid).trials()
+    assert again.id == one.id
+    assert " | sweeper launch - --trust" in one.command
     state = one.weights()
     task = one.config["task"]
     last = nn.Linear(6, task["outputs"], bias=False)
