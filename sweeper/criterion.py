@@ -50,7 +50,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.config import JsonDict
 from pydantic_core import PydanticKnownError
 
-RISING = ("acc",)
+RISING = ("acc", "accuracy", "auc", "auroc", "f1", "precision", "r2", "recall", "reward", "score")
 """Metrics that are better when larger; all others are better when smaller."""
 
 Rule = Literal["threshold", "relative", "stable_final", "argmin"]

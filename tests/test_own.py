@@ -306,6 +306,27 @@ def test_frozen_parameters_are_refused(lab: Path) -> None:
         run(pack([trial(given, 0)], given))
 
 
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("torch.nn.Sequential(into, torch.nn.BatchNorm1d(self.width), out)", "with buffers cannot"),
+        ("torch.nn.Sequential(into, torch.nn.Dropout(0.5), out)", "randomness"),
+        ("__import__('os').kill(__import__('os').getpid(), 11)", "(signal 11)"),
+    ],
+)
+def test_a_model_that_cannot_train_is_refused_before_anything_is_written(
+    module: str, message: str, lab: Path
+) -> None:
+    line = "return torch.nn.Sequential(into, torch.nn.Tanh(), out)"
+    rewrite(lab, line, f"return {module}")
+    store = lab / "sweeps"
+    with pytest.raises(UsageError) as caught:
+        launched(load_grid(lab / "parity.yaml", ["steps=60"]), str(store))
+    assert "a trial with task.name = my_lab.parity:Parity, model.name = my_lab" in str(caught.value)
+    assert message in str(caught.value)
+    assert not store.exists()
+
+
 def test_a_penalty_has_to_be_one_number(lab: Path) -> None:
     rewrite(lab, "return sum(w.pow(4).sum() for w in weights)", "return weights[0]")
     given: dict[str, Any] = {**PATHS, "regularizer.strength": 0.01}

@@ -240,7 +240,10 @@ def plan_grid(
     if loaded.n_excluded:
         rules = "; ".join(loaded.file.excludes)
         out.print(f"{counted(loaded.n_excluded, 'cell')} excluded by: {rules}", markup=False)
-    out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
+    if loaded.config.code is None:
+        out.print(f"largest pack: {cost.memory / 2**20:.1f} MB", markup=False)
+    else:
+        out.print(progress.criterion_sentence(loaded), markup=False)
     for message in cost.failures:
         err.print(f"a trial can't take a step: {message}", markup=False)
 

@@ -21,6 +21,7 @@ from sweeper.engine.resources import (
     local_workers,
     machine_memory,
 )
+from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid, StaticGroup
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store.lease import join
@@ -132,6 +133,9 @@ def _timed(
         try:
             pack = _sample(grid, groups[i], sizes[i])
             each = module.probe(pack) / len(pack.trials)
+        except UsageError as error:
+            failures[str(error)] = None
+            continue
         except (Exception, SystemExit) as error:  # whatever a user's code does
             failures[described(error)] = None
             continue

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from sweeper import trainable
 from sweeper.config.decoding import trials_of
+from sweeper.config.fields import is_import_path
+from sweeper.engine import one_step
+from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import Pack, Run, pack_id
 from sweeper.store.files import Files
@@ -26,25 +29,52 @@ if TYPE_CHECKING:
     from sweeper.engine.planner import Plan
 
 
+TRIED = 3
+"""The most trials that are tried before a launch, if they differ in the user's own parts."""
+
+
 def try_first(grid: Grid, plan: Plan) -> None:
-    """Train the first new trial for a moment, in a process of its own, if it runs a user's code.
+    """Try what a user wrote before a launch begins, in a process of its own.
+
+    A script or a function trains the first new trial for a moment. Of own parts, which a grid names
+    by import path, the first new trial of each combination takes a step.
 
     Args:
         grid: The grid.
         plan: The plan of a launch that is about to begin.
 
     Raises:
-        UsageError: It fails, or logs nothing that the criterion reads.
+        UsageError: It fails; or a script or function logs nothing that the criterion reads.
     """
-    if grid.config.code is None or not plan.packs:
+    if not plan.packs:
         return
-    module: Any = trainable.load(grid.file.trainable, grid.config.code)
-    wanted = next(iter(plan.packs.values()))["trial_id"].slice(0, 1)
-    trials = tuple(
-        trials_of(grid.config, plan.table.filter(pc.is_in(plan.table["trial_id"], wanted)))
-    )
-    run = Run(steps=grid.steps, criteria=grid.criteria)
-    module.check(Pack(pack_id([t.id for t in trials]), trials[:1], grid.config, run))
+    new = pa.concat_tables(plan.packs.values())["trial_id"]
+    if grid.config.code is not None:
+        trials = tuple(trials_of(grid.config, _rows(plan, new.slice(0, 1))))[:1]
+        module: Any = trainable.load(grid.file.trainable, grid.config.code)
+        run = Run(steps=grid.steps, criteria=grid.criteria)
+        module.check(Pack(pack_id([t.id for t in trials]), trials, grid.config, run))
+        return
+    names = [f"{part}.name" for part in grid.config.parts]
+    own = [
+        name
+        for name in names
+        if any(map(is_import_path, pc.unique(plan.table[name].drop_null()).to_pylist()))
+    ]
+    if not own:
+        return
+    table = _rows(plan, new).group_by(own, use_threads=False).aggregate([("trial_id", "min")])
+    for trial_id in table["trial_id_min"].to_pylist()[:TRIED]:
+        (trial,) = trials_of(grid.config, _rows(plan, pa.array([trial_id])).slice(0, 1))
+        error = one_step.error_of(grid, trial)
+        if error is not None:
+            shown = ", ".join(f"{n} = {trial.values[n]}" for n in own if n in trial.values)
+            raise UsageError(f"a trial with {shown} can't take a step: {error}")
+
+
+def _rows(plan: Plan, trial_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return the rows of the plan's table with these ids."""
+    return plan.table.filter(pc.is_in(plan.table["trial_id"], trial_ids))
 
 
 def pack_up(grid: Grid, files: Files) -> None:

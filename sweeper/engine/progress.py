@@ -258,6 +258,20 @@ def plan_sentence(grid: Grid, plan: Plan | Estimate, seconds: float | None = Non
     return text
 
 
+def criterion_sentence(grid: Grid) -> str:
+    """Return how memorizing and generalizing are read from the metrics of a user's code."""
+    criterion = grid.criteria[""]
+    m = criterion.metric
+    way = "larger" if criterion.rising else "smaller"
+    if criterion.rule != "threshold":
+        return f"criterion: {criterion.rule} of train_{m} and test_{m}; {way} is better"
+    sign = ">=" if criterion.rising else "<="
+    return (
+        f"criterion: train_{m} {sign} {criterion.train:g} is memorizing, test_{m} {sign} "
+        f"{criterion.test:g} generalizing"
+    )
+
+
 def outdated(grid: Grid, n: int) -> str:
     """Return the message about trials that count as done though other code has trained them."""
     return (
