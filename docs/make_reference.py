@@ -216,7 +216,10 @@ def python() -> str:
         else:
             text = f"{_signature(name, described)}\n\n{inspect.getdoc(described)}"
             parts.append(f"\n## sweeper.api.{name}\n\n```text\n{text}\n```\n")
-    return "".join(parts)
+    text = f"{_signature('init', sweeper.init)}\n\n{inspect.getdoc(sweeper.init)}"
+    parts.append(f"\n## sweeper.init\n\n```text\n{text}\n```\n")
+    parts.append(f"\n## Run\n\n```text\n{inspect.getdoc(sweeper.Run)}\n```\n")
+    return "".join([*parts, *_members(sweeper.Run)])
 
 
 def _members(described: type) -> Iterator[str]:
@@ -246,7 +249,8 @@ def _signature(name: str, function: Any) -> str:
             keywords = True
         default = "..." if callable(one.default) else repr(one.default)
         given = "" if one.default is one.empty else f" = {default}"
-        lines.append(f"{one.name}: {one.annotation}{given}")
+        stars = "**" if one.kind is one.VAR_KEYWORD else ""
+        lines.append(f"{stars}{one.name}: {one.annotation}{given}")
     arguments = "".join(f"    {line},\n" for line in lines)
     call = f"{name}(\n{arguments})" if arguments else f"{name}()"
     return f"{call} -> {signature.return_annotation}"
