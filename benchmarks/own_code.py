@@ -102,7 +102,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="own-") as folder:
         scratch = Path(folder)
         report["script"] = script(12, scratch)
-        report["rows"] = rates(*args.numbers, args.rows, scratch)
+        few, many = args.numbers
+        report["rows"] = rates(few, many, args.rows, scratch)
         report["trials"] = compare(args.trials, 1.0, 100, scratch)
     if args.output:
         Path(args.output).write_text(json.dumps(report, indent=2) + "\n")

@@ -224,6 +224,7 @@ def begun(words: list[str], where: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # the tests' may ignore it
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("sweeper", "trainables", "analysis", "tests", "grids", "pyproject.toml")
+PARTS = ("sweeper", "trainables", "analysis", "tests", "benchmarks", "grids", "pyproject.toml")
 
 MUTATIONS = {
     # packed equals alone
@@ -129,7 +129,7 @@ MUTATIONS = {
         "sweeper/store/state.py",
         "if pack.void:\n            return",
         "if False:\n            return",
-        "tests/test_commands.py",
+        "tests/test_views.py",
     ),
     # censored, never dropped
     "a diverged trial has a delay": (

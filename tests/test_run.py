@@ -72,6 +72,11 @@ def test_the_steps_are_those_of_the_grid() -> None:
     with pytest.raises(RunError, match=r"needs the number of steps: run.steps\(50_000\)"):
         next(alone.steps())
     assert list(alone.steps(3)) == [0, 1, 2]
+    alone, _ = begin(Settings())
+    assert (list(alone.steps(1, 4)), alone.horizon) == ([1, 2, 3], 3)
+    counted, _ = begin()
+    assert list(counted.steps(1, 4)) == list(range(1, 11))
+    assert [step for step in (95, 96, 100, 101) if counted.due(step)] == [95, 100]
 
 
 def test_numbers_of_every_library_are_logged() -> None:
@@ -93,7 +98,6 @@ def test_numbers_of_every_library_are_logged() -> None:
         ((0,), {"a": torch.ones(3)}, "the metric 'a' has 3 values. Log one number, e.g. a.mean()"),
         ((0,), {"val/loss": 1}, "'val/loss' can't be the name of a metric. Write 'val_loss'"),
         ((0,), {"step": 1}, "'step' can't be the name of a metric. Write 'step_'"),
-        ((0,), {}, "run.log(0) has no metrics"),
     ],
 )
 def test_bad_rows_are_refused(steps: tuple[Any, ...], metrics: Any, message: str) -> None:
@@ -107,13 +111,43 @@ def test_bad_rows_are_refused(steps: tuple[Any, ...], metrics: Any, message: str
     assert len(notes.rows) == len(before)
 
 
+def test_a_row_without_metrics_is_none() -> None:
+    run, notes = begin()
+    assert run.log(0, {})
+    assert notes.rows == []
+    with pytest.raises(RunError, match=r"run.log\(0\) has no metrics: run.log\(0, train_loss="):
+        run.log(0)
+
+
+def test_validation_is_the_test_side() -> None:
+    run, notes = begin()
+    run.log(0, val_loss=1, valid_acc=0.5)
+    run.log(1, eval_f1=0.5, val_loss=1, test_loss=2)
+    assert notes.rows == [
+        (0, {"test_loss": 1, "test_acc": 0.5}),
+        (1, {"test_f1": 0.5, "test_loss": 2}),
+    ]
+
+
+def test_a_loop_of_its_own_ends_at_the_horizon() -> None:
+    run, notes = begin()
+    for step in range(1, 11):
+        run.log(step, train_loss=1)
+    with pytest.raises(SystemExit):
+        run.log(11, train_loss=1)
+    assert [step for step, _ in notes.rows] == list(range(1, 11))
+
+
 def test_a_trial_ends_once_it_has_memorized_and_generalized() -> None:
     run, notes = begin()
     goes_on = [
         run.log(step, train_acc=train, test_acc=test)
-        for step, (train, test) in enumerate([(0.95, 0.1), (0.5, 0.8), (0.4, 0.9), (1, 1)])
+        for step, (train, test) in enumerate([(0.95, 0.1), (0.5, 0.8), (0.4, 0.9)])
     ]
-    assert goes_on == [True, True, False, False]
+    assert goes_on == [True, True, False]
+    with pytest.raises(SystemExit) as caught:
+        run.log(3, train_acc=1, test_acc=1)
+    assert caught.value.code == 0
     assert (run.over, notes.ended, len(notes.rows)) == (True, ("generalized", 2), 3)
 
 
@@ -145,7 +179,7 @@ def test_a_metric_that_falls_has_thresholds_from_above() -> None:
 def test_a_loss_that_is_not_finite_ends_the_trial() -> None:
     run, notes = begin()
     assert run.log(0, train_loss=1.0, margin=math.inf)
-    assert not run.log(1, val_loss=math.nan)
+    assert not run.log(1, test_loss=math.nan)
     assert notes.ended == ("diverged", 1)
     run, notes = begin(replace(SETTINGS, diverged=False))
     assert run.log(0, train_loss=math.inf)

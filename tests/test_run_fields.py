@@ -65,22 +65,28 @@ def test_all_ways_declare_the_same_fields(config: Any) -> None:
     made = declare(config, {})
     assert list(made.fields) == SAME
     assert [Field.of(one.as_dict()) for one in made.fields] == SAME
-    built = made.build({"lr": 0.5}, seed=3, steps=10)
+    built = made.build({"lr": 0.5}, {"seed": 3})
     assert (built.lr, built.depth, tuple(built.betas)) == (0.5, 2, (0.9, 0.98))
     assert isinstance(built, Plain | Model | argparse.Namespace) or built["lr"] == 0.5
 
 
 def test_keyword_arguments_are_a_mapping_of_defaults() -> None:
-    config = declare(None, values()).build({}, seed=0, steps=None)
+    config = declare(None, values()).build({}, {})
     assert {**config} == {**values(), "betas": (0.9, 0.98)}
     assert ("lr" in config, config.get("beta", 7), len(config)) == (True, 7, 5)
 
 
 def test_the_seed_and_the_steps_are_filled_in_and_are_no_fields() -> None:
-    made = declare(None, {"seed": 5, "steps": 100, "lr": 0.1})
+    made = declare(None, {"random_state": 5, "MAX_ITERS": 100, "device": "cpu", "lr": 0.1})
     assert [one.name for one in made.fields] == ["lr"]
-    assert vars(made.build({}, seed=3, steps=7)) == {"lr": 0.1, "seed": 3, "steps": 7}
-    assert vars(made.build({}, seed=3, steps=None))["steps"] == 100
+    given = {"seed": 3, "steps": 7, "device": "cuda"}
+    assert vars(made.build({}, given)) == {
+        "lr": 0.1,
+        "random_state": 3,
+        "MAX_ITERS": 7,
+        "device": "cuda",
+    }
+    assert made.build({}, {}).MAX_ITERS == 100
 
 
 def test_types_that_only_annotations_can_say() -> None:
@@ -160,7 +166,7 @@ def test_no_field_can_have_the_name_of_a_column_of_the_views(tmp_path: Path) -> 
     with open_views(open_sweep(str(tmp_path), "demo")) as views:
         for view in ("trials", "delays", "cells"):
             columns |= set(sql.query(views, f"describe {view}")["column_name"].to_pylist())
-    assert columns - {*PARTS, "seed", "steps", "dtype"} | {"task", "step", "name"} == RESERVED
+    assert columns - {*PARTS, "seed", "steps", "dtype"} | {"task"} == RESERVED
 
 
 def test_by_hand_the_command_line_sets_the_fields(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,6 +175,7 @@ def test_by_hand_the_command_line_sets_the_fields(capsys: pytest.CaptureFixture[
     run = alone.begin(made, words)
     assert (run.config.lr, run.config.bias, list(run.config.betas)) == (0.5, False, [0.8, 0.9])
     assert (run.seed, list(run.steps(100)), run.swept) == (4, [0, 1, 2], False)
+    assert (run.config.steps, alone.begin(made, []).config.steps) == (3, 5)
     with pytest.raises(SystemExit):
         alone.begin(made, ["--lr", "fast"])
     assert "argument --lr: invalid float value: 'fast'" in capsys.readouterr().err

@@ -37,7 +37,7 @@ def launch_grid(
     rerun: Annotated[
         bool,
         typer.Option(
-            "--rerun", help="Train trials again that another version of your code has trained."
+            "--rerun", help="Train trials again that another version of your code or data trained."
         ),
     ] = False,
     *,

@@ -206,6 +206,10 @@ def unknown_path(config: type[Config], path: str) -> Diagnostic:
         text = f"{part} has no field {name!r}."
         return Diagnostic(Kind.UNKNOWN, path, text, did_you_mean(name, names))
     roots = [*config.parts, *scalars(config)]
+    if path in (config.code or {}).get("filled", ()):
+        text = f"{path} can't be set: every trial gets it from the sweep."
+        remedy = "Set seeds, fixed.steps or resources.gpu instead."
+        return Diagnostic(Kind.MISPLACED, path, text, remedy)
     remedy = did_you_mean(part, roots)
     owners = [p for p in known_paths(config) if not name and p.split(".", 1)[-1] == path]
     if owners:

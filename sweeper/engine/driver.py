@@ -18,6 +18,7 @@ from typing import Literal
 import pyarrow as pa
 
 from sweeper.config.messages import counted
+from sweeper.engine.data_files import data_of
 from sweeper.engine.forecast import PackProgress
 from sweeper.engine.own_code import pack_up, try_first
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
@@ -373,6 +374,7 @@ def begin(
             "beside": beside(ledger, plan.table, adds),
             "trainable": grid.file.trainable,
             **({} if grid.config.code is None else {"code": grid.config.code}),
+            **({"data": data} if (data := data_of(plan.table)) else {}),
             "steps": grid.steps,
             "grid": grid.text,
             "overrides": list(grid.overrides),

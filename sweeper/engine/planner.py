@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sweeper import trainable
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config, build
+from sweeper.engine.data_files import data_of, other_data
 from sweeper.engine.own_code import changed_packs, other_content, without_final_state
 from sweeper.engine.resources import local_memory
 from sweeper.engine.starts import Starts, starts_of
@@ -64,7 +65,7 @@ class Plan:
         workers: Number of packs that run at the same time.
         memory: Bytes that one pack may use; None for an equal share of this machine's.
         hidden: Number of stored trials that the views won't show after the launch.
-        outdated: Number of trials that count as done though other code of the user's trained them.
+        outdated: Number of trials that count as done though other code or data trained them.
     """
 
     counts: Counts
@@ -166,7 +167,7 @@ def _compare(
 ) -> _Comparison:
     """Return the difference between the trials of `table` and those that are `stored`."""
     status, last = _status(grid, ledger, table, stored.ends)
-    anew, outdated = _anew(grid, ledger, stored.ends, status, last, rerun=rerun)
+    anew, outdated = _anew(grid, ledger, table, stored.ends, status, last, rerun=rerun)
     plan = Plan(
         _counts(status),
         table,
@@ -198,37 +199,42 @@ def _compare(
 def _anew(
     grid: Grid,
     ledger: Ledger,
+    table: pa.Table,
     ends: pa.Table,
     status: NDArray[np.int8],
     last: NDArray[np.int64],
     *,
     rerun: bool,
 ) -> tuple[set[str], int]:
-    """Set the `status` of trials of a user's code that have to be trained anew to NEW.
+    """Set the `status` of trials that other code or data trained, and have to be anew, to NEW.
 
     Args:
         grid: The grid.
         ledger: The ledger of the sweep.
+        table: The trials.
         ends: The ends that count.
         status: The status of each trial.
         last: The row of each trial's last end in `ends`; -1 for none.
-        rerun: Whether trials that other code has trained are trained again.
+        rerun: Whether trials that other code or data has trained are trained again.
 
     Returns:
-        The packs of these trials, which become void; and the number of trials that other code has
-        trained and that aren't trained again.
+        The packs of these trials, which become void; and the number of trials that other code or
+        data has trained and that aren't trained again.
     """
-    if grid.config.code is None:
+    now = data_of(table)
+    if grid.config.code is None and not now:
         return set(), 0
     ended = np.flatnonzero(last >= 0)
     mine = ends.take(pa.array(last[ended]))
     changed = other_content(grid, ledger, mine)
+    changed |= other_data(ledger, now, table.take(pa.array(ended)), mine)
     anew = (status[ended] == LONGER) & without_final_state(grid, ledger, mine)
     if rerun:
         anew |= changed
+    packs = mine["pack_id"].filter(pa.array(anew)).unique()
+    anew = pc.is_in(mine["pack_id"], packs.combine_chunks()).to_numpy()  # a pack is void as a whole
     status[ended[anew]] = NEW
-    packs = mine["pack_id"].filter(pa.array(anew)).to_pylist()
-    return set(packs), int((changed & ~anew).sum())
+    return set(packs.to_pylist()), int((changed & ~anew).sum())
 
 
 def _continued(ledger: Ledger, packs: Sequence[str], listed: pa.Table) -> dict[str, int]:

@@ -273,10 +273,11 @@ def criterion_sentence(grid: Grid) -> str:
 
 
 def outdated(grid: Grid, n: int) -> str:
-    """Return the message about trials that count as done though other code has trained them."""
+    """Return the message about trials that count as done though other code or data trained them."""
+    other = f"another version of {grid.file.trainable}" if grid.config.code else "other data"
     return (
-        f"{counted(n, 'trial')} of the store ran another version of {grid.file.trainable}. Add "
-        "--rerun to train them again."
+        f"{counted(n, 'trial')} of the store ran {other}. Add --rerun to train "
+        f"{'it' if n == 1 else 'them'} again."
     )
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sweeper.runs.fields import Declaration, Field
+from sweeper.runs.fields import FILLED, Declaration, Field, filled_by
 from sweeper.runs.run import Run, Settings, Status
-
-PRINT_S = 0.5
-"""The least time in seconds between two printed rows."""
 
 
 def begin(declaration: Declaration, arguments: Sequence[str] | None = None) -> Run:
@@ -24,21 +22,32 @@ def begin(declaration: Declaration, arguments: Sequence[str] | None = None) -> R
     """
     if declaration.parser is not None:
         config = declaration.parser.parse_args(arguments)
-        named = vars(config)
-        return _run(config, int(named.get("seed") or 0), named.get("steps"))
+        return _run(config, {n: getattr(config, n) for n in declaration.filled})
     parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     for field in declaration.fields:
         _add(parser, field)
-    parser.add_argument("--seed", type=int, default=declaration.filled.get("seed", 0))
-    parser.add_argument("--steps", type=int, default=declaration.filled.get("steps"))
+    filled = {filled_by(name): name for name in declaration.filled}
+    for key, kind in (("seed", int), ("steps", int), ("device", str)):
+        name = filled.get(key, key)
+        default = declaration.filled.get(name, 0 if key == "seed" else None)
+        parser.add_argument(f"--{name}", type=kind, default=default, help=" ")
     named = vars(parser.parse_args(arguments))
-    seed, steps = named.pop("seed"), named.pop("steps")
-    return _run(declaration.build(named, seed=seed, steps=steps), seed, steps)
+    given = {name: named.pop(name) for name in [filled.get(key, key) for key in FILLED]}
+    values = {filled_by(name): value for name, value in given.items()}
+    return _run(declaration.build(named, {k: v for k, v in values.items() if k}), given)
 
 
-def _run(config: Any, seed: int, steps: int | None) -> Run:
-    settings = Settings(seed, steps, device=_device(), after_generalization=False, diverged=False)
-    return Run(config, settings, Printer(), swept=False)
+def _run(config: Any, filled: Mapping[str, Any]) -> Run:
+    """Return the run of a config; `filled` are the values of its fields that a sweep fills in."""
+    values = {filled_by(name): value for name, value in filled.items()}
+    settings = Settings(
+        values.get("seed") or 0,
+        values.get("steps"),
+        device=values.get("device") or _device(),
+        after_generalization=False,
+        diverged=False,
+    )
+    return Run(config, settings, Last(), swept=False)
 
 
 def _device() -> str:
@@ -63,19 +72,24 @@ def _add(parser: argparse.ArgumentParser, field: Field) -> None:
     parser.add_argument(*names, dest=field.name, help=" ", **options)
 
 
-class Printer:
-    """Prints the rows: the first, and then at most one in `PRINT_S` seconds."""
+class Last:
+    """Prints the last row as the script ends: a script prints what it wants in between."""
 
     def __init__(self) -> None:
-        self._printed = 0.0
+        self._row: tuple[int, Mapping[str, float]] | None = None
+        self._process = os.getpid()
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Print the row if the last one is old enough."""
-        now = time.monotonic()
-        if now - self._printed >= PRINT_S:
-            self._printed = now
+        """Remember the row."""
+        if self._row is None:
+            atexit.register(self._print)
+        self._row = step, values
+
+    def _print(self) -> None:
+        if self._row is not None and os.getpid() == self._process:
+            step, values = self._row
             shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-            print(f"step {step}  {shown}", flush=True)  # noqa: T201 - the script runs by hand
+            print(f"step {step}  {shown}", file=sys.stderr)  # noqa: T201 - the script runs by hand
 
     def save(self, step: int, payload: bytes) -> None:
         """Save nothing."""

@@ -61,12 +61,13 @@ def begin(connection: Connection, declaration: Declaration) -> Run:
     word, *rest = receive(connection)
     if word == "declare":
         fields = [field.as_dict() for field in declaration.fields]
-        send(connection, "declared", fields, *local_files())
+        send(connection, "declared", fields, list(declaration.filled), *local_files())
         leave()
     settings, values, resumes = rest
     payload = connection.recv_bytes() if resumes else None
     made = Settings(**settings)
-    config = declaration.build(values, seed=made.seed, steps=made.steps)
+    given = {"seed": made.seed, "steps": made.steps, "device": made.device}
+    config = declaration.build(values, given)
     seed_generators(made.seed)
     run = Run(config, made, Worker(connection), swept=True, payload=payload)
     if made.check is not None:

@@ -16,8 +16,28 @@ from collections.abc import Callable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-FILLED = ("seed", "steps")
-"""Fields that a config may declare, and that the grid's `seeds` and `fixed.steps` fill in."""
+FILLED: Mapping[str, frozenset[str]] = {
+    "seed": frozenset(["seed", "random_seed", "rng_seed", "random_state"]),
+    "steps": frozenset(
+        [
+            "steps",
+            "n_steps",
+            "num_steps",
+            "max_steps",
+            "total_steps",
+            "max_iters",
+            "n_iters",
+            "num_iters",
+            "iterations",
+        ]
+    ),
+    "device": frozenset(["device"]),
+}
+"""What a sweep fills in, by the names in lower case of the fields that it fills in: the seed, the
+horizon (`fixed.steps`), and the device."""
+
+SOURCES = {"seed": "the key seeds", "steps": "fixed.steps", "device": "resources.gpu"}
+"""The place in the grid file that decides each of them."""
 
 KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 
@@ -62,8 +82,6 @@ RESERVED = frozenset(
         "t2_bound",
         "censored_share",
         "agreement",
-        "step",
-        "name",
     ]
 )
 """Names that no field can have: the columns of the views `trials`, `delays` and `cells`."""
@@ -142,7 +160,7 @@ class Declaration:
 
     Attributes:
         fields: Its fields, without those that the grid fills in (`FILLED`).
-        filled: Those of `FILLED` that it declares, with their defaults.
+        filled: Those of its fields that the grid fills in, with their defaults.
         make: Makes the user's object from a value for each field.
         parser: The user's own command line, if the config was declared by one.
     """
@@ -152,19 +170,21 @@ class Declaration:
     make: Callable[[Mapping[str, Any]], Any]
     parser: argparse.ArgumentParser | None = None
 
-    def build(self, values: Mapping[str, Any], *, seed: int, steps: int | None) -> Any:
+    def build(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         """Return the user's object.
 
         Args:
             values: A value for each of `fields` that is required or differs from its default.
-            seed: The seed, for a config that declares one.
-            steps: The horizon, likewise; None for the default.
+            given: Key of `FILLED` to its value; a field that it doesn't fill in has its default.
         """
         every = {field.name: field.default for field in self.fields if not field.required}
-        every |= self.filled
-        every |= {"seed": seed} if "seed" in self.filled else {}
-        every |= {"steps": steps} if "steps" in self.filled and steps is not None else {}
+        every |= {n: given.get(str(filled_by(n)), default) for n, default in self.filled.items()}
         return self.make(every | dict(values))
+
+
+def filled_by(name: str) -> str | None:
+    """Return the key of `FILLED` by which a field of this name is filled in; None if it isn't."""
+    return next((key for key, names in FILLED.items() if name.lower() in names), None)
 
 
 def declare(config: Any, defaults: Mapping[str, Any]) -> Declaration:
@@ -202,8 +222,8 @@ def declare(config: Any, defaults: Mapping[str, Any]) -> Declaration:
         )
     for field in fields:
         _check_name(field.name)
-    filled = {f.name: 0 if f.required else f.default for f in fields if f.name in FILLED}
-    return Declaration(tuple(f for f in fields if f.name not in FILLED), filled, make, parser)
+    filled = {f.name: f.default for f in fields if filled_by(f.name)}
+    return Declaration(tuple(f for f in fields if f.name not in filled), filled, make, parser)
 
 
 def of_annotation(annotation: Any) -> Declaration:
@@ -227,7 +247,7 @@ def _check_name(name: str) -> None:
             f"{name!r} can't be the name of a config field: it must be a Python name that doesn't "
             "start with an underscore."
         )
-    if name in RESERVED:
+    if name in RESERVED and not filled_by(name):
         raise DeclarationError(
             f"the config field {name!r} has the name of a column of the results. Rename the field, "
             f"e.g. to {name}_."

@@ -24,7 +24,7 @@ from sweeper.packing import Pack
 from sweeper.runs import channel
 from sweeper.runs.fields import Declaration, DeclarationError, of_annotation
 from sweeper.runs.process import ERROR_LINES, OUTPUT_BYTES
-from sweeper.runs.run import Run, Status
+from sweeper.runs.run import Ended, Run, Status
 from sweeper.runs.single import Rows, Single, keep_output, settings_of
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.sink import Sink
@@ -129,7 +129,8 @@ class FunctionTrainable(Single):
         declaration, _ = declaration_of(self.__name__)
         saved = checkpoints.start()
         settings = settings_of(pack, every_s=checkpoints.every_s, keep=checkpoints.keep)
-        config = declaration.build(trial.values, seed=settings.seed, steps=settings.steps)
+        given = {"seed": settings.seed, "steps": settings.steps, "device": settings.device}
+        config = declaration.build(trial.values, given)
         session = _Direct(Rows(sink, trial.id), sink, checkpoints)
         payload = saved[0].payload if saved else None
         _set_threads(pack.run.threads)
@@ -141,6 +142,8 @@ class FunctionTrainable(Single):
                 function(config, run)
             except (DrainedError, SupersededError, StoreError):
                 raise
+            except Ended:
+                pass
             except (Exception, SystemExit) as raised:
                 error = _traceback(raised)
         session.rows.flush()

@@ -121,8 +121,9 @@ def _script(name: str, folder: Path, changed: int) -> Mapping[str, Any]:  # noqa
         raise UsageError(f"trainable {name!r}: {found['refused'][0]}")
     if "declared" not in found:
         raise UsageError(f"trainable {name!r} {_why(found, status, tail)}")
-    fields, root, files = found["declared"]
-    return _description("script", name, fields, root, files, command=command, cwd=str(where))
+    fields, filled, root, files = found["declared"]
+    more = {"command": command, "cwd": str(where)}
+    return _description("script", name, fields, filled, root, files, **more)
 
 
 def _why(found: Mapping[str, Any], status: int, tail: str) -> str:
@@ -143,15 +144,23 @@ def _function(name: str) -> Mapping[str, Any]:
     declaration, path = function.declaration_of(name)
     fields = [field.as_dict() for field in declaration.fields]
     root = function.root_of(name, path)
-    return _description("function", name, fields, str(root), function.own_files(path, root))
+    files = function.own_files(path, root)
+    return _description("function", name, fields, list(declaration.filled), str(root), files)
 
 
 def _description(
-    kind: str, name: str, fields: list[Any], folder: str, files: list[str], **more: Any
+    kind: str,
+    name: str,
+    fields: list[Any],
+    filled: list[str],
+    folder: str,
+    files: list[str],
+    **more: Any,
 ) -> Mapping[str, Any]:
     """Return what a sweep stores of a user's code: plain values.
 
-    Its keys: ``kind``, ``name``, ``fields``, ``folder`` and ``files`` (path in that folder to
+    Its keys: ``kind``, ``name``, ``fields``, ``filled`` (the names of the fields that the grid
+    fills in), ``folder`` and ``files`` (path in that folder to
     SHA-256), ``sha256`` (of all files' names and contents), and for a script ``command`` and
     ``cwd``.
     """
@@ -163,6 +172,7 @@ def _description(
         "kind": kind,
         "name": name,
         "fields": fields,
+        "filled": filled,
         "folder": folder,
         "files": hashes,
         "sha256": travel.digest(text.encode()),

@@ -35,6 +35,10 @@ class RunError(Exception):
     """The training code uses its run in a way that can't work; the message says what to write."""
 
 
+class Ended(SystemExit):
+    """Ends the training code of a trial that has ended; a script exits with 0, without a word."""
+
+
 class Checked(BaseException):
     """Ends a run that only was a check; not an `Exception`, so that no training code catches it."""
 
@@ -129,7 +133,7 @@ class Run:
         self._step: int | None = None
         self._last_row = -1
         self._best = dict.fromkeys(("train", "test"), math.nan)
-        self._horizon = settings.steps
+        self._horizon = self._end = settings.steps
         self._time = time.monotonic()
         self._begun = 0, self._time
         self._metrics: dict[str, None] = {}
@@ -149,24 +153,26 @@ class Run:
         """The number of steps: the grid's `fixed.steps`; by hand the one given to `steps`."""
         return self._horizon
 
-    def steps(self, n: int | None = None) -> Iterator[int]:
-        """Yield the steps 0, 1, ... as ``range(n)`` does.
+    def steps(self, start: int | None = None, stop: int | None = None) -> Iterator[int]:
+        """Yield the steps as ``range(stop)`` or ``range(start, stop)`` does.
 
         In a sweep the number of steps is the grid's `fixed.steps`. The loop continues after the
         checkpoint that `restore` has returned, and it ends early if the trial is `over`.
 
         Args:
-            n: The number of steps of a script that is run by hand.
+            start: The first step; with one argument the number of steps, as for `range`.
+            stop: The step after the last one, for a script that is run by hand.
 
         Raises:
             RunError: The number of steps is unknown, or the trial continues from a checkpoint that
                 was not restored.
         """
+        first, stop = (0, start) if stop is None else (start or 0, stop)
         if self._horizon is None:
-            if n is None:
+            if stop is None:
                 raise RunError("run.steps() needs the number of steps: run.steps(50_000).")
-            self._horizon = n
-        first = 0
+            self._horizon = max(0, stop - first)
+        self._end = first + self._horizon
         if self._saved is not None:
             if not self._restores:
                 raise RunError(
@@ -175,7 +181,7 @@ class Run:
                 )
             first = int(self._saved["step"]) + 1
         self._begun = first, time.monotonic()
-        for step in range(first, self._horizon):
+        for step in range(first, self._end):
             self._pause()
             if self._over is not None:
                 return
@@ -188,7 +194,7 @@ class Run:
         The steps are 0 and ``round(10 ** (k / points_per_decade))``; `points_per_decade` is 50, or
         that of the grid's section `log`.
         """
-        if self._horizon is not None and step == self._horizon - 1:
+        if self._end is not None and step == self._end - 1:
             return True
         return is_logged(step, self._settings.points_per_decade)
 
@@ -197,8 +203,13 @@ class Run:
     ) -> bool:
         """Log the metrics of one step: one row. Return whether the training should go on.
 
-        ``train_M`` and ``test_M`` are the columns that a criterion on the metric M reads. A number
-        may be of Python, NumPy or torch. NaN and infinities are stored as null; None logs nothing.
+        ``train_M`` and ``test_M`` are the columns that a criterion on the metric M reads.
+        ``val_M``, ``valid_M`` and ``eval_M`` are stored as ``test_M``, unless the row has one. A
+        number may be of Python, NumPy or torch. NaN and infinities are stored as null; None logs
+        nothing.
+
+        In a sweep, a call after the end of the trial, or after its horizon, ends the training code:
+        it raises `SystemExit`.
 
         Args:
             step: The step. Each is logged once, in ascending order.
@@ -215,10 +226,14 @@ class Run:
             for name, value in {**(metrics or {}), **values}.items()
             if value is not None
         }
-        if self._over is not None:
-            return False
+        if self.swept and (self._over is not None or self._past(step)):
+            raise Ended(0)
         if not row:
-            raise RunError(f"run.log({step}) has no metrics: run.log({step}, train_loss=...).")
+            if metrics is None and not values:
+                raise RunError(f"run.log({step}) has no metrics: run.log({step}, train_loss=...).")
+            return self._over is None
+        for name in [name for name in row if name.startswith(("val_", "valid_", "eval_"))]:
+            row.setdefault(f"test_{name.partition('_')[2]}", row.pop(name))
         self._last_row = step
         self._metrics |= dict.fromkeys(row)
         self._session.row(step, row)
@@ -292,6 +307,10 @@ class Run:
             )
         return number
 
+    def _past(self, step: int) -> bool:
+        """Return whether a step is past the horizon; one at it is the last of an own loop."""
+        return self._end is not None and step > self._end
+
     def _judge(self, step: int, row: Mapping[str, float]) -> None:
         """End the trial if the row shows that it has diverged or generalized."""
         settings = self._settings
@@ -302,9 +321,9 @@ class Run:
             if math.isfinite(value):
                 self._best[side] = value if math.isnan(best) else better(best, value)
         if settings.diverged and not all(map(math.isfinite, losses)):
-            self._end("diverged", step)
+            self._finish("diverged", step)
         elif settings.after_generalization and self._generalized():
-            self._end("generalized", step)
+            self._finish("generalized", step)
 
     def _generalized(self) -> bool:
         bounds = {"train": self._settings.train, "test": self._settings.test}
@@ -316,7 +335,7 @@ class Run:
                 return False
         return True
 
-    def _end(self, status: Status, step: int) -> None:
+    def _finish(self, status: Status, step: int) -> None:
         self._over = status
         self._session.over(status, step)
 
@@ -324,7 +343,7 @@ class Run:
         """Return whether the state after `step` is to be saved now."""
         if not self.swept or step == self._final:
             return False
-        if self._over is not None or (self._horizon is not None and step == self._horizon - 1):
+        if self._over is not None or (self._end is not None and step == self._end - 1):
             self._final = step
             return self._settings.keep in ("all", self._over or "censored")
         passed = time.monotonic() - self._time
