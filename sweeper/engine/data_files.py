@@ -1,8 +1,8 @@
 """The files of data that trials name, by their content: a changed file means other results.
 
 A field of the config names one if its value is text, looks like a path, and exists where the
-launch runs: a file, or a folder with files. Its content is no part of a trial's id, as a user's code
-is none. So the record of a launch has the hash, and the next launch compares.
+launch runs: a file, or a folder with files. Its content is no part of a trial's id, nor is a
+user's code. So the record of a launch has the hash, and the next launch compares.
 """
 
 from __future__ import annotations

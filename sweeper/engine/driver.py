@@ -18,9 +18,8 @@ from typing import Literal
 import pyarrow as pa
 
 from sweeper.config.messages import counted
-from sweeper.engine.data_files import data_of
 from sweeper.engine.forecast import PackProgress
-from sweeper.engine.own_code import pack_up, try_first
+from sweeper.engine.own_code import pack_up, try_first, users_own
 from sweeper.engine.planner import Counts, Plan, counts, plan_launch
 from sweeper.engine.provenance import provenance
 from sweeper.engine.resources import check_gpu, device
@@ -373,8 +372,7 @@ def begin(
             "adds": adds,
             "beside": beside(ledger, plan.table, adds),
             "trainable": grid.file.trainable,
-            **({} if grid.config.code is None else {"code": grid.config.code}),
-            **({"data": data} if (data := data_of(plan.table)) else {}),
+            **users_own(grid, plan.table),
             "steps": grid.steps,
             "grid": grid.text,
             "overrides": list(grid.overrides),

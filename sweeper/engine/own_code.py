@@ -18,6 +18,7 @@ from sweeper import trainable
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import is_import_path
 from sweeper.engine import one_step
+from sweeper.engine.data_files import data_of
 from sweeper.errors import UsageError
 from sweeper.grid.grid import Grid
 from sweeper.packing import Pack, Run, pack_id
@@ -82,6 +83,17 @@ def pack_up(grid: Grid, files: Files) -> None:
     if grid.config.code is not None:
         module: Any = trainable.load(grid.file.trainable, grid.config.code)
         module.pack_up(files)
+
+
+def users_own(grid: Grid, table: pa.Table) -> dict[str, Any]:
+    """Return what the record of a launch says of the user's code and data, if there are any.
+
+    Args:
+        grid: The grid.
+        table: The trials of the launch.
+    """
+    known = {"code": grid.config.code, "data": data_of(table)}
+    return {key: value for key, value in known.items() if value}
 
 
 def other_content(grid: Grid, ledger: Ledger, ends: pa.Table) -> NDArray[np.bool_]:

@@ -232,7 +232,7 @@ def _anew(
     if rerun:
         anew |= changed
     packs = mine["pack_id"].filter(pa.array(anew)).unique()
-    anew = pc.is_in(mine["pack_id"], packs.combine_chunks()).to_numpy()  # a pack is void as a whole
+    anew = pc.is_in(mine["pack_id"], packs).to_numpy()  # a pack is void as a whole
     status[ended[anew]] = NEW
     return set(packs.to_pylist()), int((changed & ~anew).sum())
 
