@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import sweeper as sweeper_
 from sweeper.engine.commands import request_stop
 from sweeper.engine.task import PackTask
 from sweeper.engine.worker import run_inline
@@ -384,3 +385,20 @@ def test_a_long_output_is_kept_in_part(lab: Lab) -> None:
     assert 60_000 < len(text) < 70_000
     assert "bytes left out" in text
     assert text.rstrip().endswith("19")
+
+
+def test_the_weights_of_a_trial_are_those_of_its_last_state(lab: Lab) -> None:
+    lab.script()
+    file = lab.folder / "train.py"
+    text = file.read_text().replace('{"x": x}', '{"x": x, "model": {"w": numpy.array([x])}}')
+    file.write_text("import numpy\n" + text)
+    lab.launch()
+    sweep = sweeper_.open(f"{lab.store}/lab")
+    weights = sweep.trial(str(lab.ends()[0]["trial_id"])).weights()
+    assert weights.keys() == {"w"}
+    assert weights["w"].tolist() == [pytest.approx(0.9**20)]
+    file.write_text(text.replace("run.checkpoint", "str").replace("numpy.array", "list"))
+    lab.launch(rerun=True)
+    sweep = sweeper_.open(f"{lab.store}/lab")
+    with pytest.raises(UsageError, match="its training saved no state"):
+        sweep.trial(str(lab.ends()[0]["trial_id"])).weights()

@@ -81,6 +81,11 @@ def _missing(ledger: Ledger, trial: Trial) -> str:
             f"why; `sweeper retry {ledger.name}` lets the next launch train it again."
         )
     keep = _keep(ledger, trial)
+    if keep == "all":  # a user's code
+        return (
+            f"{trial.id}: its training saved no state. Call run.restore() before the loop and "
+            f"run.checkpoint(state) in it, and train it again: {trial.command}"
+        )
     return (
         f"{trial.id}: its weights weren't kept, because checkpoint.keep is {keep} and the trial "
         f"ended as {trial.status}. Train it again with its weights: {trial.command}"

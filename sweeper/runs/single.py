@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sweeper.config.fields import Config as AnyConfig
+from sweeper.config.trial import Trial
 from sweeper.errors import UsageError, redact
 from sweeper.packing import Pack
 from sweeper.runs.process import Process, answers
 from sweeper.runs.run import Settings
+from sweeper.runs.state import decode
 from sweeper.runs.travel import pack_up, unpacked
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.files import Files
@@ -23,6 +25,9 @@ CHECK_S = 60.0
 
 TRAIN_S = 1.0
 """Seconds of training after which a check ends."""
+
+WEIGHTS = ("model", "net", "network", "weights", "params", "state_dict", "model_state_dict")
+"""The usual names of the weights in the state of a training."""
 
 OUTPUT = "output"
 """The folder of a sweep with the output of its trials."""
@@ -150,9 +155,31 @@ class Single:
             )
         return None if seconds is None else float(seconds)
 
+    def weights(self, payload: bytes, trial: Trial) -> dict[str, Any]:  # noqa: ARG002
+        """Return the trained weights in a checkpoint: the mapping under one of `WEIGHTS`.
+
+        Without one, all tensors and arrays of the state, by the dotted path to each.
+        """
+        state = decode(payload)["state"]
+        if isinstance(state, dict):
+            for name in WEIGHTS:
+                if isinstance(state.get(name), dict):
+                    return dict(state[name])
+        return dict(_arrays(state, ""))
+
     def train(self, pack: Pack[Any], sink: Sink, checkpoints: Checkpoints) -> None:
         """Train the trial; see `sweeper.trainable.Trainable.train`."""
         raise NotImplementedError
+
+
+def _arrays(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield the tensors and arrays in a state, with their paths."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, inner in items:
+            yield from _arrays(inner, f"{path}.{key}" if path else str(key))
+    elif hasattr(value, "shape"):
+        yield path, value
 
 
 def settings_of(
