@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +131,84 @@ def test_a_grid_of_a_script_is_small(script: str) -> None:
         pytest.skip(f"{script}.py needs {NEEDS[script]}")
     grid = load_grid(SCRIPTS / f"{script}.yaml")
     assert 12 <= grid.n_trials <= 30
+
+
+TUTORIAL = ROOT / "docs" / "your_script.md"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of the tutorial in a language."""
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", TUTORIAL.read_text(), re.DOTALL | re.MULTILINE
+    )
+
+
+def commands() -> list[list[str]]:
+    """Return the words of the tutorial's commands, in order."""
+    return [shlex.split(line) for block in blocks("sh") for line in block.splitlines()]
+
+
+def with_checkpoints(script: str) -> str:
+    """Return the script with the two blocks of the tutorial about checkpoints."""
+    before, after = blocks("python")
+    head, loop = script.split("for epoch in run.steps")
+    return f"{head}{before}\nfor epoch in run.steps{loop}{after}"
+
+
+def test_the_tutorial_shows_the_lines_that_were_added() -> None:
+    (shown,) = blocks("diff")
+    before = (SCRIPTS / "before" / "modular_addition.py").read_text().splitlines()
+    after = (SCRIPTS / "modular_addition.py").read_text().splitlines()
+    changes = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+    real = [line for line in changes if line[0] in "+-" and line != "+"]
+    assert sorted(real) == sorted(line for line in shown.splitlines() if line[0] in "+-")
+
+
+def test_the_tutorials_grid_is_that_of_the_example() -> None:
+    (block,) = blocks("yaml")
+    example = (SCRIPTS / "modular_addition.yaml").read_text()
+    assert example.split("\n", 3)[3] == block.split("\n", 2)[2]
+
+
+@pytest.mark.long
+def test_the_tutorials_commands_run_as_typed(tmp_path: Path) -> None:
+    """In a fresh folder beside the checkout; the trials are smaller, and nothing starts Ray."""
+    (tmp_path / "sweeper").symlink_to(ROOT)
+    lab = tmp_path / "my-lab"
+    (block,) = blocks("yaml")
+    for program, *words in commands():
+        if program == "mkdir":
+            lab.mkdir()
+            (lab / "train.yaml").write_text(block.replace("{steps: 1001}", "{steps: 101, P: 7}"))
+        elif program == "cp":
+            shutil.copy(lab / words[0], lab / words[1])
+        elif program == "python":
+            run(*words, cwd=lab)
+        elif program == "sweeper":
+            if "name=longer" in words:
+                script = lab / "train.py"
+                script.write_text(with_checkpoints(script.read_text()))
+            inline = ["--inline", "--yes"] if words[0] == "launch" else []
+            inline = ["--inline"] if words[0] == "extend" else inline
+            done = process(*words, *inline, cwd=lab, PYTHONPATH=str(ROOT))
+            assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        else:
+            assert program == "cd", program
+    for picture in ("phase.png", "curves.png"):
+        assert (lab / picture).stat().st_size > 0
+    query = "select last_step, attempt from trials"
+    rows = process("sql", "longer", query, "--format", "csv", cwd=lab, PYTHONPATH=str(ROOT))
+    assert {row.split(",")[0] for row in rows.stdout.splitlines()[1:]} == {"400"}
+
+
+@pytest.mark.long
+def test_the_tutorials_mistake_is_refused_as_shown(tmp_path: Path) -> None:
+    (shown,) = blocks("console")
+    (typed, message) = shown.splitlines()
+    shutil.copy(SCRIPTS / "modular_addition.py", tmp_path / "train.py")
+    (block,) = blocks("yaml")
+    (tmp_path / "train.yaml").write_text(block)
+    words = shlex.split(typed)[2:]
+    done = process(*words, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert done.returncode == 2
+    assert done.stderr == f"{message}\n"
