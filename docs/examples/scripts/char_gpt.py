@@ -102,8 +102,9 @@ parser.add_argument("--max_iters", type=int, default=1000)
 parser.add_argument("--eval_interval", type=int, default=100)
 parser.add_argument("--eval_iters", type=int, default=10)
 parser.add_argument("--seed", type=int, default=1337)
+parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
 run = sweeper.init(parser)
-args, args.device = run.config, run.device
+args = run.config
 
 torch.manual_seed(args.seed)
 text = "\n".join(topics[name] for name in sorted(topics))[: args.max_chars]
@@ -124,7 +125,7 @@ optimizer = torch.optim.AdamW(
 print(f"{len(text):,} characters, {sum(p.numel() for p in model.parameters()):,} parameters")
 
 start_time = time.time()
-for it in run.steps(args.max_iters + 1):
+for it in range(args.max_iters + 1):
     if it % args.eval_interval == 0 or it == args.max_iters:
         train_loss, train_acc = estimate(model, train_data, args)
         val_loss, val_acc = estimate(model, val_data, args)
@@ -132,7 +133,7 @@ for it in run.steps(args.max_iters + 1):
             f"iter {it}: train loss {train_loss:.4f}, val loss {val_loss:.4f}, "
             f"val accuracy {val_acc:.3f}, {time.time() - start_time:.1f} s"
         )
-        run.log(it, train_loss=train_loss, test_loss=val_loss, test_acc=val_acc)
+        run.log(it, train_loss=train_loss, val_loss=val_loss, train_acc=train_acc, val_acc=val_acc)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(it, args)
     loss, _ = model(*get_batch(train_data, args))

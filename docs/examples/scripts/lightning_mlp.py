@@ -47,7 +47,7 @@ class LitMLP(L.LightningModule):
 
     def validation_step(self, batch, batch_idx, dataloader_idx=0):
         x, y = batch
-        out, name = self(x), ("train", "test")[dataloader_idx]
+        out, name = self(x), ("train", "val")[dataloader_idx]
         self.log(f"{name}_loss", torch.relu(1 - y * out).mean(), add_dataloader_idx=False)
         self.log(f"{name}_acc", (out.sign() == y).float().mean(), add_dataloader_idx=False)
 
@@ -62,7 +62,7 @@ class PrintMetrics(L.Callback):
             return
         values = ", ".join(f"{k} {v:.3f}" for k, v in trainer.callback_metrics.items())
         print(f"step {trainer.global_step}: {values}")
-        trainer.should_stop = not run.log(trainer.global_step, trainer.callback_metrics)
+        run.log(trainer.global_step, trainer.callback_metrics)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(cfg):
     X, y, w_true = make_problem(cfg, rng)
     u = np.full(cfg["n_features"], cfg["init_scale"])
     v = u.copy()
-    for step in run.steps(cfg["n_steps"] + 1):
+    for step in range(cfg["n_steps"] + 1):
         w = u * u - v * v
         residual = X @ w - y
         if step % cfg["print_every"] == 0:

@@ -16,8 +16,8 @@ BETAS = (0.9, 0.98)
 EPOCHS = 2000
 LOG_EVERY = 50
 SEED = 0
-run = sweeper.init(P=P, TRAIN_FRACTION=TRAIN_FRACTION, LR=LR, WEIGHT_DECAY=WEIGHT_DECAY)
-globals().update(run.config, SEED=run.seed)
+run = sweeper.init(P=P, TRAIN_FRACTION=TRAIN_FRACTION, WEIGHT_DECAY=WEIGHT_DECAY, SEED=SEED)
+globals().update(run.config)
 
 
 class Attention(nn.Module):
