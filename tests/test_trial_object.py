@@ -262,6 +262,10 @@ def test_a_trial_of_a_users_code_has_its_output_and_its_command(
     printed = "".join(f"step {step}\n" for step in range(10))
     assert one.output == printed
     assert sweeper("logs", "lab", one.id[:6]).stdout == printed
+    lab.raw("open('marker', 'w')  # sweeper")
+    assert sweep.trial(one.id).config == one.config
+    assert not Path("marker").exists()  # reading runs no script
+    lab.script(middle="print('step', step)")
     text, _, command = one.command.partition(" | ")
     done = sweeper(*shlex.split(command)[1:], "--inline", stdin=shlex.split(text)[2])
     assert done.returncode == 0, done
