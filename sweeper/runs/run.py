@@ -343,7 +343,7 @@ class Run:
         """Return whether the state after `step` is to be saved now."""
         if not self.swept or step == self._final:
             return False
-        if self._over is not None or (self._end is not None and step == self._end - 1):
+        if self._over is not None or (self._end is not None and step >= self._end - 1):
             self._final = step
             return self._settings.keep in ("all", self._over or "censored")
         passed = time.monotonic() - self._time
