@@ -66,6 +66,7 @@ class Result:
         doubled: Rows that are there twice at the end.
         trials: Number of trials of all sweeps.
         equal: Those with the bits of an undisturbed sweep.
+        ended_s: Seconds from faults to the end of the launch, for those that end it.
         first_row_s: Seconds from faults to the first new row.
         done_s: Seconds from the last fault of each sweep to its end.
         messages: First lines of the messages, with the number of times.
@@ -80,6 +81,7 @@ class Result:
     doubled: int = 0
     trials: int = 0
     equal: int = 0
+    ended_s: list[float] = field(default_factory=list)
     first_row_s: list[float] = field(default_factory=list)
     done_s: list[float] = field(default_factory=list)
     messages: Counter[str] = field(default_factory=Counter)
@@ -115,6 +117,7 @@ def row_of(result: Result) -> list[str]:
         str(result.lost),
         str(result.doubled),
         f"{result.equal} of {result.trials}",
+        seconds(result.ended_s),
         seconds(result.first_row_s),
         seconds(result.done_s),
         "; ".join(f"`{text}`" if text else "none" for text in said),
@@ -128,6 +131,7 @@ HEADER = (
     "rows lost",
     "rows doubled",
     "trials bit-equal",
+    "s to the end of the launch: median, worst",
     "s to the first new row: median, worst",
     "s to the end of the sweep: median, worst",
     "first line of the message",
@@ -384,6 +388,7 @@ def settle(result: Result, one: Campaign, reference: str) -> None:
     compared = one.compared(reference)
     result.add(compared)
     result.injected += len(one.faults)
+    result.ended_s += [fault.ended - fault.at for fault in one.faults if fault.ended]
     result.first_row_s += one.recoveries()
     if one.faults:
         result.done_s.append(one.ended - one.faults[-1].at)

@@ -110,7 +110,7 @@ def test_a_row_of_the_table_has_the_median_and_the_worst_time() -> None:
     result.messages.update(["", "", "error: no"])
     result.actions.update(["launch again"] * 3)
     assert row_of(result) == [
-        *("cut", "3", "0", "0", "16 of 16", "2.0, 9.0", "-"),
+        *("cut", "3", "0", "0", "16 of 16", "-", "2.0, 9.0", "-"),
         *("none; `error: no`", "launch again (3)"),
     ]
     assert not result.broken
