@@ -26,11 +26,11 @@ Count = Callable[[Bucket], int]
 
 
 def fail_requests(grid: Path, reference: str, folder: Path, count: int, seed: int) -> Result:
-    """Fail one request in ten: with 503, no answer, or half an answer."""
+    """Fail one request in five: with 503, no answer, or half an answer."""
     kinds = ("503", "drop", "reset", "short")
     return befall(
         "failing request to a bucket",
-        lambda draw: draw.choice(kinds) if draw.random() < 0.1 else "",
+        lambda draw: draw.choice(kinds) if draw.random() < 0.2 else "",
         lambda bucket: sum(bucket.counts[kind] for kind in kinds),
         (grid, reference, folder),
         count,
@@ -39,10 +39,10 @@ def fail_requests(grid: Path, reference: str, folder: Path, count: int, seed: in
 
 
 def lose_answers(grid: Path, reference: str, folder: Path, count: int, seed: int) -> Result:
-    """Lose one answer in five; those of puts count."""
+    """Lose one answer in three; those of puts count."""
     return befall(
         "lost answer of a put to a bucket",
-        lambda draw: draw.choice(("drop", "reset")) if draw.random() < 0.2 else "",
+        lambda draw: draw.choice(("drop", "reset")) if draw.random() < 1 / 3 else "",
         lambda bucket: bucket.counts["lost"],
         (grid, reference, folder),
         count,

@@ -34,24 +34,29 @@ def compare(
     name: str, folder: Path, steps: int, count: int, seed: int, window: float, per_sweep: int
 ) -> Result:
     """Inject faults of the kind `name` into Ray Tune; see `injected.inject`."""
-    problem = folder / "problem.npz"
-    save(problem, steps)
+    problem, reference = undisturbed(folder.parent, steps)
     kind: Kind = {"tune-kills": Kill, "tune-workers": Worker, "tune-raylets": Raylet}[name]()
-    reference = folder / "undisturbed"
-    reference.mkdir()
-    begun = time.monotonic()
-    first = start(problem, str(reference), reference.with_suffix(".log"))
-    try:
-        code = first.process.wait()
-    finally:
-        first.kill_all()
-    assert code == 0, reference.with_suffix(".log").read_text()[-2000:]
-    print(f"Ray Tune, undisturbed, {steps} steps: {time.monotonic() - begun:.1f} s", flush=True)
 
     def campaign(home: Path, dice: random.Random) -> Campaign:
         return TuneCampaign(kind, problem, home, dice, window)
 
-    return inject(campaign, str(reference), folder, count, seed, per_sweep)
+    return inject(campaign, reference, folder, count, seed, per_sweep)
+
+
+def undisturbed(folder: Path, steps: int) -> tuple[Path, str]:
+    """Return the file with the trials, and the folder with the undisturbed experiment."""
+    problem, reference = folder / "tune.npz", folder / "tune-undisturbed"
+    if not problem.exists():
+        save(problem, steps)
+        begun = time.monotonic()
+        first = start(problem, str(reference), reference.with_suffix(".log"))
+        try:
+            code = first.process.wait()
+        finally:
+            first.kill_all()
+        assert code == 0, reference.with_suffix(".log").read_text()[-2000:]
+        print(f"Ray Tune, undisturbed, {steps} steps: {time.monotonic() - begun:.1f} s", flush=True)
+    return problem, str(reference)
 
 
 def save(problem: Path, steps: int) -> None:
