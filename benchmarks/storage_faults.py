@@ -104,8 +104,14 @@ def befall(
 
 
 def delays(store: str, times: list[float]) -> list[float]:
-    """Return the seconds from each of the `times` to the next committed row, if one came."""
-    rows = sorted(r["at"] for r in invariants.records(store) if r["kind"] == "rows")
+    """Return the seconds from each of the `times` to the next committed row, if one came.
+
+    Those before the first claim don't count: Ray was still starting.
+    """
+    known = list(invariants.records(store))
+    first = min(r["at"] for r in known if r["kind"] == "claim")
+    times = [fault for fault in times if fault > first]
+    rows = sorted(r["at"] for r in known if r["kind"] == "rows")
     later = ([at for at in rows if at > fault] for fault in times)
     return [after[0] - fault for fault, after in zip(times, later, strict=True) if after]
 
