@@ -116,7 +116,7 @@ def train(config: Config, run: sweeper.Run) -> None:
                 run.log(step, measured(net, pairs, sums, chosen))
         loss = loss_of(net(pairs[chosen]), sums[chosen])
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
 

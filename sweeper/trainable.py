@@ -84,6 +84,10 @@ def load(
     if is_code(name):
         own = import_module("sweeper.runs.own")
         return cast("Trainable", own.load(name, code, folder))
+    if (folder or Path()).joinpath(f"{name}.py").is_file() and b"sweeper.init" in (
+        (folder or Path()).joinpath(f"{name}.py").read_bytes()
+    ):
+        raise UsageError(f"trainable {name!r}: to train with the script, write ./{name}.py.")
     try:
         module = import_module(f"sweeper.{name}" if name == DEFAULT else name)
     except ImportError as error:

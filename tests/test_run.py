@@ -37,6 +37,9 @@ class Notes:
     def over(self, status: str, step: int) -> None:
         self.ended = status, step
 
+    def loop(self, *, whole: bool) -> None:
+        self.whole = whole
+
     def stopping(self) -> bool:
         return self.stop
 

@@ -13,6 +13,7 @@ from pydantic import Field as PydanticField
 
 from sweeper import sql
 from sweeper.analysis.views.views import PARTS, open_views
+from sweeper.grid.gridfile import GridFile
 from sweeper.runs import alone
 from sweeper.runs.fields import RESERVED, DeclarationError, Field, declare
 from sweeper.runs.own import config_of
@@ -134,7 +135,10 @@ def test_bounds_of_a_pydantic_model_hold_in_the_grid() -> None:
         ({"words": ["a"]}, "has a default of the type list"),
         ({"_lr": 1}, "'_lr' can't be the name of a config field"),
         ({"a-b": 1}, "'a-b' can't be the name of a config field"),
-        ({"delay": 1}, "the config field 'delay' has the name of a column of the results"),
+        (
+            {"delay": 1},
+            "the config field 'delay' has the name of a key of the grid file or of a column",
+        ),
         (7, "sweeper.init can't read a config of the type int"),
     ],
 )
@@ -166,7 +170,9 @@ def test_no_field_can_have_the_name_of_a_column_of_the_views(tmp_path: Path) -> 
     with open_views(open_sweep(str(tmp_path), "demo")) as views:
         for view in ("trials", "delays", "cells"):
             columns |= set(sql.query(views, f"describe {view}")["column_name"].to_pylist())
-    assert columns - {*PARTS, "seed", "steps", "dtype"} | {"task"} == RESERVED
+    assert (
+        columns - {*PARTS, "seed", "steps", "dtype"} | {"task", *GridFile.model_fields} == RESERVED
+    )
 
 
 def test_by_hand_the_command_line_sets_the_fields(capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,3 +113,23 @@ def test_a_script_takes_its_seed_its_horizon_and_its_device_from_the_sweep(lab: 
     lab.launch("lr=0.2", "seeds=[7]")
     first = lab.outputs()[0].splitlines()[0]
     assert first == "Values(lr=0.2, random_state=7, max_iters=20, device='cpu')"
+
+
+def test_a_script_may_take_its_time_after_the_loop(lab: Lab) -> None:
+    lab.raw(
+        """
+        import time
+        import sweeper
+
+        def main():
+            run = sweeper.init(lr=0.1)
+            for step in run.steps():
+                run.log(step, train_acc=0, test_acc=0)
+
+        main()
+        time.sleep(3)
+        print("at last")
+        """
+    )
+    assert lab.launch("lr=0.1", "seeds=1").counts.done == 1
+    assert lab.outputs() == ["at last\n"]

@@ -192,7 +192,7 @@ class Shown:
 
     def announce(self, plan: Plan) -> None:
         """Print the plan, and ask before very many trials."""
-        from sweeper.engine import progress
+        from sweeper.engine import own_code, progress
 
         for message in plan.damage:
             err.print(f"damaged: {message} Its trials are trained again.", markup=False)
@@ -202,7 +202,9 @@ class Shown:
             out.print(progress.plan_sentence(self.grid, plan), markup=False)
             if plan.hidden:
                 out.print(progress.hidden_before(self.grid, plan.hidden), markup=False)
-            if plan.outdated:
+            if own_code.edited(self.grid):  # of a stored grid, as `extend` and `refine` have it
+                out.print(progress.edited(self.grid), markup=False)
+            elif plan.outdated:
                 out.print(progress.outdated(self.grid, plan.outdated), markup=False)
         _confirm(plan.counts.new, yes=self._yes)
 

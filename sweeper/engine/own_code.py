@@ -96,6 +96,14 @@ def users_own(grid: Grid, table: pa.Table) -> dict[str, Any]:
     return {key: value for key, value in known.items() if value}
 
 
+def edited(grid: Grid) -> bool:
+    """Return whether the grid's code, as a launch has stored it, isn't that of this machine now."""
+    if grid.config.code is None:
+        return False
+    module: Any = trainable.load(grid.file.trainable, grid.config.code)
+    return bool(module.edited())
+
+
 def other_content(grid: Grid, ledger: Ledger, ends: pa.Table) -> NDArray[np.bool_]:
     """Return for each row of `ends` whether its trial was trained by other code than the grid's.
 

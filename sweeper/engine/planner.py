@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sweeper import trainable
 from sweeper.config.decoding import trials_of
 from sweeper.config.fields import Config, build
-from sweeper.engine.data_files import data_of, other_data
-from sweeper.engine.own_code import changed_packs, other_content, without_final_state
+from sweeper.engine.anew import DONE, FAILED, LONGER, NEW, anew
+from sweeper.engine.own_code import changed_packs
 from sweeper.engine.resources import local_memory
 from sweeper.engine.starts import Starts, starts_of
 from sweeper.errors import UsageError
@@ -33,9 +33,6 @@ from sweeper.trainable import Trainable
 
 MEMORY_SHARE = 0.5
 """Share of a node's memory that all packs that run there together may use."""
-
-NEW, LONGER, DONE, FAILED = range(4)
-"""The states of a trial. A LONGER one continues from its final checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +164,13 @@ def _compare(
 ) -> _Comparison:
     """Return the difference between the trials of `table` and those that are `stored`."""
     status, last = _status(grid, ledger, table, stored.ends)
-    anew, outdated = _anew(grid, ledger, table, stored.ends, status, last, rerun=rerun)
+    again, outdated = anew(grid, ledger, table, stored.ends, status, last, rerun=rerun)
     plan = Plan(
         _counts(status),
         table,
         workers,
         outdated=outdated,
-        void=sorted(stored.void | anew),
+        void=sorted(stored.void | again),
         damage=list(stored.damage),
     )
     wanted = (status == NEW) | (status == LONGER)
@@ -194,47 +191,6 @@ def _compare(
     rows = np.flatnonzero(wanted)
     longer = status[rows] == LONGER
     return _Comparison(plan, rows, longer, stored.ends.take(pa.array(last[rows[longer]])))
-
-
-def _anew(
-    grid: Grid,
-    ledger: Ledger,
-    table: pa.Table,
-    ends: pa.Table,
-    status: NDArray[np.int8],
-    last: NDArray[np.int64],
-    *,
-    rerun: bool,
-) -> tuple[set[str], int]:
-    """Set the `status` of trials that other code or data trained, and have to be anew, to NEW.
-
-    Args:
-        grid: The grid.
-        ledger: The ledger of the sweep.
-        table: The trials.
-        ends: The ends that count.
-        status: The status of each trial.
-        last: The row of each trial's last end in `ends`; -1 for none.
-        rerun: Whether trials that other code or data has trained are trained again.
-
-    Returns:
-        The packs of these trials, which become void; and the number of trials that other code or
-        data has trained and that aren't trained again.
-    """
-    now = data_of(table)
-    if grid.config.code is None and not now:
-        return set(), 0
-    ended = np.flatnonzero(last >= 0)
-    mine = ends.take(pa.array(last[ended]))
-    changed = other_content(grid, ledger, mine)
-    changed |= other_data(ledger, now, table.take(pa.array(ended)), mine)
-    anew = (status[ended] == LONGER) & without_final_state(grid, ledger, mine)
-    if rerun:
-        anew |= changed
-    packs = mine["pack_id"].filter(pa.array(anew)).unique()
-    anew = pc.is_in(mine["pack_id"], packs).to_numpy()  # a pack is void as a whole
-    status[ended[anew]] = NEW
-    return set(packs.to_pylist()), int((changed & ~anew).sum())
 
 
 def _continued(ledger: Ledger, packs: Sequence[str], listed: pa.Table) -> dict[str, int]:

@@ -272,6 +272,14 @@ def criterion_sentence(grid: Grid) -> str:
     )
 
 
+def edited(grid: Grid) -> str:
+    """Return the message that the sweep's own version of a user's code is trained."""
+    return (
+        f"{grid.file.trainable} has changed since the last launch. These trials run the version of "
+        "that launch; to train with the new one, launch the grid file."
+    )
+
+
 def outdated(grid: Grid, n: int) -> str:
     """Return the message about trials that count as done though other code or data trained them."""
     other = f"another version of {grid.file.trainable}" if grid.config.code else "other data"

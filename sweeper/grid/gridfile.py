@@ -6,9 +6,10 @@ the config's fields against the trainable. A file is never evaluated as Python.
 
 from __future__ import annotations
 
+from posixpath import normpath
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, field_validator
 
 from sweeper.criterion import Criterion
 from sweeper.grid.search_section import Search, Seeds
@@ -144,6 +145,15 @@ class GridFile(Strict):
     checkpoint: CheckpointSettings = CheckpointSettings()
     resources: Resources = Resources()
     search: Search | None = None
+
+    @field_validator("trainable")
+    @classmethod
+    def _normal(cls, name: str) -> str:
+        """Return one spelling for each path of a script: it is part of the trials' ids."""
+        if not name.endswith(".py") or " " in name:
+            return name
+        path = normpath(name)
+        return path if path.startswith(("/", "../")) else f"./{path}"
 
     @property
     def blocks(self) -> list[GridBlock]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sweeper import trainable
@@ -12,6 +14,7 @@ from sweeper.config.messages import store_option
 from sweeper.config.trial import Trial, left_out
 from sweeper.criterion import Criterion
 from sweeper.grid.gridfile import Log, Resources, Stop
+from sweeper.store.files import local_folder
 from sweeper.store.records import Record
 
 LONGEST = 55
@@ -67,13 +70,26 @@ def _usual_criterion(trial: Trial, config: type[Config] | None) -> Criterion | N
     return None if usual is None else Criterion(**usual)
 
 
-def command_of(grid: dict[str, Any], store: str) -> str:
-    """Return the command line that launches `grid` in the store `store`."""
+def command_of(grid: dict[str, Any], store: str, code: Mapping[str, Any] | None = None) -> str:
+    """Return the command line that launches `grid` in the store `store`.
+
+    Args:
+        grid: The content of a grid file.
+        store: URI of the store.
+        code: The description of a user's code; the path of a script is relative to a folder.
+    """
+    place = ""
+    if code is not None and code["name"].endswith(".py") and " " not in code["name"]:
+        script = Path(code["command"][1])
+        folder = Path(*script.parts[: len(script.parts) - len(Path(code["name"]).parts)])
+        if folder != Path.cwd():
+            place = f"cd {shlex.quote(str(folder))} && "
+            store = str(local_folder(store) or store)
     values = grid["fixed"].values()
     trusted = "trainable" not in grid and not any(map(is_import_path, values))
     text = shlex.quote(json.dumps(grid, ensure_ascii=False))
     trust = "" if trusted else " --trust"
-    return f"printf '%s' {text} | sweeper launch -{trust}{store_option(store)}"
+    return f"{place}printf '%s' {text} | sweeper launch -{trust}{store_option(store)}"
 
 
 def _plain(value: Scalar) -> Any:

@@ -104,7 +104,7 @@ class Trial:
     @property
     def command(self) -> str:
         """A command line that trains this trial again, in a sweep of its own."""
-        return rerun.command_of(self.grid, self._sweep.store)
+        return rerun.command_of(self.grid, self._sweep.store, self._launch.get("code"))
 
     @property
     def output(self) -> str | None:

@@ -97,6 +97,9 @@ class Last:
     def over(self, status: Status, step: int) -> None:
         """Go on: a script that is run by hand trains to its end."""
 
+    def loop(self, *, whole: bool) -> None:
+        """Take no note."""
+
     def stopping(self) -> bool:
         """Return False: nothing stops it."""
         return False

@@ -151,6 +151,10 @@ class Worker:
         """Send the end of the trial."""
         self._send("over", status, step)
 
+    def loop(self, *, whole: bool) -> None:
+        """Send the note."""
+        self._send("loop", whole)
+
     def stopping(self) -> bool:
         """Return whether the worker has sent a request to stop."""
         now = time.monotonic()

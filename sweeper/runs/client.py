@@ -8,8 +8,9 @@ from sweeper.runs import alone, channel
 from sweeper.runs.fields import DeclarationError, declare
 from sweeper.runs.run import Run, RunError
 
-_begun: list[bool] = []
-"""Not empty once a sweep's run has begun in this process."""
+_begun: list[Run] = []
+"""The run of a sweep in this process, once it has begun. It lives as long as the process, and so does
+its connection."""
 
 
 def init(config: Any = None, /, **defaults: Any) -> Run:
@@ -21,8 +22,9 @@ def init(config: Any = None, /, **defaults: Any) -> Run:
 
     Args:
         config: The fields and their defaults: a dictionary, a dataclass or an instance of one, a
-            pydantic model, or an `argparse.ArgumentParser`. Fields called `seed` and `steps` are
-            filled in by the grid's `seeds` and `fixed.steps`.
+            pydantic model, or an `argparse.ArgumentParser`. A sweep fills in the seed (fields
+            called `seed` or `random_state`), the horizon (`steps`, `n_steps`, `max_iters` and the
+            like) and the `device`; see `sweeper.runs.fields.FILLED`.
         defaults: The same as keyword arguments: ``sweeper.init(lr=1e-3, depth=2)``.
 
     Raises:
@@ -36,10 +38,10 @@ def init(config: Any = None, /, **defaults: Any) -> Run:
                 "sweeper.init was called twice in one trial. Call it once, and pass the run on."
             )
         return alone.begin(declare(config, defaults))
-    _begun.append(True)
     try:
         declaration = declare(config, defaults)
     except DeclarationError as error:
         channel.send(connection, "refused", str(error))
         raise
-    return channel.begin(connection, declaration)
+    _begun.append(channel.begin(connection, declaration))
+    return _begun[0]

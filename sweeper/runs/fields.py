@@ -43,6 +43,18 @@ KINDS: dict[type, str] = {bool: "bool", int: "int", float: "float", str: "str"}
 
 RESERVED = frozenset(
     [
+        "name",
+        "trainable",
+        "fixed",
+        "grid",
+        "exclude",
+        "seeds",
+        "criterion",
+        "stop",
+        "log",
+        "checkpoint",
+        "resources",
+        "search",
         "trial_id",
         "cell_id",
         "status",
@@ -84,7 +96,7 @@ RESERVED = frozenset(
         "agreement",
     ]
 )
-"""Names that no field can have: the columns of the views `trials`, `delays` and `cells`."""
+"""Names that no field can have: keys of the grid file, columns of `trials`, `delays`, `cells`."""
 
 BOUNDS = ("gt", "ge", "lt", "le")
 """Bounds of a number, by their names in pydantic."""
@@ -249,8 +261,8 @@ def _check_name(name: str) -> None:
         )
     if name in RESERVED and not filled_by(name):
         raise DeclarationError(
-            f"the config field {name!r} has the name of a column of the results. Rename the field, "
-            f"e.g. to {name}_."
+            f"the config field {name!r} has the name of a key of the grid file or of a column of "
+            f"the results. Rename the field, e.g. to {name}_."
         )
 
 

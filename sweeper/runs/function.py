@@ -25,7 +25,7 @@ from sweeper.runs import channel
 from sweeper.runs.fields import Declaration, DeclarationError, of_annotation
 from sweeper.runs.process import ERROR_LINES, OUTPUT_BYTES
 from sweeper.runs.run import Ended, Run, Status
-from sweeper.runs.single import Rows, Single, keep_output, settings_of
+from sweeper.runs.single import Rows, Single, keep_output, left_early, settings_of
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.sink import Sink
 
@@ -154,6 +154,8 @@ class FunctionTrainable(Single):
             return
         if error is None and last < 0:
             error = "the function returned without logging anything: call run.log(step, ...)"
+        if error is None and not session.whole:
+            error = left_early("function", last, pack.run.steps)
         if error is not None:
             steps = max(last, 0)
             sink.end(pack.trial_ids, "failed", last_step=last, steps=steps, error=redact(error))
@@ -181,12 +183,14 @@ class _Direct:
 
     Attributes:
         rows: The rows that the sink doesn't have yet.
+        whole: Whether the loop over the steps has come to its last step, if there is one.
         ended: The status and the step at which the trial ended, if it ended before the horizon.
     """
 
     def __init__(self, rows: Rows, sink: Sink, checkpoints: Checkpoints) -> None:
         self.rows = rows
         self.ended: tuple[Status, int] | None = None
+        self.whole = True
         self._sink = sink
         self._checkpoints = checkpoints
         self._flusher = threading.Lock()
@@ -206,6 +210,10 @@ class _Direct:
     def over(self, status: Status, step: int) -> None:
         """Take the end of the trial."""
         self.ended = status, step
+
+    def loop(self, *, whole: bool) -> None:
+        """Take the note."""
+        self.whole = whole
 
     def stopping(self) -> bool:
         """Return whether the sweep was asked to stop."""

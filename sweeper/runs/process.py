@@ -25,8 +25,8 @@ OUTPUT_BYTES = 64 << 10
 ERROR_LINES = 20
 """The most lines of the output that an error shows."""
 
-GRACE_S = 2.0
-"""Seconds that a process has to end after it closed the connection."""
+GRACE_S = 60.0
+"""Seconds that a process has to end after it closed the connection, where nothing else limits it."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Variables that set the number of threads of numerical libraries."""

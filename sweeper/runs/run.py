@@ -90,6 +90,9 @@ class Session(Protocol):
     def over(self, status: Status, step: int) -> None:
         """Take the end of the trial at the row of `step`."""
 
+    def loop(self, *, whole: bool) -> None:
+        """Take note that the loop over the steps has begun, or that its last step has."""
+
     def stopping(self) -> bool:
         """Return whether the sweep was asked to stop: the run should save and end."""
 
@@ -181,11 +184,14 @@ class Run:
                 )
             first = int(self._saved["step"]) + 1
         self._begun = first, time.monotonic()
+        self._session.loop(whole=first >= self._end)
         for step in range(first, self._end):
             self._pause()
             if self._over is not None:
                 return
             self._step = step
+            if step == self._end - 1:
+                self._session.loop(whole=True)
             yield step
 
     def due(self, step: int) -> bool:

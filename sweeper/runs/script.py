@@ -12,7 +12,7 @@ from typing import Any
 from sweeper.errors import DiedError, DrainedError, UsageError, redact
 from sweeper.packing import Pack
 from sweeper.runs.process import Process
-from sweeper.runs.single import Rows, Single, keep_output, settings_of
+from sweeper.runs.single import Rows, Single, keep_output, left_early, settings_of
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.sink import Sink
 
@@ -95,6 +95,8 @@ def _end(pack: Pack[Any], sink: Sink, follower: _Follower, status: int, tail: st
         error = follower.refused
     elif last < 0:
         error = f"{tail}\nthe script ended without logging anything".lstrip()
+    elif not follower.whole:
+        error = f"{tail}\n{left_early('script', last, pack.run.steps)}".lstrip()
     if error is not None:
         sink.end(ids, "failed", last_step=last, steps=max(last, 0), error=redact(error))
     else:
@@ -107,12 +109,14 @@ class _Follower:
     Attributes:
         rows: Its rows.
         over: The status and the step at which the trial ended, if it ended before the horizon.
+        whole: Whether the loop over the steps has come to its last step, if there is one.
         refused: Why the script couldn't declare its config.
     """
 
     def __init__(self, running: Process, rows: Rows, sink: Sink, checkpoints: Checkpoints) -> None:
         self.rows = rows
         self.over: tuple[str, int] | None = None
+        self.whole = True
         self.refused: str | None = None
         self._running = running
         self._sink = sink
@@ -132,14 +136,18 @@ class _Follower:
                 if message is not None:
                     self._take(*message)
             except EOFError:
-                self.rows.flush()
-                return
+                break
             now = time.monotonic()
             if len(self.rows) >= ROWS or now - flushed >= TICK_S:
                 self.rows.flush()
                 self._sink.check()
                 flushed = now
                 self._stop(now)
+
+        self.rows.flush()
+        while not self._running.wait(TICK_S):  # it does something else yet, e.g. writes its files
+            self._sink.check()
+            self._stop(time.monotonic())
 
     def _stop(self, now: float) -> None:
         """Ask the script to stop if the sweep was asked to; leave if it takes too long."""
@@ -162,6 +170,8 @@ class _Follower:
             self.rows.flush()
             self._checkpoints.save(arguments[0], payload)
             self._running.send("saved")
+        elif word == "loop":
+            self.whole = arguments[0]
         elif word == "leave":
             raise DrainedError
         elif word == "refused":

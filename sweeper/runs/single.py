@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -15,7 +16,7 @@ from sweeper.packing import Pack
 from sweeper.runs.process import Process, answers
 from sweeper.runs.run import Settings
 from sweeper.runs.state import decode
-from sweeper.runs.travel import pack_up, unpacked
+from sweeper.runs.travel import changed, pack_up, unpacked
 from sweeper.store.checkpoint import Checkpoints
 from sweeper.store.files import Files
 from sweeper.store.sink import Sink
@@ -78,13 +79,15 @@ class Single:
         return int(cuda.device_count()) if cuda.is_available() else 0
 
     def probe(self, pack: Pack[Any]) -> float:
-        """Return the measured seconds of one step.
+        """Return the measured seconds of one step, with its share of the start of a process.
 
         Raises:
             UsageError: The training can't be run.
         """
-        seconds = self.check(pack)
-        return 0.0 if seconds is None else seconds
+        begun = time.monotonic()
+        seconds = self.check(pack) or 0.0
+        start = max(0.0, time.monotonic() - begun - TRAIN_S)
+        return seconds + start / pack.run.steps
 
     def command(self, folder: Path) -> Sequence[str]:
         """Return the program and the arguments that train one trial in a process of its own.
@@ -106,6 +109,10 @@ class Single:
     def pack_up(self, files: Files) -> None:
         """Write the files of the code to a sweep's folder, for the workers."""
         pack_up(self.code, files)
+
+    def edited(self) -> bool:
+        """Return whether the files of the code have changed since they were described."""
+        return changed(self.code)
 
     def unpacked(self, sink: Sink) -> Path:
         """Return the folder with the files of the code as they were at the launch."""
@@ -201,6 +208,15 @@ def settings_of(
         every_s=every_s,
         keep=keep,
         check=check,
+    )
+
+
+def left_early(what: str, last: int, steps: int) -> str:
+    """Return the error of a trial whose code left its loop over the steps, without an error."""
+    return (
+        f"the {what} left the loop of run.steps() after its row at step {last}, before its last "
+        f"step: the horizon is {steps} steps. Leave it only when run.log has returned False, or "
+        "set fixed.steps to a smaller number."
     )
 
 

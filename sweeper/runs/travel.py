@@ -48,7 +48,7 @@ def unpacked(code: Mapping[str, Any], files: Files) -> Path:
         StoreError: A file is in neither place.
     """
     folder = Path(code["folder"])
-    if all(_is(folder / path, expected) for path, expected in code["files"].items()):
+    if not changed(code):
         return folder
     copy = Path(tempfile.gettempdir(), f"sweeper-code-{code['sha256'][:16]}")
     for path, expected in code["files"].items():
@@ -67,6 +67,12 @@ def unpacked(code: Mapping[str, Any], files: Files) -> Path:
             aside.write(content)
         Path(aside.name).replace(target)
     return copy
+
+
+def changed(code: Mapping[str, Any]) -> bool:
+    """Return whether a file of the code isn't where it was, or has another content."""
+    folder = Path(code["folder"])
+    return not all(_is(folder / path, expected) for path, expected in code["files"].items())
 
 
 def _is(path: Path, expected: str) -> bool:
