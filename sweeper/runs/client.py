@@ -9,8 +9,8 @@ from sweeper.runs.fields import DeclarationError, declare
 from sweeper.runs.run import Run, RunError
 
 _begun: list[Run] = []
-"""The run of a sweep in this process, once it has begun. It lives as long as the process, and so does
-its connection."""
+"""The run of a sweep in this process, once it has begun. It lives as long as the process, and so
+does its connection."""
 
 
 def init(config: Any = None, /, **defaults: Any) -> Run:

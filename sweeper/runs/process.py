@@ -26,7 +26,7 @@ ERROR_LINES = 20
 """The most lines of the output that an error shows."""
 
 GRACE_S = 60.0
-"""Seconds that a process has to end after it closed the connection, where nothing else limits it."""
+"""Seconds that a process has to end after it closed the connection, if nothing else limits it."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Variables that set the number of threads of numerical libraries."""
