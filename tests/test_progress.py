@@ -172,6 +172,7 @@ def test_a_plan_is_a_sentence_and_an_event(tmp_path: Path) -> None:
         "done": 0,
         "new": 8,
         "failed": 0,
+        "outdated": 0,
         "packs": 2,
         "workers": 2,
         "collapsed_cells": 2,

@@ -15,6 +15,7 @@ from tests.test_scripts import EXPECTED, lab
 __all__ = ["lab"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "middle",
     [

@@ -53,6 +53,11 @@ def either(lab: Lab, kind: str, middle: str = "pass", end: str = "") -> Lab:
 EXPECTED = [("censored", 19), ("censored", 19), ("generalized", 8), ("generalized", 9)]
 BOTH = pytest.mark.parametrize("kind", ["script", "function"])
 
+TRIED = pytest.mark.parametrize(
+    "kind", ["script", pytest.param("function", marks=pytest.mark.long)]
+)
+"""A function is tried as a script is."""
+
 
 @BOTH
 def test_a_sweep_of_a_users_code(kind: str, lab: Lab) -> None:
@@ -69,6 +74,7 @@ def test_a_sweep_of_a_users_code(kind: str, lab: Lab) -> None:
     assert lab.launch().counts.done == 4
 
 
+@pytest.mark.long
 def test_a_script_and_a_function_train_to_the_same_rows(lab: Lab) -> None:
     lab.script().launch()
     script = lab.rows().drop(["trial_id"])
@@ -186,7 +192,7 @@ BAD_TRIES = [
 ]
 
 
-@BOTH
+@TRIED
 @pytest.mark.parametrize(("middle", "message"), BAD_TRIES)
 def test_the_first_trial_is_tried_before_anything_is_written(
     middle: str, message: str, kind: str, lab: Lab
@@ -199,7 +205,7 @@ def test_the_first_trial_is_tried_before_anything_is_written(
     assert not Path(lab.store).exists()
 
 
-@BOTH
+@TRIED
 def test_a_criterion_that_no_row_can_meet_is_refused(kind: str, lab: Lab) -> None:
     either(lab, kind)
     with pytest.raises(UsageError) as caught:
@@ -238,6 +244,7 @@ def test_a_trial_that_fails_does_so_alone_with_its_traceback(
     assert lab.launch().counts.failed == 1
 
 
+@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize(
     ("harm", "said"), [("os._exit(7)", "exit code 7"), ("os.kill(os.getpid(), 11)", "signal 11")]
@@ -273,6 +280,7 @@ def test_a_trial_that_is_killed_continues_from_its_checkpoint(
     assert killed.equals(lab.rows())
 
 
+@pytest.mark.long
 def test_a_trial_that_is_killed_every_time_fails_alone(lab: Lab, launcher: Launcher) -> None:
     lab.script(middle=f"if not run._settings.check and {LATER}: os.kill(os.getpid(), 9)")
     outcome = lab.launch(launcher=launcher)
@@ -280,6 +288,7 @@ def test_a_trial_that_is_killed_every_time_fails_alone(lab: Lab, launcher: Launc
     assert "signal 9" in str(lab.ends()[1]["error"])
 
 
+@pytest.mark.long
 @BOTH
 def test_code_without_checkpoints_starts_over(kind: str, lab: Lab, launcher: Launcher) -> None:
     name = "run.config.lr" if kind == "script" else "config.lr"
@@ -299,7 +308,7 @@ def test_code_without_checkpoints_starts_over(kind: str, lab: Lab, launcher: Lau
 
 @BOTH
 def test_a_sweep_that_stops_saves_and_goes_on(kind: str, lab: Lab) -> None:
-    either(lab, kind, middle="time.sleep(0.1)")
+    either(lab, kind, middle="time.sleep(0.02)")
 
     def stopping(tasks: Sequence[PackTask]) -> None:
         request_stop(Files.at(tasks[0].sweep), tasks[0].launch_id)

@@ -25,6 +25,8 @@ from tests.stores import Made, Planned
 from tests.sweeps import rows, run, toy_grid
 
 GRIDS = sorted((Path(__file__).parents[1] / "grids").glob("*.yaml"))
+FEW = ("depth", "smoke", "groups", "rules")
+"""The grids of which the fast tests take a trial."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,10 @@ def test_a_trial_that_the_latest_grid_lacks_is_there(tmp_path: Path, store: str)
     assert one.metrics.num_rows > 10
 
 
-@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=() if p.stem in FEW else pytest.mark.long, id=p.stem) for p in GRIDS],
+)
 def test_a_trials_grid_has_the_trial_itself_and_nothing_else(path: Path, store: str) -> None:
     grid = load_grid(path)
     table = pa.Table.from_batches([next(grid.batches())])

@@ -65,12 +65,12 @@ def try_first(grid: Grid, plan: Plan) -> None:
     if not own:
         return
     table = _rows(plan, new).group_by(own, use_threads=False).aggregate([("trial_id", "min")])
-    for trial_id in table["trial_id_min"].to_pylist()[:TRIED]:
-        (trial,) = trials_of(grid.config, _rows(plan, pa.array([trial_id])).slice(0, 1))
-        error = one_step.error_of(grid, trial)
-        if error is not None:
-            shown = ", ".join(f"{n} = {trial.values[n]}" for n in own if n in trial.values)
-            raise UsageError(f"a trial with {shown} can't take a step: {error}")
+    several = trials_of(grid.config, _rows(plan, table["trial_id_min"].slice(0, TRIED)))
+    found = one_step.error_of(grid, several)
+    if found is not None:
+        trial, error = found
+        shown = ", ".join(f"{n} = {trial.values[n]}" for n in own if n in trial.values)
+        raise UsageError(f"a trial with {shown} can't take a step: {error}")
 
 
 def _rows(plan: Plan, trial_ids: pa.Array | pa.ChunkedArray) -> pa.Table:
