@@ -244,7 +244,7 @@ def begun(words: list[str], where: str) -> subprocess.Popen[str]:
         pytest.param(signal.SIGINT, 130, False, id="interrupt-ray", marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, 143, True, id="terminate-inline", marks=pytest.mark.long),
         pytest.param(signal.SIGTERM, 143, False, id="terminate-ray", marks=pytest.mark.long),
-        pytest.param(signal.SIGHUP, 129, True, id="hang-up-inline"),
+        pytest.param(signal.SIGHUP, 129, True, id="hang-up-inline", marks=pytest.mark.long),
         pytest.param(signal.SIGHUP, 129, False, id="hang-up-ray", marks=pytest.mark.long),
     ],
 )

@@ -8,12 +8,12 @@ import sweeper as sweeper_
 from sweeper.errors import ConfigError
 from tests.commands import sweeper
 from tests.labs import Lab
-from tests.test_scripts import BOTH, either, forget, lab
+from tests.test_scripts import TRIED, either, forget, lab
 
 __all__ = ["lab"]
 
 
-@BOTH
+@TRIED
 def test_a_trial_that_was_continued_trains_again_as_a_whole(kind: str, lab: Lab) -> None:
     either(lab, kind)
     for steps in (20, 25, 30):
@@ -27,7 +27,7 @@ def test_a_trial_that_was_continued_trains_again_as_a_whole(kind: str, lab: Lab)
     assert sweeper("doctor", "lab", "--store", lab.store).returncode == 0
 
 
-@BOTH
+@TRIED
 @pytest.mark.parametrize("leave", ["break", "sys.exit(0)"])
 def test_code_that_leaves_its_loop_early_fails(leave: str, kind: str, lab: Lab) -> None:
     either(lab, kind, middle=f"if step == 6 and not run._settings.check: {leave}")

@@ -56,7 +56,7 @@ BOTH = pytest.mark.parametrize("kind", ["script", "function"])
 TRIED = pytest.mark.parametrize(
     "kind", ["script", pytest.param("function", marks=pytest.mark.long)]
 )
-"""A function is tried as a script is."""
+"""For what a function shares with a script: the fast tests look at the script."""
 
 
 @BOTH
@@ -258,7 +258,7 @@ def test_a_trial_that_ends_its_process_fails_alone(
     assert said in str(lab.ends()[1]["error"])
 
 
-@BOTH
+@TRIED
 def test_a_trial_that_is_killed_continues_from_its_checkpoint(
     kind: str, lab: Lab, launcher: Launcher
 ) -> None:
@@ -306,7 +306,7 @@ def test_code_without_checkpoints_starts_over(kind: str, lab: Lab, launcher: Lau
     assert lab.rows().num_rows == sum(last + 1 for _, last in EXPECTED)
 
 
-@BOTH
+@TRIED
 def test_a_sweep_that_stops_saves_and_goes_on(kind: str, lab: Lab) -> None:
     either(lab, kind, middle="time.sleep(0.02)")
 
@@ -321,7 +321,7 @@ def test_a_sweep_that_stops_saves_and_goes_on(kind: str, lab: Lab) -> None:
     assert lab.rows().num_rows == sum(last + 1 for _, last in EXPECTED)
 
 
-@BOTH
+@TRIED
 def test_a_larger_horizon_continues_the_censored_trials(kind: str, lab: Lab) -> None:
     either(lab, kind).launch()
     before = lab.rows()
